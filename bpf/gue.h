@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the built-in tunnel's program and user space share. */
+#ifndef GUE_H
+#define GUE_H
+
+#include <linux/ip.h>
+#include <linux/types.h>
+#include <linux/udp.h>
+
+/* GUE, version 0, data message, no extensions (draft-ietf-intarea-gue, section 3.1). */
+struct gue_header {
+	__u8 version_control_hlen; /* all 0 */
+	__u8 protocol; /* of what follows: IPPROTO_IPIP for an IPv4 packet */
+	__be16 flags; /* 0 */
+};
+
+/* The headers in front of every copy, in network byte order. */
+struct gue_outer {
+	struct iphdr ip;
+	struct udphdr udp; /* check stays 0: no checksum (RFC 768) */
+	struct gue_header gue;
+} __attribute__((packed));
+
+/* gue_template, one entry. The program patches ip.tot_len, ip.id, ip.check and udp.len. */
+struct gue_template {
+	struct gue_outer outer;
+	__u32 ip_sum; /* one's complement sum of outer.ip as it stands here, not folded */
+	__u32 ifindex; /* the NIC that the copies leave by */
+	__be32 next_hop; /* 0: ask the kernel's routes for each copy */
+};
+
+#endif /* GUE_H */

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the tc programs and user space share. User space takes these types from the BTF of the
+ * compiled objects, so the two sides cannot drift apart.
+ *
+ * A rule is a bit. Each field of a packet has a table from value to the mask of the rules that
+ * accept the value; the AND of the masks is the set of rules that the packet matches.
+ *
+ * Rules 0 to 31 are generation 0, rules 32 to 63 generation 1. One generation is in force at a
+ * time: an update fills in the other one and then changes `live` with a single 8-byte store.
+ */
+#ifndef MIRRORING_H
+#define MIRRORING_H
+
+#include <linux/types.h>
+
+enum mirroring_size {
+	MIRRORING_GENERATIONS = 2,
+	MIRRORING_PROTOCOLS = 256, /* values of the IPv4 protocol field */
+	MIRRORING_PORTS = 65536, /* values of a port */
+	MIRRORING_NETS = 65536, /* values of the upper 16 bits of an IPv4 address */
+	MIRRORING_PREFIXES = 1 << 18, /* 100,000 prefixes, in two generations, with room */
+};
+
+/* Who loaded the program and so owns its pins. l3afd's fresh maps are zero, hence its value. */
+enum mirroring_loader {
+	MIRRORING_LOADER_L3AFD = 0,
+	MIRRORING_LOADER_SELF = 1,
+};
+
+/* <direction>_config, one entry, one cache line. Masks hold the bits of both generations. */
+struct mirroring_config {
+	__u64 live; /* the rules in force; the only word an update flips */
+	__u64 any_protocol; /* the rules that leave the field open */
+	__u64 any_src_port;
+	__u64 any_dst_port;
+	__u64 any_src_address;
+	__u64 any_dst_address;
+	__u64 portless; /* the rules that accept packets of protocols without ports */
+	enum mirroring_loader loader;
+	__s32 verdict; /* TC_ACT_*, where no program follows in the chain */
+} __attribute__((aligned(64)));
+
+/*
+ * <direction>_tunnel, one entry per generation: where the copies go, and how to tell the tunnel's
+ * own packets, which are never mirrored.
+ */
+struct mirroring_tunnel {
+	__u32 ifindex; /* the tunnel device */
+	__be32 collector; /* outer destination address */
+	__be16 port; /* outer UDP destination port */
+	__u8 protocol; /* outer protocol (IPPROTO_*) */
+	__u8 reserved;
+	__u32 max_len; /* longest packet that fits, bytes from the IP header on; 0: any */
+	__u32 max_segment_len; /* the same, for a segment of a TCP super-packet */
+};
+
+/* <direction>_prefix maps: LPM key and, as its value, a mask. */
+struct mirroring_prefix {
+	__u32 len; /* bits */
+	__be32 address;
+};
+
+/*
+ * <direction>_outcomes, per CPU: packets since the program was loaded.
+ * matched = sent + guarded + oversize + failed
+ */
+struct mirroring_outcomes {
+	__u64 matched;
+	__u64 sent; /* handed to the tunnel device */
+	__u64 guarded; /* the tunnel's own: never mirrored */
+	__u64 oversize; /* longer than the tunnel carries */
+	__u64 failed; /* refused by the tunnel device or for lack of memory */
+};
+
+/*
+ * <direction>_instance, one entry, for user space alone: what a later command has to know of an
+ * instance whose process is gone. Zero where l3afd loaded the program and no process stays.
+ */
+struct mirroring_instance {
+	__u64 start_time; /* of the process, clock ticks since boot (proc_pid_stat(5), field 22) */
+	__u32 pid; /* of the process that stays with the program; 0: none */
+	__u32 ifindex; /* of the mirrored interface */
+	__u32 previous_map; /* id of the PROG_ARRAY whose key 0 is our slot; 0: not chained */
+	__u32 made_clsact; /* 1: the interface's clsact qdisc is our work */
+	char tunnel[16]; /* name of the tunnel device */
+};
+
+/*
+ * Put into skb->cb of a copy, so that the tunnel takes nothing else, and no instance mirrors it
+ * when it leaves by a mirrored interface. Two words at random: a stray match is 1 in 2^64.
+ */
+enum mirroring_mark {
+	MIRRORING_MARK_0 = 0x4d697272,
+	MIRRORING_MARK_1 = 0x6f72e8a7,
+};
+
+#endif /* MIRRORING_H */

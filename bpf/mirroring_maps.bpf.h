@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The maps, named after DIRECTION: l3afd pins the maps of both objects into one directory, and
+ * skips a name that is there already.
+ *
+ * Arrays can be mapped into memory (Linux 5.5): user space fills in a table, and changes the
+ * generation in force, by plain stores.
+ */
+#define CONCAT_(a, b, c) a##b##c
+#define CONCAT(a, b, c) CONCAT_(a, b, c)
+#define MAP(name) CONCAT(DIRECTION, _, name)
+#define JMP_TABLE CONCAT(mirroring_, DIRECTION, _jmp_table)
+#define ENTRY CONCAT(_, DIRECTION, _redirect)
+
+#define ARRAY(name, entry_type, entries)           \
+	struct {                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY);  \
+		__uint(map_flags, BPF_F_MMAPABLE); \
+		__uint(max_entries, entries);      \
+		__type(key, __u32);                \
+		__type(value, entry_type);         \
+	} MAP(name) SEC(".maps")
+
+#define PREFIXES(name)                                   \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_LPM_TRIE);     \
+		__uint(map_flags, BPF_F_NO_PREALLOC);    \
+		__uint(max_entries, MIRRORING_PREFIXES); \
+		__type(key, struct mirroring_prefix);    \
+		__type(value, __u64);                    \
+	} MAP(name) SEC(".maps")
+
+ARRAY(config, struct mirroring_config, 1);
+ARRAY(tunnel, struct mirroring_tunnel, MIRRORING_GENERATIONS);
+ARRAY(instance, struct mirroring_instance, 1);
+
+/* from a field's value to the rules that accept it */
+ARRAY(protocol, __u64, MIRRORING_PROTOCOLS);
+ARRAY(src_port, __u64, MIRRORING_PORTS);
+ARRAY(dst_port, __u64, MIRRORING_PORTS);
+
+/* from the upper 16 bits of an address to the rules that accept some address there */
+ARRAY(src_net, __u64, MIRRORING_NETS);
+ARRAY(dst_net, __u64, MIRRORING_NETS);
+
+/* the longest prefix holds the rules of all the shorter ones that cover it */
+PREFIXES(src_prefix);
+PREFIXES(dst_prefix);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mirroring_outcomes);
+} MAP(outcomes) SEC(".maps");
+
+/* the next program of the chain */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} JMP_TABLE SEC(".maps");

@@ -1,0 +1,3 @@
+use traffic_mirroring as _;
+
+fn main() {}
