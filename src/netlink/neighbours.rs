@@ -1,0 +1,76 @@
+//! The IPv4 neighbour table: which link-layer address a next hop has.
+
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use netlink_packet_core::NLM_F_CREATE;
+use netlink_packet_route::link::LinkFlags;
+use netlink_packet_route::neighbour::{
+    NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::links::by_index;
+use super::{Netlink, unless_refused};
+
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+impl Netlink {
+    /// Has the kernel find out the link-layer address of a neighbour, and waits for it: `false` when
+    /// there is none after `timeout`. On a device that needs none, there is nothing to wait for.
+    pub fn resolve(&mut self, ifindex: u32, address: Ipv4Addr, timeout: Duration) -> Result<bool> {
+        self.try_resolve(ifindex, address, timeout)
+            .with_context(|| format!("cannot resolve \"{address}\" on {}", self.device(ifindex)))
+    }
+
+    fn try_resolve(&mut self, ifindex: u32, address: Ipv4Addr, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now() + timeout;
+        let link = self
+            .get_link(by_index(ifindex))?
+            .context("there is no such device")?;
+        if link
+            .header
+            .flags
+            .intersects(LinkFlags::Noarp | LinkFlags::Loopback)
+        {
+            return Ok(true);
+        }
+        loop {
+            match self.neighbour_state(ifindex, address)? {
+                NeighbourState::None | NeighbourState::Failed => {
+                    // Never on a valid entry: the kernel would make a permanent one transient.
+                    let mut message = neighbour(ifindex, address);
+                    message.header.flags = NeighbourFlags::Use;
+                    self.execute(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)?;
+                }
+                NeighbourState::Incomplete => {}
+                // NUD_VALID (net/neighbour.h), a stale address included: packets go out to it
+                _ => return Ok(true),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            thread::sleep(left.min(POLL_INTERVAL));
+        }
+    }
+
+    fn neighbour_state(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<NeighbourState> {
+        let message = RouteNetlinkMessage::GetNeighbour(neighbour(ifindex, address));
+        match unless_refused(self.get(message), libc::ENOENT)? {
+            None => Ok(NeighbourState::None),
+            Some(RouteNetlinkMessage::NewNeighbour(message)) => Ok(message.header.state),
+            Some(other) => bail!("the kernel's answer is no neighbour: {other:?}"),
+        }
+    }
+}
+
+fn neighbour(ifindex: u32, address: Ipv4Addr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = ifindex;
+    message.attributes = vec![NeighbourAttribute::Destination(address.into())];
+    message
+}

@@ -1,0 +1,211 @@
+//! IPv4 routes: what the kernel would do with a packet, and the routes of the main table.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnetwork::Ipv4Network;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::{Netlink, unless_refused};
+
+/// What the kernel would do with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextHop {
+    /// The device it leaves by; `lo` for an address of our own.
+    pub ifindex: u32,
+    /// None where the destination itself is on that link, or where the gateway is an IPv6 one.
+    pub gateway: Option<Ipv4Addr>,
+    /// The address that it leaves with.
+    pub source: Option<Ipv4Addr>,
+    /// The route's own MTU, configured or learned; else the device's counts.
+    pub mtu: Option<u32>,
+}
+
+/// A unicast route of the main table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    pub destination: Ipv4Network,
+    /// None on a route over several next hops.
+    pub ifindex: Option<u32>,
+    pub gateway: Option<Ipv4Addr>,
+    /// Who made it (RTPROT_*, linux/rtnetlink.h).
+    pub protocol: u8,
+}
+
+impl Netlink {
+    /// Asks how a packet to `destination` would go; with `through`, one that is bound to leave by
+    /// that device. With `through`, and no route by that device, the kernel takes the destination
+    /// for on-link there. That there is no route at all is an error.
+    pub fn route_to(&mut self, destination: Ipv4Addr, through: Option<u32>) -> Result<NextHop> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = 32;
+        message.attributes = vec![RouteAttribute::Destination(destination.into())];
+        message.attributes.extend(through.map(RouteAttribute::Oif));
+        let answer = self.get(RouteNetlinkMessage::GetRoute(message));
+        let answer = answer.with_context(|| match through {
+            None => format!("no route to \"{destination}\""),
+            Some(ifindex) => {
+                format!(
+                    "no route to \"{destination}\" through {}",
+                    self.device(ifindex)
+                )
+            }
+        })?;
+        let RouteNetlinkMessage::NewRoute(answer) = answer else {
+            bail!("the kernel's answer is no route: {answer:?}");
+        };
+        NextHop::decode(&answer)
+            .with_context(|| format!("the kernel's route to \"{destination}\" has no device"))
+    }
+
+    /// The IPv4 unicast routes of the main table.
+    pub fn routes(&mut self) -> Result<Vec<Route>> {
+        let routes = self.dump(RouteNetlinkMessage::GetRoute(main_table()));
+        // a namespace may have no main table before its first route
+        let routes = unless_refused(routes, libc::ENOENT).context("cannot list the routes")?;
+        let routes = routes.unwrap_or_default().into_iter();
+        Ok(routes
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewRoute(route) => Route::decode(&route),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Adds a route. That there is one to the same destination already, with the same metric, is an
+    /// error.
+    pub fn add_route(&mut self, route: &Route) -> Result<()> {
+        let message = RouteNetlinkMessage::NewRoute(route.encode());
+        self.execute(message, NLM_F_CREATE | NLM_F_EXCL)
+            .with_context(|| format!("cannot add the {}", self.describe(route)))
+    }
+
+    /// Deletes a route that [`Self::add_route`] made: one with the same device, gateway and
+    /// protocol. It is fine if there is none.
+    pub fn delete_route(&mut self, route: &Route) -> Result<()> {
+        // RTPROT_UNSPEC would match everybody's routes
+        ensure!(
+            route.protocol != 0,
+            "cannot delete a route whose protocol is not given"
+        );
+        let message = RouteNetlinkMessage::DelRoute(route.encode());
+        unless_refused(self.execute(message, 0), libc::ESRCH)
+            .map(drop)
+            .with_context(|| format!("cannot delete the {}", self.describe(route)))
+    }
+
+    fn describe(&mut self, route: &Route) -> String {
+        let mut text = format!("route to \"{}\"", route.destination);
+        if let Some(gateway) = route.gateway {
+            text += &format!(" by way of \"{gateway}\"");
+        }
+        if let Some(ifindex) = route.ifindex {
+            text += &format!(" through {}", self.device(ifindex));
+        }
+        text
+    }
+}
+
+impl NextHop {
+    /// None where the message names no device.
+    fn decode(message: &RouteMessage) -> Option<Self> {
+        let mut mtu = None;
+        for attribute in &message.attributes {
+            if let RouteAttribute::Metrics(metrics) = attribute {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
+        }
+        Some(Self {
+            ifindex: device(message)?,
+            gateway: gateway(message),
+            source: message
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    RouteAttribute::PrefSource(RouteAddress::Inet(address)) => Some(*address),
+                    _ => None,
+                }),
+            mtu,
+        })
+    }
+}
+
+impl Route {
+    fn encode(&self) -> RouteMessage {
+        let mut message = main_table();
+        message.header.destination_prefix_length = self.destination.prefix();
+        message.header.protocol = self.protocol.into();
+        // as iproute2 does: without a gateway, the destinations are on the link
+        message.header.scope = match self.gateway {
+            Some(_) => RouteScope::Universe,
+            None => RouteScope::Link,
+        };
+        message.attributes = vec![RouteAttribute::Destination(
+            self.destination.network().into(),
+        )];
+        message
+            .attributes
+            .extend(self.ifindex.map(RouteAttribute::Oif));
+        message.attributes.extend(
+            self.gateway
+                .map(|gateway| RouteAttribute::Gateway(gateway.into())),
+        );
+        message
+    }
+
+    fn decode(message: &RouteMessage) -> Option<Self> {
+        let destination = message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+                _ => None,
+            });
+        // the default route has no destination attribute
+        let destination = destination.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        Some(Self {
+            destination: Ipv4Network::new(destination, message.header.destination_prefix_length)
+                .ok()?,
+            ifindex: device(message),
+            gateway: gateway(message),
+            protocol: message.header.protocol.into(),
+        })
+    }
+}
+
+/// Unicast routes of the main table.
+fn main_table() -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.kind = RouteType::Unicast;
+    message
+}
+
+fn device(message: &RouteMessage) -> Option<u32> {
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(ifindex) => Some(*ifindex),
+            _ => None,
+        })
+}
+
+fn gateway(message: &RouteMessage) -> Option<Ipv4Addr> {
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(*address),
+            _ => None,
+        })
+}

@@ -1,0 +1,288 @@
+//! Where a tunnel device sends its packets, from what the kernel tells of the device.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_route::link::{
+    GreEncapFlags, GreEncapType, GreIOFlags, InfoData, InfoGeneve, InfoGre, InfoIpTunnel, InfoKind,
+    InfoVxlan, TunnelEncapFlags, TunnelEncapType,
+};
+
+const IPV4_LEN: u32 = 20;
+const UDP_LEN: u32 = 8;
+const ETHERNET_LEN: u32 = 14;
+/// VXLAN (RFC 7348) and Geneve without options (RFC 8926).
+const VXLAN_LEN: u32 = 8;
+const GRE_LEN: u32 = 4;
+/// Each of GRE's key, checksum and sequence number (RFC 2890).
+const GRE_FIELD_LEN: u32 = 4;
+const GUE_LEN: u32 = 4;
+/// GUE's private flags and its remote checksum offload field (gue_encap_hlen(), net/ipv4/fou_core.c).
+const GUE_REMCSUM_LEN: u32 = 8;
+
+const IPPROTO_IPIP: u8 = libc::IPPROTO_IPIP as u8;
+const IPPROTO_IPV6: u8 = libc::IPPROTO_IPV6 as u8;
+const IPPROTO_GRE: u8 = libc::IPPROTO_GRE as u8;
+const IPPROTO_UDP: u8 = libc::IPPROTO_UDP as u8;
+
+/// What a tunnel device says of its far end. There is one only over IPv4, and only where the device
+/// has a fixed far end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelRemote {
+    pub address: Ipv4Addr,
+    /// Protocol of the outer IPv4 header: 4 ipip, 41 sit, 47 gre, 17 with UDP in between.
+    pub protocol: u8,
+    /// Outer UDP destination port; 0 where there is no UDP.
+    pub port: u16,
+    /// Bytes in front of the inner IP packet, the outer IPv4 header included.
+    pub overhead: u32,
+}
+
+impl TunnelRemote {
+    /// Of a device of `kind` with IFLA_INFO_DATA `data`.
+    pub(super) fn decode(kind: &InfoKind, data: &InfoData) -> Option<Self> {
+        let remote = match (kind, data) {
+            (InfoKind::IpIp, InfoData::IpTunnel(data)) => ip_tunnel(IPPROTO_IPIP, data),
+            (InfoKind::SitTun, InfoData::IpTunnel(data)) => ip_tunnel(IPPROTO_IPV6, data),
+            (_, InfoData::GreTun(data)) => gre(0, data),
+            (_, InfoData::GreTap(data) | InfoData::ErSpan(data)) => gre(ETHERNET_LEN, data),
+            (_, InfoData::Vxlan(data)) => vxlan(data),
+            (_, InfoData::Geneve(data)) => geneve(data),
+            _ => return None,
+        };
+        (!remote.address.is_unspecified()).then_some(remote)
+    }
+
+    /// To nowhere yet.
+    fn new(protocol: u8, overhead: u32) -> Self {
+        Self {
+            address: Ipv4Addr::UNSPECIFIED,
+            protocol,
+            port: 0,
+            overhead,
+        }
+    }
+
+    /// Puts UDP, and `overhead` bytes that follow it, around the tunnel's own header. The port is
+    /// known (and not 0) only on such a tunnel: the kernel reports it on others too.
+    fn in_udp(&mut self, port: u16, overhead: u32) {
+        self.protocol = IPPROTO_UDP;
+        self.port = port;
+        self.overhead += UDP_LEN + overhead;
+    }
+}
+
+fn ip_tunnel(protocol: u8, data: &[InfoIpTunnel]) -> TunnelRemote {
+    let mut remote = TunnelRemote::new(protocol, IPV4_LEN);
+    let mut encapsulation = TunnelEncapType::None;
+    let mut flags = TunnelEncapFlags::empty();
+    let mut port = 0;
+    for attribute in data {
+        match attribute {
+            InfoIpTunnel::Remote(IpAddr::V4(address)) => remote.address = *address,
+            InfoIpTunnel::EncapType(value) => encapsulation = *value,
+            InfoIpTunnel::EncapFlags(value) => flags = *value,
+            InfoIpTunnel::EncapDPort(value) => port = *value,
+            _ => {}
+        }
+    }
+    match encapsulation {
+        TunnelEncapType::Fou => remote.in_udp(port, 0),
+        TunnelEncapType::Gue => {
+            remote.in_udp(port, gue_len(flags.contains(TunnelEncapFlags::RemCSum)));
+        }
+        _ => {}
+    }
+    remote
+}
+
+fn gre(inner: u32, data: &[InfoGre]) -> TunnelRemote {
+    let mut remote = TunnelRemote::new(IPPROTO_GRE, IPV4_LEN + GRE_LEN + inner);
+    let mut encapsulation = GreEncapType::None;
+    let mut flags = GreEncapFlags::empty();
+    let mut port = 0;
+    for attribute in data {
+        match attribute {
+            InfoGre::Remote(address) => remote.address = *address,
+            InfoGre::OFlags(fields) => {
+                for field in [GreIOFlags::Key, GreIOFlags::Checksum, GreIOFlags::Seq] {
+                    remote.overhead += if fields.contains(field) {
+                        GRE_FIELD_LEN
+                    } else {
+                        0
+                    };
+                }
+            }
+            InfoGre::ErSpanVer(version) => remote.overhead += erspan_len(*version),
+            InfoGre::EncapType(value) => encapsulation = *value,
+            InfoGre::EncapFlags(value) => flags = *value,
+            InfoGre::DestinationPort(value) => port = *value,
+            _ => {}
+        }
+    }
+    match encapsulation {
+        GreEncapType::Fou => remote.in_udp(port, 0),
+        GreEncapType::Gue => {
+            remote.in_udp(port, gue_len(flags.contains(GreEncapFlags::RemoteChecksum)));
+        }
+        _ => {}
+    }
+    remote
+}
+
+fn vxlan(data: &[InfoVxlan]) -> TunnelRemote {
+    let mut remote = TunnelRemote::new(IPPROTO_UDP, IPV4_LEN);
+    let (mut port, mut inner) = (0, ETHERNET_LEN);
+    for attribute in data {
+        match attribute {
+            InfoVxlan::Group(address) => remote.address = *address,
+            InfoVxlan::Port(value) => port = *value,
+            InfoVxlan::Gpe => inner = 0,
+            _ => {}
+        }
+    }
+    remote.in_udp(port, VXLAN_LEN + inner);
+    remote
+}
+
+fn geneve(data: &[InfoGeneve]) -> TunnelRemote {
+    let mut remote = TunnelRemote::new(IPPROTO_UDP, IPV4_LEN);
+    let (mut port, mut inner) = (0, ETHERNET_LEN);
+    for attribute in data {
+        match attribute {
+            InfoGeneve::Remote(address) => remote.address = *address,
+            InfoGeneve::Port(value) => port = *value,
+            InfoGeneve::InnerProtoInherit => inner = 0,
+            _ => {}
+        }
+    }
+    remote.in_udp(port, VXLAN_LEN + inner);
+    remote
+}
+
+fn gue_len(remote_checksum: bool) -> u32 {
+    GUE_LEN + if remote_checksum { GUE_REMCSUM_LEN } else { 0 }
+}
+
+/// erspan_hdr_len() (net/erspan.h): type I has no header of its own.
+fn erspan_len(version: u8) -> u32 {
+    match version {
+        1 => 8,
+        2 => 12,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
+
+    fn remote(protocol: u8, port: u16, overhead: u32) -> Option<TunnelRemote> {
+        Some(TunnelRemote {
+            address: FAR,
+            protocol,
+            port,
+            overhead,
+        })
+    }
+
+    /// As the kernel reports an ipip or sit device: it names the encapsulation's port always.
+    fn ip_tunnel_data(encapsulation: TunnelEncapType, flags: TunnelEncapFlags) -> InfoData {
+        InfoData::IpTunnel(vec![
+            InfoIpTunnel::Local(Ipv4Addr::new(192, 0, 2, 1).into()),
+            InfoIpTunnel::Remote(FAR.into()),
+            InfoIpTunnel::EncapType(encapsulation),
+            InfoIpTunnel::EncapSPort(6080),
+            InfoIpTunnel::EncapDPort(6081),
+            InfoIpTunnel::EncapFlags(flags),
+        ])
+    }
+
+    #[test]
+    fn ipip_and_sit_with_and_without_udp() {
+        use TunnelEncapType::{Fou, Gue, None};
+        let plain = TunnelEncapFlags::empty();
+        for (kind, encapsulation, flags, expected) in [
+            (InfoKind::IpIp, None, plain, remote(4, 0, 20)),
+            (InfoKind::IpIp, Fou, plain, remote(17, 6081, 28)),
+            (InfoKind::IpIp, Gue, plain, remote(17, 6081, 32)),
+            (
+                InfoKind::IpIp,
+                Gue,
+                TunnelEncapFlags::RemCSum,
+                remote(17, 6081, 40),
+            ),
+            (InfoKind::SitTun, None, plain, remote(41, 0, 20)),
+            (InfoKind::SitTun, Gue, plain, remote(17, 6081, 32)),
+        ] {
+            let data = ip_tunnel_data(encapsulation, flags);
+            assert_eq!(
+                TunnelRemote::decode(&kind, &data),
+                expected,
+                "{kind} {encapsulation}"
+            );
+        }
+    }
+
+    #[test]
+    fn gre_with_and_without_its_optional_fields() {
+        let data = |fields, rest: &[InfoGre]| {
+            let mut data = vec![InfoGre::Remote(FAR), InfoGre::OFlags(fields)];
+            data.extend_from_slice(rest);
+            data
+        };
+        let none = GreIOFlags::empty();
+        let gue = [
+            InfoGre::EncapType(GreEncapType::Gue),
+            InfoGre::DestinationPort(6081),
+        ];
+        for (info, expected) in [
+            (InfoData::GreTun(data(none, &[])), remote(47, 0, 24)),
+            (
+                InfoData::GreTun(data(GreIOFlags::Key, &[])),
+                remote(47, 0, 28),
+            ),
+            (
+                InfoData::GreTun(data(GreIOFlags::Key | GreIOFlags::Seq, &[])),
+                remote(47, 0, 32),
+            ),
+            (InfoData::GreTun(data(none, &gue)), remote(17, 6081, 36)),
+            (InfoData::GreTap(data(none, &[])), remote(47, 0, 38)),
+            (
+                InfoData::ErSpan(data(GreIOFlags::Seq, &[InfoGre::ErSpanVer(1)])),
+                remote(47, 0, 50),
+            ),
+        ] {
+            assert_eq!(
+                TunnelRemote::decode(&InfoKind::GreTun, &info),
+                expected,
+                "{info:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn geneve_and_vxlan_carry_ethernet_in_udp() {
+        let geneve = InfoData::Geneve(vec![InfoGeneve::Remote(FAR), InfoGeneve::Port(6081)]);
+        assert_eq!(
+            TunnelRemote::decode(&InfoKind::Geneve, &geneve),
+            remote(17, 6081, 50)
+        );
+        let vxlan = InfoData::Vxlan(vec![InfoVxlan::Group(FAR), InfoVxlan::Port(4789)]);
+        assert_eq!(
+            TunnelRemote::decode(&InfoKind::Vxlan, &vxlan),
+            remote(17, 4789, 50)
+        );
+    }
+
+    #[test]
+    fn a_device_without_a_fixed_far_end_has_none() {
+        let external = InfoData::Vxlan(vec![InfoVxlan::CollectMetadata(true)]);
+        assert_eq!(TunnelRemote::decode(&InfoKind::Vxlan, &external), None);
+        let any = InfoData::IpTunnel(vec![InfoIpTunnel::Remote(Ipv4Addr::UNSPECIFIED.into())]);
+        assert_eq!(TunnelRemote::decode(&InfoKind::IpIp, &any), None);
+        let bridge = InfoData::Bridge(Vec::new());
+        assert_eq!(TunnelRemote::decode(&InfoKind::Bridge, &bridge), None);
+    }
+}
