@@ -1,2 +1,5 @@
 pub mod bpf;
+pub mod cli;
+pub mod config;
+pub mod filter;
 pub mod netlink;
