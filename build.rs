@@ -15,10 +15,7 @@ const OBJECTS: [&str; 3] = ["mirroring_ingress", "mirroring_egress", "gue_tunnel
 fn main() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // OUT_DIR is target/<profile>/build/<package>/out
-    let profile = out
-        .ancestors()
-        .nth(3)
-        .context("OUT_DIR has no profile directory above it")?;
+    let profile = out.ancestors().nth(3).context("OUT_DIR has no profile directory above it")?;
 
     for name in OBJECTS {
         let object = out.join(format!("{name}.bpf.o"));

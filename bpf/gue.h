@@ -21,12 +21,13 @@ struct gue_outer {
 	struct gue_header gue;
 } __attribute__((packed));
 
-/* gue_template, one entry. The program patches ip.tot_len, ip.id, ip.check and udp.len. */
+/* gue_template, one entry. */
 struct gue_template {
-	struct gue_outer outer;
-	__u32 ip_sum; /* one's complement sum of outer.ip as it stands here, not folded */
+	/* a struct gue_outer, of which the program sets ip.tot_len, ip.id, ip.check and udp.len */
+	__u8 outer[sizeof(struct gue_outer)];
+	__u32 ip_sum; /* of the 16-bit words of ip as it stands here, not folded (RFC 1071) */
 	__u32 ifindex; /* the NIC that the copies leave by */
 	__be32 next_hop; /* 0: ask the kernel's routes for each copy */
-};
+} __attribute__((aligned(8)));
 
 #endif /* GUE_H */

@@ -22,6 +22,7 @@ enum {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct gue_template);
@@ -98,7 +99,7 @@ int gue_encapsulate(struct __sk_buff *skb)
 	len = skb->len - ETH_HLEN;
 	__builtin_memset(&out->eth, 0, offsetof(struct ethhdr, h_proto));
 	out->eth.h_proto = bpf_htons(ETH_P_IP);
-	out->outer = template->outer;
+	__builtin_memcpy(&out->outer, template->outer, sizeof(out->outer));
 	/* of a super-packet, the kernel sets both lengths again in each segment */
 	out->outer.ip.tot_len = bpf_htons(len);
 	out->outer.ip.id = bpf_get_prandom_u32();

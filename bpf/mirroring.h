@@ -53,7 +53,7 @@ struct mirroring_tunnel {
 	__u8 reserved;
 	__u32 max_len; /* longest packet that fits, bytes from the IP header on; 0: any */
 	__u32 max_segment_len; /* the same, for a segment of a TCP super-packet */
-};
+} __attribute__((aligned(8)));
 
 /* <direction>_prefix maps: LPM key and, as its value, a mask. */
 struct mirroring_prefix {
@@ -75,15 +75,16 @@ struct mirroring_outcomes {
 
 /*
  * <direction>_instance, one entry, for user space alone: what a later command has to know of an
- * instance whose process is gone. Zero where l3afd loaded the program and no process stays.
+ * instance whose process is gone.
  */
 struct mirroring_instance {
-	__u64 start_time; /* of the process, clock ticks since boot (proc_pid_stat(5), field 22) */
+	__u64 start_time; /* of the process: clock ticks since boot (proc_pid_stat(5), field 22) */
 	__u32 pid; /* of the process that stays with the program; 0: none */
 	__u32 ifindex; /* of the mirrored interface */
 	__u32 previous_map; /* id of the PROG_ARRAY whose key 0 is our slot; 0: not chained */
+	__u32 filter_handle; /* of our clsact filter; 0: there is none */
+	__u32 filter_priority;
 	__u32 made_clsact; /* 1: the interface's clsact qdisc is our work */
-	char tunnel[16]; /* name of the tunnel device */
 };
 
 /*

@@ -1,14 +1,81 @@
-//! The compiled tc programs, and the types they share with user space (`bpf/mirroring.h`).
+//! The compiled tc programs, and the types they share with user space (`bpf/mirroring.h`,
+//! `bpf/gue.h`).
 
-#[allow(clippy::all, clippy::pedantic, missing_docs)]
-mod ingress {
-    include!(concat!(env!("OUT_DIR"), "/mirroring_ingress.skel.rs"));
+use anyhow::{Context, Result, anyhow};
+use libbpf_rs::{MapCore, MapHandle, Object, ObjectBuilder, ProgramMut};
+
+use crate::config::Direction;
+use crate::host;
+
+/// Skeletons: only their types are used, which come from the objects' BTF. The objects are loaded
+/// by name, so that one code path serves both directions.
+#[allow(clippy::all, unused_imports, dead_code)]
+mod skeleton {
+    pub mod mirroring {
+        include!(concat!(env!("OUT_DIR"), "/mirroring_ingress.skel.rs"));
+    }
+    pub mod gue {
+        include!(concat!(env!("OUT_DIR"), "/gue_tunnel.skel.rs"));
+    }
 }
-#[allow(clippy::all, clippy::pedantic, missing_docs)]
-mod egress {
-    include!(concat!(env!("OUT_DIR"), "/mirroring_egress.skel.rs"));
+
+pub use skeleton::gue::types::gue_template as GueTemplate;
+pub use skeleton::mirroring::types::{
+    mirroring_config as Config, mirroring_instance as Instance, mirroring_loader as Loader,
+    mirroring_outcomes as Outcomes, mirroring_tunnel as Tunnel,
+};
+
+/// The programs as files: what the package ships for l3afd to load.
+pub fn object_bytes(direction: Direction) -> &'static [u8] {
+    match direction {
+        Direction::Ingress => {
+            include_bytes!(concat!(env!("OUT_DIR"), "/mirroring_ingress.bpf.o"))
+        }
+        Direction::Egress => include_bytes!(concat!(env!("OUT_DIR"), "/mirroring_egress.bpf.o")),
+    }
 }
-#[allow(clippy::all, clippy::pedantic, missing_docs)]
-mod gue {
-    include!(concat!(env!("OUT_DIR"), "/gue_tunnel.skel.rs"));
+
+/// The encapsulator of the built-in tunnel.
+pub fn gue_tunnel_bytes() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/gue_tunnel.bpf.o"))
+}
+
+/// Loads an object into the kernel. `reuse` names maps that exist already, to take in place of
+/// new ones.
+pub fn load(bytes: &[u8], reuse: &[(&str, &MapHandle)]) -> Result<Object> {
+    let mut object = ObjectBuilder::default()
+        .open_memory(bytes)
+        .context("cannot open the built-in BPF object")?;
+    for mut map in object.maps_mut() {
+        if let Some((name, existing)) = reuse.iter().find(|(name, _)| map.name() == *name) {
+            use std::os::fd::AsFd;
+            map.reuse_fd(existing.as_fd())
+                .with_context(|| format!("cannot use the existing map \"{name}\" again"))?;
+        }
+    }
+    object.load().map_err(|error| {
+        let missing = host::missing_features();
+        let error = anyhow!(error).context("the kernel refuses the BPF program");
+        if missing.is_empty() {
+            error.context("libbpf's messages in the log say why")
+        } else {
+            error.context(format!(
+                "this kernel ({}) lacks {}; Linux 5.10 has them all",
+                host::kernel_release(),
+                missing.join(", ")
+            ))
+        }
+    })
+}
+
+/// The object's only program.
+pub fn program(object: &Object) -> ProgramMut<'_> {
+    object.progs_mut().next().expect("every object of ours has one program")
+}
+
+/// A handle of its own on one of the object's maps.
+pub fn map(object: &Object, name: &str) -> Result<MapHandle> {
+    let map = object.maps().find(|map| map.name() == name);
+    let map = map.with_context(|| format!("the BPF object has no map \"{name}\""))?;
+    MapHandle::try_from(&map).with_context(|| format!("cannot open the map \"{name}\""))
 }

@@ -1,3 +1,7 @@
-use traffic_mirroring as _;
+//! `mirroring`: see `mirroring --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    traffic_mirroring::run::run(std::env::args_os())
+}

@@ -70,10 +70,7 @@ pub fn compile(rules: &[Rule]) -> Result<RuleSet> {
 
 /// The rules that `holds` is true of.
 fn mask_of(rules: &[Rule], holds: impl Fn(&Rule) -> bool) -> u32 {
-    rules
-        .iter()
-        .enumerate()
-        .fold(0, |mask, (bit, rule)| mask | u32::from(holds(rule)) << bit)
+    rules.iter().enumerate().fold(0, |mask, (bit, rule)| mask | u32::from(holds(rule)) << bit)
 }
 
 /// Everything that rules name in a field, each with the number of its rule.
@@ -109,10 +106,7 @@ fn segments(
     let mut edges: Vec<(u32, usize, i32)> = named
         .filter(|(range, _)| !range.is_empty())
         .flat_map(|(range, bit)| {
-            [
-                (u32::from(*range.start()), bit, 1),
-                (u32::from(*range.end()) + 1, bit, -1),
-            ]
+            [(u32::from(*range.start()), bit, 1), (u32::from(*range.end()) + 1, bit, -1)]
         })
         .collect();
     edges.sort_unstable_by_key(|&(at, ..)| at);
@@ -153,10 +147,7 @@ fn prefixes(named: impl Iterator<Item = (Ipv4Network, usize)>) -> Vec<(Ipv4Netwo
     let mut prefixes = merged(named);
     let mut covering: Vec<(Ipv4Network, u32)> = Vec::new();
     for (prefix, mask) in &mut prefixes {
-        while covering
-            .last()
-            .is_some_and(|(outer, _)| !outer.contains(prefix.network()))
-        {
+        while covering.last().is_some_and(|(outer, _)| !outer.contains(prefix.network())) {
             covering.pop();
         }
         *mask |= covering.last().map_or(0, |(_, mask)| *mask);
@@ -198,14 +189,9 @@ mod tests {
     impl Rule {
         /// What the rule means, said as plainly as can be.
         fn matches(&self, packet: &Packet) -> bool {
-            self.protocol
-                .accepts(|&protocol| protocol == packet.protocol)
-                && self
-                    .src_address
-                    .accepts(|net| net.contains(packet.src_address))
-                && self
-                    .dst_address
-                    .accepts(|net| net.contains(packet.dst_address))
+            self.protocol.accepts(|&protocol| protocol == packet.protocol)
+                && self.src_address.accepts(|net| net.contains(packet.src_address))
+                && self.dst_address.accepts(|net| net.contains(packet.dst_address))
                 && match packet.ports {
                     Ports::Known { src, dst } => {
                         self.src_port.accepts(|ports| ports.contains(&src))
@@ -221,10 +207,7 @@ mod tests {
 
     /// classify() of `bpf/mirroring.bpf.h`.
     fn classify(set: &RuleSet, packet: &Packet) -> u32 {
-        let protocol = set
-            .protocols
-            .iter()
-            .find(|(value, _)| *value == packet.protocol);
+        let protocol = set.protocols.iter().find(|(value, _)| *value == packet.protocol);
         let ports = match packet.ports {
             Ports::Known { src, dst } => {
                 (set.any_dst_port | segment(&set.dst_ports, dst))
@@ -240,25 +223,12 @@ mod tests {
         set.live
             & (set.any_protocol | protocol.map_or(0, |(_, mask)| *mask))
             & ports
-            & address(
-                set.any_dst_address,
-                &set.dst_nets,
-                &set.dst_prefixes,
-                packet.dst_address,
-            )
-            & address(
-                set.any_src_address,
-                &set.src_nets,
-                &set.src_prefixes,
-                packet.src_address,
-            )
+            & address(set.any_dst_address, &set.dst_nets, &set.dst_prefixes, packet.dst_address)
+            & address(set.any_src_address, &set.src_nets, &set.src_prefixes, packet.src_address)
     }
 
     fn segment(segments: &[(RangeInclusive<u16>, u32)], value: u16) -> u32 {
-        segments
-            .iter()
-            .find(|(range, _)| range.contains(&value))
-            .map_or(0, |(_, mask)| *mask)
+        segments.iter().find(|(range, _)| range.contains(&value)).map_or(0, |(_, mask)| *mask)
     }
 
     fn longest_match(prefixes: &[(Ipv4Network, u32)], address: Ipv4Addr) -> u32 {
@@ -330,18 +300,10 @@ mod tests {
             let protocol = self.protocol();
             let ports = match protocol {
                 6 | 17 | 132 if self.below(4) == 0 => Ports::Unknown,
-                6 | 17 | 132 => Ports::Known {
-                    src: self.port(),
-                    dst: self.port(),
-                },
+                6 | 17 | 132 => Ports::Known { src: self.port(), dst: self.port() },
                 _ => Ports::None,
             };
-            Packet {
-                protocol,
-                src_address: self.address(),
-                dst_address: self.address(),
-                ports,
-            }
+            Packet { protocol, src_address: self.address(), dst_address: self.address(), ports }
         }
     }
 
@@ -354,9 +316,8 @@ mod tests {
         let mut random = Random(0x6d69_7272_6f72);
         let mut verdicts = [0_u32; 2];
         for _ in 0..400 {
-            let rules: Vec<Rule> = (0..random.below(MAX_RULES + 1))
-                .map(|_| random.rule())
-                .collect();
+            let rules: Vec<Rule> =
+                (0..random.below(MAX_RULES + 1)).map(|_| random.rule()).collect();
             let set = compile(&rules).unwrap();
             for _ in 0..100 {
                 let packet = random.packet();
@@ -369,10 +330,7 @@ mod tests {
                 assert_eq!(masks & !set.live, 0);
             }
         }
-        assert!(
-            verdicts.iter().all(|&count| count > 10_000),
-            "lopsided: {verdicts:?}"
-        );
+        assert!(verdicts.iter().all(|&count| count > 10_000), "lopsided: {verdicts:?}");
     }
 
     #[test]
@@ -402,33 +360,17 @@ mod tests {
     fn a_generation_holds_32_rules_and_no_more() {
         assert_eq!(compile(&vec![Rule::default(); 32]).unwrap().live, u32::MAX);
         let error = compile(&vec![Rule::default(); 33]).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "there are 33 rules, and room for 32; merge some of them"
-        );
+        assert_eq!(error, "there are 33 rules, and room for 32; merge some of them");
     }
 
     #[test]
     fn ports_shut_out_portless_protocols_unless_they_are_named() {
         let port = Field::OneOf(vec![80..=80]);
         let rules = [
-            Rule {
-                dst_port: port.clone(),
-                ..Rule::default()
-            },
-            Rule {
-                src_port: port.clone(),
-                ..Rule::default()
-            },
-            Rule {
-                dst_port: port,
-                protocol: Field::OneOf(vec![1, 6]),
-                ..Rule::default()
-            },
-            Rule {
-                protocol: Field::OneOf(vec![1]),
-                ..Rule::default()
-            },
+            Rule { dst_port: port.clone(), ..Rule::default() },
+            Rule { src_port: port.clone(), ..Rule::default() },
+            Rule { dst_port: port, protocol: Field::OneOf(vec![1, 6]), ..Rule::default() },
+            Rule { protocol: Field::OneOf(vec![1]), ..Rule::default() },
             Rule::default(),
         ];
         assert_eq!(compile(&rules).unwrap().portless, 0b11100);
@@ -440,32 +382,18 @@ mod tests {
             dst_port: Field::OneOf(ports.to_vec()),
             ..Rule::default()
         };
-        let rules = [
-            rule(&[10..=20, 15..=30, 31..=40, 15..=18]),
-            rule(&[0..=0, 20..=25, 65535..=65535]),
-        ];
+        let rules =
+            [rule(&[10..=20, 15..=30, 31..=40, 15..=18]), rule(&[0..=0, 20..=25, 65535..=65535])];
         assert_eq!(
             compile(&rules).unwrap().dst_ports,
-            [
-                (0..=0, 2),
-                (10..=19, 1),
-                (20..=25, 3),
-                (26..=40, 1),
-                (65535..=65535, 2)
-            ]
+            [(0..=0, 2), (10..=19, 1), (20..=25, 3), (26..=40, 1), (65535..=65535, 2)]
         );
-        assert_eq!(
-            compile(&[rule(&[0..=65535])]).unwrap().dst_ports,
-            [(0..=65535, 1)]
-        );
+        assert_eq!(compile(&[rule(&[0..=65535])]).unwrap().dst_ports, [(0..=65535, 1)]);
     }
 
     #[test]
     fn longer_prefixes_inherit_from_those_that_cover_them() {
-        let rule = |list: &[&str]| Rule {
-            src_address: nets(list),
-            ..Rule::default()
-        };
+        let rule = |list: &[&str]| Rule { src_address: nets(list), ..Rule::default() };
         let rules = [
             rule(&["10.0.0.0/8", "192.0.2.1/32"]),
             rule(&["10.1.0.0/16", "10.1.0.0/16", "192.0.2.0/24"]),
@@ -481,35 +409,21 @@ mod tests {
             ("192.0.2.1/32", 0b0011),
         ];
         let set = compile(&rules).unwrap();
-        assert_eq!(
-            set.src_prefixes,
-            expected.map(|(net, mask)| (net.parse().unwrap(), mask))
-        );
+        assert_eq!(set.src_prefixes, expected.map(|(net, mask)| (net.parse().unwrap(), mask)));
         assert!(set.dst_prefixes.is_empty());
     }
 
     #[test]
     fn nets_hold_the_rules_that_could_match_there() {
         let rules = [
-            Rule {
-                dst_address: nets(&["10.0.0.0/8", "10.1.2.3/32"]),
-                ..Rule::default()
-            },
-            Rule {
-                dst_address: nets(&["10.1.2.0/24", "0.0.0.0/32"]),
-                ..Rule::default()
-            },
+            Rule { dst_address: nets(&["10.0.0.0/8", "10.1.2.3/32"]), ..Rule::default() },
+            Rule { dst_address: nets(&["10.1.2.0/24", "0.0.0.0/32"]), ..Rule::default() },
             Rule::default(),
         ];
         let set = compile(&rules).unwrap();
         assert_eq!(
             set.dst_nets,
-            [
-                (0..=0, 2),
-                (0x0a00..=0x0a00, 1),
-                (0x0a01..=0x0a01, 3),
-                (0x0a02..=0x0aff, 1)
-            ]
+            [(0..=0, 2), (0x0a00..=0x0a00, 1), (0x0a01..=0x0a01, 3), (0x0a02..=0x0aff, 1)]
         );
         assert_eq!(set.any_dst_address, 0b100);
     }
@@ -524,10 +438,7 @@ mod tests {
             Ipv4Network::new(network.network(), network.prefix()).unwrap()
         };
         let list: Vec<Ipv4Network> = (0..100_000).map(&mut prefix).collect();
-        let rule = Rule {
-            src_address: Field::OneOf(list),
-            ..Rule::default()
-        };
+        let rule = Rule { src_address: Field::OneOf(list), ..Rule::default() };
         let set = compile(&[rule]).unwrap();
         assert!(set.src_prefixes.len() > 90_000);
         assert!(set.src_prefixes.is_sorted_by(|(a, _), (b, _)| a < b));

@@ -55,10 +55,7 @@ pub fn ports(list: &str) -> Result<Field<RangeInclusive<u16>>> {
         let (Some(first), Some(last)) = (number::<u32>(first), number::<u32>(last)) else {
             bail!("{entry:?} is not a port or a range of ports such as 8000-8100");
         };
-        ensure!(
-            first <= last,
-            "{entry:?} is a range whose end comes before its start"
-        );
+        ensure!(first <= last, "{entry:?} is a range whose end comes before its start");
         let last = u16::try_from(last)
             .ok()
             .with_context(|| format!("{entry:?} goes beyond the last port, 65535"))?;
@@ -69,15 +66,12 @@ pub fn ports(list: &str) -> Result<Field<RangeInclusive<u16>>> {
 /// Protocols by name or number: `tcp, icmp, 47`. `any` means any.
 pub fn protocols(list: &str) -> Result<Field<u8>> {
     field(list, |entry| {
-        number(entry)
-            .or_else(|| protocol_by_name(entry))
-            .map(Some)
-            .with_context(|| {
-                format!(
-                    "{entry:?} is not a protocol; give a name such as tcp, udp, icmp, sctp, gre or \
+        number(entry).or_else(|| protocol_by_name(entry)).map(Some).with_context(|| {
+            format!(
+                "{entry:?} is not a protocol; give a name such as tcp, udp, icmp, sctp, gre or \
                  esp, or a number from 0 to 255"
-                )
-            })
+            )
+        })
     })
 }
 
@@ -96,19 +90,12 @@ fn field<T>(list: &str, parse: impl Fn(&str) -> Result<Option<T>>) -> Result<Fie
             None => any = true,
         }
     }
-    Ok(if any {
-        Field::Any
-    } else {
-        Field::OneOf(values)
-    })
+    Ok(if any { Field::Any } else { Field::OneOf(values) })
 }
 
 /// A decimal number, without the sign that `str::parse` would take.
 pub fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 fn is_ipv6(entry: &str) -> bool {
@@ -117,9 +104,7 @@ fn is_ipv6(entry: &str) -> bool {
 }
 
 fn protocol_by_name(name: &str) -> Option<u8> {
-    let alias = PROTOCOL_ALIASES
-        .iter()
-        .find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+    let alias = PROTOCOL_ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name));
     alias.map(|&(_, protocol)| protocol).or_else(|| {
         (0..=u8::MAX).find(|&protocol| {
             IpNumber(protocol)
@@ -136,11 +121,7 @@ mod tests {
     use super::*;
 
     fn networks(list: &[&str]) -> Field<Ipv4Network> {
-        Field::OneOf(
-            list.iter()
-                .map(|network| network.parse().unwrap())
-                .collect(),
-        )
+        Field::OneOf(list.iter().map(|network| network.parse().unwrap()).collect())
     }
 
     fn error<T: std::fmt::Debug>(result: Result<T>) -> String {
@@ -162,22 +143,12 @@ mod tests {
     #[test]
     fn host_bits_of_a_prefix_are_dropped() {
         assert_eq!(addresses("10.1.2.3/8").unwrap(), networks(&["10.0.0.0/8"]));
-        assert_eq!(
-            addresses("10.1.2.3/255.255.0.0").unwrap(),
-            networks(&["10.1.0.0/16"])
-        );
+        assert_eq!(addresses("10.1.2.3/255.255.0.0").unwrap(), networks(&["10.1.0.0/16"]));
     }
 
     #[test]
     fn one_open_entry_makes_the_addresses_any() {
-        for list in [
-            "0.0.0.0",
-            "any",
-            "ANY",
-            "0.0.0.0/0",
-            "1.2.3.4/0",
-            "10.0.0.0/8, any",
-        ] {
+        for list in ["0.0.0.0", "any", "ANY", "0.0.0.0/0", "1.2.3.4/0", "10.0.0.0/8, any"] {
             assert_eq!(addresses(list).unwrap(), Field::Any, "{list}");
         }
         // these two are not open
@@ -187,19 +158,9 @@ mod tests {
 
     #[test]
     fn malformed_addresses_are_named() {
-        for entry in [
-            "1.2.3",
-            "1.2.3.4/33",
-            "1.2.3.4/",
-            "1.2.3.4/8/8",
-            "host",
-            "1.2.3.4-5",
-        ] {
+        for entry in ["1.2.3", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/8/8", "host", "1.2.3.4-5"] {
             let error = error(addresses(&format!("any,{entry},1.2.3.4")));
-            assert!(
-                error.starts_with(&format!("{entry:?} is not an IPv4 address")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("{entry:?} is not an IPv4 address")), "{error}");
         }
     }
 
@@ -231,46 +192,21 @@ mod tests {
 
     #[test]
     fn malformed_ports_are_named() {
-        for entry in [
-            "80-x",
-            "x",
-            "-",
-            "80-",
-            "-80",
-            "1-2-3",
-            "+80",
-            "8 0",
-            "99999999999",
-        ] {
+        for entry in ["80-x", "x", "-", "80-", "-80", "1-2-3", "+80", "8 0", "99999999999"] {
             assert_eq!(
                 error(ports(&format!("443,{entry}"))),
                 format!("{entry:?} is not a port or a range of ports such as 8000-8100")
             );
         }
-        assert_eq!(
-            error(ports("90-80")),
-            r#""90-80" is a range whose end comes before its start"#
-        );
-        assert_eq!(
-            error(ports("65536")),
-            r#""65536" goes beyond the last port, 65535"#
-        );
-        assert_eq!(
-            error(ports("1-70000")),
-            r#""1-70000" goes beyond the last port, 65535"#
-        );
+        assert_eq!(error(ports("90-80")), r#""90-80" is a range whose end comes before its start"#);
+        assert_eq!(error(ports("65536")), r#""65536" goes beyond the last port, 65535"#);
+        assert_eq!(error(ports("1-70000")), r#""1-70000" goes beyond the last port, 65535"#);
     }
 
     #[test]
     fn protocols_go_by_name_and_number() {
-        assert_eq!(
-            protocols("tcp, UDP ,icmp").unwrap(),
-            Field::OneOf(vec![6, 17, 1])
-        );
-        assert_eq!(
-            protocols("0,47,255").unwrap(),
-            Field::OneOf(vec![0, 47, 255])
-        );
+        assert_eq!(protocols("tcp, UDP ,icmp").unwrap(), Field::OneOf(vec![6, 17, 1]));
+        assert_eq!(protocols("0,47,255").unwrap(), Field::OneOf(vec![0, 47, 255]));
         let named = [
             ("gre", 47),
             ("esp", 50),
@@ -284,11 +220,7 @@ mod tests {
             ("swipe", 53),
         ];
         for (name, protocol) in named {
-            assert_eq!(
-                protocols(name).unwrap(),
-                Field::OneOf(vec![protocol]),
-                "{name}"
-            );
+            assert_eq!(protocols(name).unwrap(), Field::OneOf(vec![protocol]), "{name}");
         }
         assert_eq!(protocols("tcp,any").unwrap(), Field::Any);
     }
@@ -297,23 +229,14 @@ mod tests {
     fn unknown_protocols_are_named() {
         for entry in ["tpc", "256", "-1", "+6", "tcp udp"] {
             let error = error(protocols(&format!("tcp,{entry}")));
-            assert!(
-                error.starts_with(&format!("{entry:?} is not a protocol; ")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("{entry:?} is not a protocol; ")), "{error}");
         }
     }
 
     #[test]
     fn empty_entries_are_refused() {
-        assert_eq!(
-            error(ports("80,,90")),
-            r#"there is an empty entry in "80,,90""#
-        );
-        assert_eq!(
-            error(addresses("10.0.0.0/8,")),
-            r#"there is an empty entry in "10.0.0.0/8,""#
-        );
+        assert_eq!(error(ports("80,,90")), r#"there is an empty entry in "80,,90""#);
+        assert_eq!(error(addresses("10.0.0.0/8,")), r#"there is an empty entry in "10.0.0.0/8,""#);
         assert_eq!(error(protocols(" ")), r#"there is an empty entry in " ""#);
     }
 }

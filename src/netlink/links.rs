@@ -50,11 +50,7 @@ impl Netlink {
         all.attributes = vec![without_statistics()];
         let links = self.dump(RouteNetlinkMessage::GetLink(all));
         let links = links.context("cannot list the network devices")?;
-        Ok(links
-            .into_iter()
-            .filter_map(new_link)
-            .map(|link| Link::decode(&link))
-            .collect())
+        Ok(links.into_iter().filter_map(new_link).map(|link| Link::decode(&link)).collect())
     }
 
     /// The device of that name, or of that alternative name (`ip link property`).
@@ -82,14 +78,9 @@ impl Netlink {
     pub fn create_veth(&mut self, pair: &VethPair) -> Result<()> {
         for name in [pair.name, pair.peer] {
             // the kernel would take it for a pattern and choose a name of its own
-            ensure!(
-                !name.contains('%'),
-                "cannot create the device \"{name}\": '%' in its name"
-            );
+            ensure!(!name.contains('%'), "cannot create the device \"{name}\": '%' in its name");
         }
-        let VethPair {
-            name, peer, mtu, ..
-        } = *pair;
+        let VethPair { name, peer, mtu, .. } = *pair;
         let mut far = by_name(peer);
         far.attributes.push(LinkAttribute::Mtu(mtu));
         let mut near = by_name(name);
@@ -99,10 +90,9 @@ impl Netlink {
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
         ]));
         let create = RouteNetlinkMessage::NewLink(near);
-        self.execute(create, NLM_F_CREATE | NLM_F_EXCL)
-            .with_context(|| {
-                format!("cannot create the device \"{name}\" with its peer \"{peer}\"")
-            })?;
+        self.execute(create, NLM_F_CREATE | NLM_F_EXCL).with_context(|| {
+            format!("cannot create the device \"{name}\" with its peer \"{peer}\"")
+        })?;
         self.configure_veth(pair).inspect_err(|_| {
             let delete = RouteNetlinkMessage::DelLink(by_name(name));
             if let Err(error) = self.execute(delete, 0) {
@@ -114,23 +104,20 @@ impl Netlink {
     /// The kernel ignores these settings in the request that creates a device.
     fn configure_veth(&mut self, pair: &VethPair) -> Result<()> {
         let mut link = by_name(pair.name);
-        link.attributes
-            .push(LinkAttribute::IfAlias(pair.alias.to_owned()));
+        link.attributes.push(LinkAttribute::IfAlias(pair.alias.to_owned()));
         self.execute(RouteNetlinkMessage::SetLink(link), 0)
             .with_context(|| format!("cannot set the alias of the device \"{}\"", pair.name))?;
 
         for name in [pair.name, pair.peer] {
             let mut link = by_name(name);
-            link.attributes
-                .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
-                    vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)],
-                )]));
+            link.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
+                AfSpecInet6::AddrGenMode(In6AddrGenMode::None),
+            ])]));
             // refused so where there is no IPv6 on the host, or none on so small an MTU
-            unless_refused(
-                self.execute(RouteNetlinkMessage::SetLink(link), 0),
-                libc::EAFNOSUPPORT,
-            )
-            .with_context(|| format!("cannot turn off IPv6 addresses on the device \"{name}\""))?;
+            unless_refused(self.execute(RouteNetlinkMessage::SetLink(link), 0), libc::EAFNOSUPPORT)
+                .with_context(|| {
+                    format!("cannot turn off IPv6 addresses on the device \"{name}\"")
+                })?;
         }
         Ok(())
     }
@@ -155,10 +142,7 @@ impl Netlink {
     /// The device that `message` names, by index or name, as the kernel describes it.
     pub(super) fn get_link(&mut self, mut message: LinkMessage) -> Result<Option<LinkMessage>> {
         message.attributes.push(without_statistics());
-        match unless_refused(
-            self.get(RouteNetlinkMessage::GetLink(message)),
-            libc::ENODEV,
-        )? {
+        match unless_refused(self.get(RouteNetlinkMessage::GetLink(message)), libc::ENODEV)? {
             None => Ok(None),
             Some(RouteNetlinkMessage::NewLink(link)) => Ok(Some(link)),
             Some(other) => bail!("the kernel's answer is no device: {other:?}"),
@@ -256,13 +240,5 @@ fn address(message: RouteNetlinkMessage) -> Option<Ipv4Network> {
     }
     let local = local.or(far)?;
     let has_peer = far.is_some_and(|far| far != local);
-    Ipv4Network::new(
-        local,
-        if has_peer {
-            32
-        } else {
-            message.header.prefix_len
-        },
-    )
-    .ok()
+    Ipv4Network::new(local, if has_peer { 32 } else { message.header.prefix_len }).ok()
 }

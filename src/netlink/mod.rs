@@ -3,6 +3,7 @@
 
 mod links;
 mod neighbours;
+mod qdiscs;
 mod reply;
 mod routes;
 #[cfg(test)]
@@ -35,10 +36,7 @@ pub struct Netlink {
 impl Netlink {
     pub fn open() -> Result<Self> {
         let socket = connect().context("cannot open a netlink socket")?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-        })
+        Ok(Self { socket, sequence: 0 })
     }
 
     /// Has the kernel carry out `message`.
@@ -49,11 +47,7 @@ impl Netlink {
     /// Asks for one object. That there is none is a [`Refusal`].
     fn get(&mut self, message: RouteNetlinkMessage) -> Result<RouteNetlinkMessage> {
         let reply = self.exchange(message, NLM_F_ACK)?;
-        reply
-            .messages
-            .into_iter()
-            .next()
-            .context("the kernel's answer is empty")
+        reply.messages.into_iter().next().context("the kernel's answer is empty")
     }
 
     /// Asks for all objects that `message` describes.
@@ -76,15 +70,8 @@ impl Netlink {
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
 
-        let sent = self
-            .socket
-            .send(&bytes, 0)
-            .context("cannot send to the kernel")?;
-        ensure!(
-            sent == bytes.len(),
-            "the kernel took {sent} of {} bytes",
-            bytes.len()
-        );
+        let sent = self.socket.send(&bytes, 0).context("cannot send to the kernel")?;
+        ensure!(sent == bytes.len(), "the kernel took {sent} of {} bytes", bytes.len());
 
         let mut reply = Reply::to(self.sequence);
         while !reply.take(&self.receive().context("cannot receive from the kernel")?)? {}

@@ -27,14 +27,8 @@ impl Netlink {
 
     fn try_resolve(&mut self, ifindex: u32, address: Ipv4Addr, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now() + timeout;
-        let link = self
-            .get_link(by_index(ifindex))?
-            .context("there is no such device")?;
-        if link
-            .header
-            .flags
-            .intersects(LinkFlags::Noarp | LinkFlags::Loopback)
-        {
+        let link = self.get_link(by_index(ifindex))?.context("there is no such device")?;
+        if link.header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback) {
             return Ok(true);
         }
         loop {

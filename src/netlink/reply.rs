@@ -26,11 +26,7 @@ pub(super) struct Reply {
 
 impl Reply {
     pub fn to(sequence: u32) -> Self {
-        Self {
-            sequence,
-            messages: Vec::new(),
-            interrupted: false,
-        }
+        Self { sequence, messages: Vec::new(), interrupted: false }
     }
 
     /// Takes in a datagram, and says whether the reply is complete with it. Answers to earlier
@@ -42,9 +38,7 @@ impl Reply {
             let length = header.length() as usize;
             let (flags, sequence) = (header.flags(), header.sequence_number());
             let message = &rest[..length];
-            rest = rest
-                .get(length.next_multiple_of(NLMSG_ALIGNTO as usize)..)
-                .unwrap_or_default();
+            rest = rest.get(length.next_multiple_of(NLMSG_ALIGNTO as usize)..).unwrap_or_default();
 
             if sequence == self.sequence && self.take_message(message, flags)? {
                 return Ok(true);
@@ -95,17 +89,12 @@ impl Refusal {
             .flatten()
             .find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)
             .and_then(|attribute| parse_string(attribute.value()).ok());
-        Self {
-            errno: code.wrapping_neg(),
-            reason,
-        }
+        Self { errno: code.wrapping_neg(), reason }
     }
 
     /// Whether `error` is, or comes from, a refusal with `errno`.
     pub fn in_chain(error: &anyhow::Error, errno: i32) -> bool {
-        error
-            .downcast_ref::<Self>()
-            .is_some_and(|refusal| refusal.errno == errno)
+        error.downcast_ref::<Self>().is_some_and(|refusal| refusal.errno == errno)
     }
 }
 
@@ -169,11 +158,7 @@ mod tests {
     fn a_dump_goes_on_over_datagrams_until_done() {
         let mut reply = Reply::to(7);
         let entry = link(NLM_F_MULTIPART, 7);
-        assert!(
-            !reply
-                .take(&[entry.clone(), entry.clone()].concat())
-                .unwrap()
-        );
+        assert!(!reply.take(&[entry.clone(), entry.clone()].concat()).unwrap());
         assert!(!reply.take(&entry).unwrap());
         assert!(reply.take(&[entry, done(7, 0)].concat()).unwrap());
         assert_eq!(reply.messages.len(), 4);
@@ -199,13 +184,8 @@ mod tests {
 
     #[test]
     fn a_refusal_has_the_reason_and_the_errno() {
-        let refusal = Reply::to(7)
-            .take(&error(7, libc::EINVAL, "Bad prefix."))
-            .unwrap_err();
-        assert_eq!(
-            refusal.to_string(),
-            "Bad prefix: Invalid argument (os error 22)"
-        );
+        let refusal = Reply::to(7).take(&error(7, libc::EINVAL, "Bad prefix.")).unwrap_err();
+        assert_eq!(refusal.to_string(), "Bad prefix: Invalid argument (os error 22)");
         let refusal = Reply::to(7).take(&error(7, libc::EEXIST, "")).unwrap_err();
         assert_eq!(refusal.to_string(), "File exists (os error 17)");
         assert!(Refusal::in_chain(&refusal.context("cannot"), libc::EEXIST));
@@ -220,9 +200,7 @@ mod tests {
     #[test]
     fn a_change_during_a_dump_is_noticed() {
         let mut reply = Reply::to(7);
-        reply
-            .take(&link(NLM_F_MULTIPART | NLM_F_DUMP_INTR, 7))
-            .unwrap();
+        reply.take(&link(NLM_F_MULTIPART | NLM_F_DUMP_INTR, 7)).unwrap();
         assert!(reply.take(&done(7, 0)).unwrap());
         assert!(reply.interrupted);
     }
@@ -233,11 +211,7 @@ mod tests {
         let short = |flags| message(RTM_NEWLINK, flags, 7, &[0; 4]);
         let mut reply = Reply::to(7);
         let entry = link(NLM_F_MULTIPART, 7);
-        assert!(
-            reply
-                .take(&[short(NLM_F_MULTIPART), entry, done(7, 0)].concat())
-                .unwrap()
-        );
+        assert!(reply.take(&[short(NLM_F_MULTIPART), entry, done(7, 0)].concat()).unwrap());
         assert_eq!(reply.messages.len(), 1);
         assert!(Reply::to(7).take(&short(0)).is_err());
     }

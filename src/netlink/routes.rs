@@ -50,10 +50,7 @@ impl Netlink {
         let answer = answer.with_context(|| match through {
             None => format!("no route to \"{destination}\""),
             Some(ifindex) => {
-                format!(
-                    "no route to \"{destination}\" through {}",
-                    self.device(ifindex)
-                )
+                format!("no route to \"{destination}\" through {}", self.device(ifindex))
             }
         })?;
         let RouteNetlinkMessage::NewRoute(answer) = answer else {
@@ -89,10 +86,7 @@ impl Netlink {
     /// protocol. It is fine if there is none.
     pub fn delete_route(&mut self, route: &Route) -> Result<()> {
         // RTPROT_UNSPEC would match everybody's routes
-        ensure!(
-            route.protocol != 0,
-            "cannot delete a route whose protocol is not given"
-        );
+        ensure!(route.protocol != 0, "cannot delete a route whose protocol is not given");
         let message = RouteNetlinkMessage::DelRoute(route.encode());
         unless_refused(self.execute(message, 0), libc::ESRCH)
             .map(drop)
@@ -126,13 +120,10 @@ impl NextHop {
         Some(Self {
             ifindex: device(message)?,
             gateway: gateway(message),
-            source: message
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    RouteAttribute::PrefSource(RouteAddress::Inet(address)) => Some(*address),
-                    _ => None,
-                }),
+            source: message.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => Some(*address),
+                _ => None,
+            }),
             mtu,
         })
     }
@@ -148,27 +139,19 @@ impl Route {
             Some(_) => RouteScope::Universe,
             None => RouteScope::Link,
         };
-        message.attributes = vec![RouteAttribute::Destination(
-            self.destination.network().into(),
-        )];
+        message.attributes = vec![RouteAttribute::Destination(self.destination.network().into())];
+        message.attributes.extend(self.ifindex.map(RouteAttribute::Oif));
         message
             .attributes
-            .extend(self.ifindex.map(RouteAttribute::Oif));
-        message.attributes.extend(
-            self.gateway
-                .map(|gateway| RouteAttribute::Gateway(gateway.into())),
-        );
+            .extend(self.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
         message
     }
 
     fn decode(message: &RouteMessage) -> Option<Self> {
-        let destination = message
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
-                _ => None,
-            });
+        let destination = message.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+            _ => None,
+        });
         // the default route has no destination attribute
         let destination = destination.unwrap_or(Ipv4Addr::UNSPECIFIED);
         Some(Self {
@@ -191,21 +174,15 @@ fn main_table() -> RouteMessage {
 }
 
 fn device(message: &RouteMessage) -> Option<u32> {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Oif(ifindex) => Some(*ifindex),
-            _ => None,
-        })
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(ifindex) => Some(*ifindex),
+        _ => None,
+    })
 }
 
 fn gateway(message: &RouteMessage) -> Option<Ipv4Addr> {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(*address),
-            _ => None,
-        })
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    })
 }

@@ -12,12 +12,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
 
-const PAIR: VethPair = VethPair {
-    name: "near",
-    peer: "far",
-    alias: "ours",
-    mtu: 1400,
-};
+const PAIR: VethPair = VethPair { name: "near", peer: "far", alias: "ours", mtu: 1400 };
 /// Routes of nobody that the kernel knows of.
 const PROTOCOL: u8 = 199;
 
@@ -34,9 +29,7 @@ fn in_namespace(body: impl FnOnce(&mut Netlink) + Send + 'static) {
 
 /// Runs iproute2 in the namespace of the calling thread.
 fn ip(arguments: &str) {
-    let status = Command::new("ip")
-        .args(arguments.split_whitespace())
-        .status();
+    let status = Command::new("ip").args(arguments.split_whitespace()).status();
     assert!(status.unwrap().success(), "ip {arguments}");
 }
 
@@ -66,10 +59,7 @@ fn needs_root_a_veth_pair_is_as_it_was_asked_for() {
         let near = netlink.link("near").unwrap().unwrap();
         let far = netlink.link("far").unwrap().unwrap();
         assert_eq!((near.mtu, far.mtu), (1400, 1400));
-        assert_eq!(
-            (near.alias.as_deref(), far.alias.as_deref()),
-            (Some("ours"), None)
-        );
+        assert_eq!((near.alias.as_deref(), far.alias.as_deref()), (Some("ours"), None));
         assert_eq!(near.kind.as_deref(), Some("veth"));
         assert!(near.ethernet && !near.loopback && !near.up && near.remote.is_none());
 
@@ -77,11 +67,7 @@ fn needs_root_a_veth_pair_is_as_it_was_asked_for() {
         netlink.set_up(far.index).unwrap();
         assert!(netlink.link("near").unwrap().unwrap().up);
         let ipv6 = Command::new("ip").args(["-6", "address"]).output().unwrap();
-        assert_eq!(
-            String::from_utf8(ipv6.stdout).unwrap(),
-            "",
-            "IPv6 addresses"
-        );
+        assert_eq!(String::from_utf8(ipv6.stdout).unwrap(), "", "IPv6 addresses");
 
         netlink.delete_link(near.index).unwrap();
         assert_eq!(netlink.link("near").unwrap(), None);
@@ -99,25 +85,10 @@ fn needs_root_a_veth_pair_too_small_for_ipv6_can_be_made() {
 fn needs_root_a_veth_pair_that_cannot_be_made_leaves_nothing() {
     in_namespace(|netlink| {
         let long = "x".repeat(300);
-        let error = netlink
-            .create_veth(&VethPair {
-                alias: &long,
-                ..PAIR
-            })
-            .unwrap_err();
+        let error = netlink.create_veth(&VethPair { alias: &long, ..PAIR }).unwrap_err();
         let text = format!("{error:#}");
-        assert!(
-            text.starts_with("cannot set the alias of the device \"near\": "),
-            "{text}"
-        );
-        assert!(
-            netlink
-                .create_veth(&VethPair {
-                    name: "n%d",
-                    ..PAIR
-                })
-                .is_err()
-        );
+        assert!(text.starts_with("cannot set the alias of the device \"near\": "), "{text}");
+        assert!(netlink.create_veth(&VethPair { name: "n%d", ..PAIR }).is_err());
         assert_eq!(netlink.links().unwrap().len(), 1, "only lo");
 
         netlink.create_veth(&PAIR).unwrap();
@@ -135,19 +106,12 @@ fn needs_root_links_lists_more_than_one_buffer_holds() {
     in_namespace(|netlink| {
         for i in 0..150 {
             let (name, peer) = (format!("near{i}"), format!("far{i}"));
-            let pair = VethPair {
-                name: &name,
-                peer: &peer,
-                ..PAIR
-            };
+            let pair = VethPair { name: &name, peer: &peer, ..PAIR };
             netlink.create_veth(&pair).unwrap();
         }
         let links = netlink.links().unwrap();
         assert_eq!(links.len(), 301);
-        assert_eq!(
-            links.iter().filter(|link| link.alias.is_some()).count(),
-            150
-        );
+        assert_eq!(links.iter().filter(|link| link.alias.is_some()).count(), 150);
         let lo = links.iter().find(|link| link.name == "lo").unwrap();
         assert!(lo.loopback && lo.ethernet && lo.kind.is_none());
     });
@@ -157,17 +121,10 @@ fn needs_root_links_lists_more_than_one_buffer_holds() {
 fn needs_root_a_request_about_a_missing_device_names_it() {
     in_namespace(|netlink| {
         let text = format!("{:#}", netlink.set_up(77).unwrap_err());
-        assert!(
-            text.starts_with("cannot set up the device with index 77: "),
-            "{text}"
-        );
+        assert!(text.starts_with("cannot set up the device with index 77: "), "{text}");
         assert!(text.ends_with("No such device (os error 19)"), "{text}");
         assert!(netlink.addresses(77).is_err());
-        assert!(
-            netlink
-                .resolve(77, addr("192.0.2.2"), Duration::ZERO)
-                .is_err()
-        );
+        assert!(netlink.resolve(77, addr("192.0.2.2"), Duration::ZERO).is_err());
     });
 }
 
@@ -180,11 +137,7 @@ fn needs_root_addresses_come_in_order_and_of_one_device_only() {
         ip("address add 203.0.113.1 peer 203.0.113.64/26 dev near");
         assert_eq!(
             netlink.addresses(near).unwrap(),
-            [
-                net("192.0.2.1/24"),
-                net("203.0.113.1/32"),
-                net("192.0.2.7/24")
-            ]
+            [net("192.0.2.1/24"), net("203.0.113.1/32"), net("192.0.2.7/24")]
         );
         let lo = netlink.link("lo").unwrap().unwrap();
         assert_eq!(netlink.addresses(lo.index).unwrap(), []);
@@ -206,15 +159,9 @@ fn needs_root_routes_are_added_listed_and_deleted() {
             gateway: Some(addr("192.0.2.254")),
             protocol: PROTOCOL,
         };
-        let on_link = Route {
-            destination: net("203.0.113.0/24"),
-            gateway: None,
-            ..through_gateway
-        };
-        let default = Route {
-            destination: net("0.0.0.0/0"),
-            ..through_gateway
-        };
+        let on_link =
+            Route { destination: net("203.0.113.0/24"), gateway: None, ..through_gateway };
+        let default = Route { destination: net("0.0.0.0/0"), ..through_gateway };
         for route in [through_gateway, on_link, default] {
             netlink.add_route(&route).unwrap();
             assert!(netlink.routes().unwrap().contains(&route), "{route:?}");
@@ -245,20 +192,8 @@ fn needs_root_the_routes_of_others_are_not_deleted() {
             protocol: PROTOCOL,
         };
         netlink.delete_route(&ours).unwrap();
-        netlink
-            .delete_route(&Route {
-                gateway: None,
-                ..ours
-            })
-            .unwrap();
-        assert!(
-            netlink
-                .delete_route(&Route {
-                    protocol: 0,
-                    ..ours
-                })
-                .is_err()
-        );
+        netlink.delete_route(&Route { gateway: None, ..ours }).unwrap();
+        assert!(netlink.delete_route(&Route { protocol: 0, ..ours }).is_err());
         assert_eq!(netlink.routes().unwrap(), others);
     });
 }
@@ -284,44 +219,24 @@ fn needs_root_a_route_that_the_kernel_refuses_is_named_with_the_reason() {
 fn needs_root_route_to_tells_gateway_source_and_mtu() {
     in_namespace(|netlink| {
         let near = network(netlink);
-        let on_link = NextHop {
-            ifindex: near,
-            gateway: None,
-            source: Some(addr("192.0.2.1")),
-            mtu: None,
-        };
+        let on_link =
+            NextHop { ifindex: near, gateway: None, source: Some(addr("192.0.2.1")), mtu: None };
         assert_eq!(netlink.route_to(addr("192.0.2.2"), None).unwrap(), on_link);
-        assert_eq!(
-            netlink.route_to(addr("192.0.2.2"), Some(near)).unwrap(),
-            on_link
-        );
+        assert_eq!(netlink.route_to(addr("192.0.2.2"), Some(near)).unwrap(), on_link);
 
-        let text = format!(
-            "{:#}",
-            netlink.route_to(addr("198.51.100.9"), None).unwrap_err()
-        );
-        assert_eq!(
-            text,
-            "no route to \"198.51.100.9\": Network is unreachable (os error 101)"
-        );
+        let text = format!("{:#}", netlink.route_to(addr("198.51.100.9"), None).unwrap_err());
+        assert_eq!(text, "no route to \"198.51.100.9\": Network is unreachable (os error 101)");
 
         ip("route add 198.51.100.0/24 via 192.0.2.254 mtu 1300");
         let gateway = Some(addr("192.0.2.254"));
         assert_eq!(
             netlink.route_to(addr("198.51.100.9"), None).unwrap(),
-            NextHop {
-                gateway,
-                mtu: Some(1300),
-                ..on_link
-            }
+            NextHop { gateway, mtu: Some(1300), ..on_link }
         );
 
         ip("link set lo up");
         let lo = netlink.link("lo").unwrap().unwrap().index;
-        assert_eq!(
-            netlink.route_to(addr("127.0.0.1"), None).unwrap().ifindex,
-            lo
-        );
+        assert_eq!(netlink.route_to(addr("127.0.0.1"), None).unwrap().ifindex, lo);
     });
 }
 
@@ -333,12 +248,7 @@ fn needs_root_route_to_through_a_device_without_a_route_takes_it_for_on_link() {
         assert_eq!((hop.ifindex, hop.gateway), (near, None));
 
         ip("link set near down");
-        let text = format!(
-            "{:#}",
-            netlink
-                .route_to(addr("198.51.100.9"), Some(near))
-                .unwrap_err()
-        );
+        let text = format!("{:#}", netlink.route_to(addr("198.51.100.9"), Some(near)).unwrap_err());
         assert_eq!(
             text,
             "no route to \"198.51.100.9\" through the device \"near\": Network is unreachable \
@@ -355,27 +265,14 @@ fn needs_root_a_neighbour_that_answers_is_resolved() {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let there = File::open("/proc/thread-self/ns/net").unwrap();
         setns(&here, CloneFlags::CLONE_NEWNET).unwrap();
-        ip(&format!(
-            "link set far netns /proc/{}/fd/{}",
-            id(),
-            there.as_raw_fd()
-        ));
+        ip(&format!("link set far netns /proc/{}/fd/{}", id(), there.as_raw_fd()));
         setns(&there, CloneFlags::CLONE_NEWNET).unwrap();
         ip("address add 192.0.2.2/24 dev far");
         ip("link set far up");
 
         // the socket still speaks for the namespace it was opened in
-        assert!(
-            netlink
-                .resolve(near, addr("192.0.2.2"), Duration::from_secs(5))
-                .unwrap()
-        );
-        assert!(
-            netlink
-                .resolve(near, addr("192.0.2.2"), Duration::ZERO)
-                .unwrap(),
-            "known"
-        );
+        assert!(netlink.resolve(near, addr("192.0.2.2"), Duration::from_secs(5)).unwrap());
+        assert!(netlink.resolve(near, addr("192.0.2.2"), Duration::ZERO).unwrap(), "known");
     });
 }
 
@@ -395,20 +292,9 @@ fn needs_root_a_permanent_neighbour_stays_permanent() {
     in_namespace(|netlink| {
         let near = network(netlink);
         ip("neighbour add 192.0.2.4 lladdr 02:00:00:00:00:04 dev near nud permanent");
-        assert!(
-            netlink
-                .resolve(near, addr("192.0.2.4"), Duration::ZERO)
-                .unwrap()
-        );
-        let shown = Command::new("ip")
-            .args(["neighbour", "show", "192.0.2.4"])
-            .output()
-            .unwrap();
-        assert!(
-            String::from_utf8(shown.stdout)
-                .unwrap()
-                .contains("PERMANENT")
-        );
+        assert!(netlink.resolve(near, addr("192.0.2.4"), Duration::ZERO).unwrap());
+        let shown = Command::new("ip").args(["neighbour", "show", "192.0.2.4"]).output().unwrap();
+        assert!(String::from_utf8(shown.stdout).unwrap().contains("PERMANENT"));
     });
 }
 
@@ -416,11 +302,7 @@ fn needs_root_a_permanent_neighbour_stays_permanent() {
 fn needs_root_the_loopback_device_has_nothing_to_resolve() {
     in_namespace(|netlink| {
         let lo = netlink.link("lo").unwrap().unwrap().index;
-        assert!(
-            netlink
-                .resolve(lo, addr("127.0.0.1"), Duration::ZERO)
-                .unwrap()
-        );
+        assert!(netlink.resolve(lo, addr("127.0.0.1"), Duration::ZERO).unwrap());
     });
 }
 
@@ -430,12 +312,8 @@ fn needs_root_a_vxlan_device_tells_its_remote() {
         ip("link add vx type vxlan id 7 remote 192.0.2.50 dstport 4790");
         let link = netlink.link("vx").unwrap().unwrap();
         assert_eq!(link.kind.as_deref(), Some("vxlan"));
-        let remote = TunnelRemote {
-            address: addr("192.0.2.50"),
-            protocol: 17,
-            port: 4790,
-            overhead: 50,
-        };
+        let remote =
+            TunnelRemote { address: addr("192.0.2.50"), protocol: 17, port: 4790, overhead: 50 };
         assert_eq!(link.remote, Some(remote));
     });
 }

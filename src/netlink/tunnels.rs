@@ -54,12 +54,7 @@ impl TunnelRemote {
 
     /// To nowhere yet.
     fn new(protocol: u8, overhead: u32) -> Self {
-        Self {
-            address: Ipv4Addr::UNSPECIFIED,
-            protocol,
-            port: 0,
-            overhead,
-        }
+        Self { address: Ipv4Addr::UNSPECIFIED, protocol, port: 0, overhead }
     }
 
     /// Puts UDP, and `overhead` bytes that follow it, around the tunnel's own header. The port is
@@ -105,11 +100,7 @@ fn gre(inner: u32, data: &[InfoGre]) -> TunnelRemote {
             InfoGre::Remote(address) => remote.address = *address,
             InfoGre::OFlags(fields) => {
                 for field in [GreIOFlags::Key, GreIOFlags::Checksum, GreIOFlags::Seq] {
-                    remote.overhead += if fields.contains(field) {
-                        GRE_FIELD_LEN
-                    } else {
-                        0
-                    };
+                    remote.overhead += if fields.contains(field) { GRE_FIELD_LEN } else { 0 };
                 }
             }
             InfoGre::ErSpanVer(version) => remote.overhead += erspan_len(*version),
@@ -179,12 +170,7 @@ mod tests {
     const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
 
     fn remote(protocol: u8, port: u16, overhead: u32) -> Option<TunnelRemote> {
-        Some(TunnelRemote {
-            address: FAR,
-            protocol,
-            port,
-            overhead,
-        })
+        Some(TunnelRemote { address: FAR, protocol, port, overhead })
     }
 
     /// As the kernel reports an ipip or sit device: it names the encapsulation's port always.
@@ -207,21 +193,12 @@ mod tests {
             (InfoKind::IpIp, None, plain, remote(4, 0, 20)),
             (InfoKind::IpIp, Fou, plain, remote(17, 6081, 28)),
             (InfoKind::IpIp, Gue, plain, remote(17, 6081, 32)),
-            (
-                InfoKind::IpIp,
-                Gue,
-                TunnelEncapFlags::RemCSum,
-                remote(17, 6081, 40),
-            ),
+            (InfoKind::IpIp, Gue, TunnelEncapFlags::RemCSum, remote(17, 6081, 40)),
             (InfoKind::SitTun, None, plain, remote(41, 0, 20)),
             (InfoKind::SitTun, Gue, plain, remote(17, 6081, 32)),
         ] {
             let data = ip_tunnel_data(encapsulation, flags);
-            assert_eq!(
-                TunnelRemote::decode(&kind, &data),
-                expected,
-                "{kind} {encapsulation}"
-            );
+            assert_eq!(TunnelRemote::decode(&kind, &data), expected, "{kind} {encapsulation}");
         }
     }
 
@@ -233,47 +210,25 @@ mod tests {
             data
         };
         let none = GreIOFlags::empty();
-        let gue = [
-            InfoGre::EncapType(GreEncapType::Gue),
-            InfoGre::DestinationPort(6081),
-        ];
+        let gue = [InfoGre::EncapType(GreEncapType::Gue), InfoGre::DestinationPort(6081)];
         for (info, expected) in [
             (InfoData::GreTun(data(none, &[])), remote(47, 0, 24)),
-            (
-                InfoData::GreTun(data(GreIOFlags::Key, &[])),
-                remote(47, 0, 28),
-            ),
-            (
-                InfoData::GreTun(data(GreIOFlags::Key | GreIOFlags::Seq, &[])),
-                remote(47, 0, 32),
-            ),
+            (InfoData::GreTun(data(GreIOFlags::Key, &[])), remote(47, 0, 28)),
+            (InfoData::GreTun(data(GreIOFlags::Key | GreIOFlags::Seq, &[])), remote(47, 0, 32)),
             (InfoData::GreTun(data(none, &gue)), remote(17, 6081, 36)),
             (InfoData::GreTap(data(none, &[])), remote(47, 0, 38)),
-            (
-                InfoData::ErSpan(data(GreIOFlags::Seq, &[InfoGre::ErSpanVer(1)])),
-                remote(47, 0, 50),
-            ),
+            (InfoData::ErSpan(data(GreIOFlags::Seq, &[InfoGre::ErSpanVer(1)])), remote(47, 0, 50)),
         ] {
-            assert_eq!(
-                TunnelRemote::decode(&InfoKind::GreTun, &info),
-                expected,
-                "{info:?}"
-            );
+            assert_eq!(TunnelRemote::decode(&InfoKind::GreTun, &info), expected, "{info:?}");
         }
     }
 
     #[test]
     fn geneve_and_vxlan_carry_ethernet_in_udp() {
         let geneve = InfoData::Geneve(vec![InfoGeneve::Remote(FAR), InfoGeneve::Port(6081)]);
-        assert_eq!(
-            TunnelRemote::decode(&InfoKind::Geneve, &geneve),
-            remote(17, 6081, 50)
-        );
+        assert_eq!(TunnelRemote::decode(&InfoKind::Geneve, &geneve), remote(17, 6081, 50));
         let vxlan = InfoData::Vxlan(vec![InfoVxlan::Group(FAR), InfoVxlan::Port(4789)]);
-        assert_eq!(
-            TunnelRemote::decode(&InfoKind::Vxlan, &vxlan),
-            remote(17, 4789, 50)
-        );
+        assert_eq!(TunnelRemote::decode(&InfoKind::Vxlan, &vxlan), remote(17, 4789, 50));
     }
 
     #[test]

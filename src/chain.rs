@@ -1,0 +1,87 @@
+//! The chain: the slot of the previous program's PROG_ARRAY in which we stand.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, ProgramHandle};
+use nix::sys::statfs::statfs;
+
+use crate::host;
+
+/// Key 0, the only one that l3afd's chains use.
+const KEY: [u8; 4] = 0_u32.to_ne_bytes();
+
+/// The entry of a PROG_ARRAY that leads to the next program of its chain.
+#[derive(Debug)]
+pub struct Slot {
+    map: MapHandle,
+}
+
+impl Slot {
+    /// The slot in the map that is pinned at `path`. Takes nothing that is not a PROG_ARRAY in a
+    /// BPF file system at `bpffs`, also where links lead out of it.
+    pub fn pinned(path: &Path, bpffs: &Path) -> Result<Self> {
+        let shown = path.display();
+        let real = path.canonicalize().with_context(|| {
+            format!("--map-name: there is no map pinned at {shown}; start the previous program of the chain first")
+        })?;
+        let bpffs = bpffs
+            .canonicalize()
+            .with_context(|| format!("--bpffs: cannot look at {}", bpffs.display()))?;
+        ensure!(
+            real.starts_with(&bpffs) && statfs(&real).is_ok_and(|fs| host::is_bpffs(&fs)),
+            "--map-name: {shown} is outside the BPF file system at {}",
+            bpffs.display()
+        );
+        let map = MapHandle::from_pinned_path(&real)
+            .ok()
+            .filter(|map| map.map_type() == MapType::ProgArray)
+            .with_context(|| {
+                format!("--map-name: {shown} is no PROG_ARRAY; give the map that the previous program makes its tail call through")
+            })?;
+        Ok(Self { map })
+    }
+
+    /// The slot in the map with this id; `None` where that is gone.
+    pub fn of_map(id: u32) -> Option<Self> {
+        let map = MapHandle::from_map_id(id).ok()?;
+        Some(Self { map })
+    }
+
+    /// The slot that leads on from our own program.
+    pub fn of_jmp_table(jmp_table: &MapHandle) -> Result<Self> {
+        let map = MapHandle::try_from(jmp_table).context("cannot open the jump table")?;
+        Ok(Self { map })
+    }
+
+    pub fn map_id(&self) -> Result<u32> {
+        let info = self.map.info().context("cannot ask about the PROG_ARRAY")?;
+        Ok(info.info.id)
+    }
+
+    /// Id of the program in the slot.
+    pub fn program(&self) -> Result<Option<u32>> {
+        let id = self.map.lookup(&KEY, MapFlags::ANY).context("cannot read the chain's slot")?;
+        id.map(|id| Ok(u32::from_ne_bytes(id.as_slice().try_into()?))).transpose()
+    }
+
+    /// Puts a program into the slot, in place of what is there, at one instant.
+    pub fn put(&self, program: BorrowedFd<'_>) -> Result<()> {
+        self.map
+            .update(&KEY, &program.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
+            .context("the previous program's PROG_ARRAY refuses the program")
+    }
+
+    /// Takes our program out of the slot. Who came behind it moves up, so that the rest of the chain
+    /// goes on; a slot that holds somebody else's program stays as it is.
+    pub fn leave(&self, is_ours: impl Fn(u32) -> bool, next: &Self) -> Result<()> {
+        if !self.program()?.is_some_and(is_ours) {
+            return Ok(());
+        }
+        match next.program()?.map(ProgramHandle::from_prog_id) {
+            Some(Ok(successor)) => self.put(successor.as_fd()),
+            _ => self.map.delete(&KEY).context("cannot clear the chain's slot"),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The command line as it is typed: flags and their help, values still text. What they mean, and
+//! whether they make sense, is for `config`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use clap::{Arg, ArgAction, Parser};
+
+/// Where l3afd keeps its logs.
+pub const DEFAULT_LOG_DIR: &str = "/var/log/l3af";
+
+const WHAT: &str = "What to mirror";
+const FILTER: &str = "Filter (a packet must match all that is given)";
+const TUNNEL: &str = "Tunnel";
+const RUNNING: &str = "Running";
+
+const EXAMPLES: &str = "\
+Examples:
+  Mirror web traffic that comes in by eth0 to the collector 192.0.2.50, until Ctrl-C:
+    mirroring --iface=eth0 --direction=ingress --protocol=tcp --dst-port=80,443 \\
+              --tunnel-remote-address=192.0.2.50 --redirect-to=eth1
+
+  The same, as the next program of a chain that tc-root begins:
+    mirroring --iface=eth0 --direction=ingress --protocol=tcp --dst-port=80,443 \\
+              --tunnel-remote-address=192.0.2.50 --redirect-to=eth1 \\
+              --map-name=/sys/fs/bpf/tc/globals/eth0/tc-root/latest/tc_ingress_root_array
+
+  Take away what an instance on eth0 left behind, whatever became of its process:
+    mirroring --cmd=stop --iface=eth0
+
+A flag that is given with an empty value counts as not given; of a repeated flag, the last counts.";
+
+/// Mirrors the packets that match a filter to a collector, in a GUE tunnel
+///
+/// Copies the packets that match a filter, on one interface and in one direction, and sends the
+/// copies to a collector in a GUE tunnel. The packets themselves go on as they were.
+#[derive(Parser, Debug, Clone)]
+#[command(
+    name = "mirroring",
+    version,
+    verbatim_doc_comment,
+    after_help = EXAMPLES,
+    args_override_self = true,
+    // --version takes a value here: it names the package version
+    disable_version_flag = true,
+    arg = Arg::new("print-version")
+        .short('V')
+        .action(ArgAction::Version)
+        .help("Print the version of this program")
+)]
+pub struct Cli {
+    /// Interface to mirror from
+    #[arg(long, value_name = "NAME", help_heading = WHAT)]
+    pub iface: Option<String>,
+
+    /// Packets that come in or go out: ingress or egress
+    #[arg(long, value_name = "DIRECTION", help_heading = WHAT)]
+    pub direction: Option<String>,
+
+    /// Source addresses, e.g. 10.0.0.0/8,192.0.2.1 [default: 0.0.0.0, any]
+    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    pub src_address: Option<String>,
+
+    /// Destination addresses [default: 0.0.0.0, any]
+    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    pub dst_address: Option<String>,
+
+    /// Source ports and ranges, e.g. 80,8000-8100 [default: 0, any]
+    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    pub src_port: Option<String>,
+
+    /// Destination ports and ranges [default: 0, any]
+    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    pub dst_port: Option<String>,
+
+    /// Protocols by name or number, e.g. tcp,icmp,47 [default: any]
+    ///
+    /// A protocol that is named and has no ports (ICMP) matches whatever the ports say.
+    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    pub protocol: Option<String>,
+
+    /// File of rules, in place of the filter flags: not supported yet
+    #[arg(long, value_name = "PATH", help_heading = FILTER)]
+    pub rules_file: Option<String>,
+
+    /// Address of the collector; needed unless the tunnel interface exists
+    #[arg(long, value_name = "ADDRESS", help_heading = TUNNEL)]
+    pub tunnel_remote_address: Option<String>,
+
+    /// Interface by which the copies leave for the collector
+    #[arg(long, value_name = "NAME", help_heading = TUNNEL)]
+    pub redirect_to: Option<String>,
+
+    /// Next hop towards the collector
+    ///
+    /// By default the collector itself where it is on the network of --redirect-to, else the
+    /// first address of that network.
+    #[arg(long, value_name = "ADDRESS", help_heading = TUNNEL, verbatim_doc_comment)]
+    pub gtw_address: Option<String>,
+
+    /// Tunnel interface: used as it is if it exists, built otherwise [default: gue1]
+    #[arg(long, value_name = "NAME", help_heading = TUNNEL)]
+    pub tunnel_interface_name: Option<String>,
+
+    /// Kind of tunnel: gue [default: gue]
+    #[arg(long, value_name = "TYPE", help_heading = TUNNEL)]
+    pub tunnel_type: Option<String>,
+
+    /// UDP source port of the tunnel [default: 6080]
+    #[arg(long, value_name = "PORT", help_heading = TUNNEL)]
+    pub tunnel_local_port: Option<String>,
+
+    /// UDP destination port of the tunnel [default: 6080]
+    #[arg(long, value_name = "PORT", help_heading = TUNNEL)]
+    pub tunnel_remote_port: Option<String>,
+
+    /// start, update (change the filter), stop or status [default: start]
+    #[arg(long, value_name = "COMMAND", help_heading = RUNNING)]
+    pub cmd: Option<String>,
+
+    /// Pin of the jump table (PROG_ARRAY) of the previous program in a chain
+    ///
+    /// Without it, mirroring fills in the maps of the program that l3afd loaded, or else
+    /// attaches a program to the interface itself.
+    #[arg(long, value_name = "PATH", help_heading = RUNNING, verbatim_doc_comment)]
+    pub map_name: Option<String>,
+
+    /// Version of the package, a part of the names of pins [default: latest]
+    #[arg(long, value_name = "VERSION", help_heading = RUNNING)]
+    pub version: Option<String>,
+
+    /// Stay with the tunnel when l3afd loaded the program [default: false]
+    #[arg(long, value_name = "BOOL", help_heading = RUNNING, num_args = 0..=1,
+          default_missing_value = "true")]
+    pub resident: Option<String>,
+
+    /// Root of the BPF file system [default: /sys/fs/bpf]
+    #[arg(long, value_name = "PATH", help_heading = RUNNING)]
+    pub bpffs: Option<String>,
+
+    /// Directory of the log file, mirroring.log [default: /var/log/l3af]
+    #[arg(long, value_name = "PATH", help_heading = RUNNING)]
+    pub log_dir: Option<String>,
+
+    /// Log to the file only, not to the terminal [default: false]
+    #[arg(long, short, value_name = "BOOL", help_heading = RUNNING, num_args = 0..=1,
+          default_missing_value = "true")]
+    pub quiet: Option<String>,
+}
+
+/// Rewrites `--key =value`, as l3afd passes the arguments of `cmd_stop` and `cmd_status` (one
+/// word, with a space), to `--key=value`. Everything else stays as it is.
+pub fn normalize(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    args.into_iter().map(|arg| without_space(arg.as_bytes()).unwrap_or(arg)).collect()
+}
+
+fn without_space(arg: &[u8]) -> Option<OsString> {
+    let equals = arg.iter().position(|&byte| byte == b'=')?;
+    let (flag, value) = arg.split_at(equals);
+    let flag = flag.trim_ascii_end();
+    // a space within is no flag's: it belongs to somebody's value
+    let is_flag = flag.starts_with(b"--") && !flag.contains(&b' ');
+    is_flag.then(|| OsString::from_vec([flag, value].concat()))
+}
+
+/// Where the log goes, read from normalized arguments that need not be valid otherwise, so that
+/// usage errors are logged too. A directory that cannot be used gives the default.
+pub fn log_dir_of(args: &[OsString]) -> PathBuf {
+    let mut log_dir = None;
+    let mut args = args.iter().peekable();
+    while let Some(arg) = args.next() {
+        if arg == "--log-dir" {
+            log_dir = args.next_if(|value| !value.as_bytes().starts_with(b"-")).cloned();
+        } else if let Some(value) = arg.as_bytes().strip_prefix(b"--log-dir=") {
+            log_dir = Some(OsString::from_vec(value.to_vec()));
+        }
+    }
+    log_dir
+        .map(PathBuf::from)
+        .filter(|path| is_plain_path(path))
+        .unwrap_or_else(|| DEFAULT_LOG_DIR.into())
+}
+
+/// Whether a path is absolute and says where it leads: no `..` in it.
+pub fn is_plain_path(path: &Path) -> bool {
+    path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn words(args: &[&str]) -> Vec<OsString> {
+        args.iter().map(OsString::from).collect()
+    }
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        let args = words(&["mirroring"]).into_iter().chain(words(args));
+        Cli::try_parse_from(normalize(args))
+    }
+
+    #[test]
+    fn clap_finds_no_fault_with_the_definition() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_the_contract_is_known() {
+        let mut flags: Vec<String> = Cli::command()
+            .get_arguments()
+            .filter_map(|arg| arg.get_long().map(str::to_owned))
+            .collect();
+        flags.sort();
+        let contract = [
+            "bpffs",
+            "cmd",
+            "direction",
+            "dst-address",
+            "dst-port",
+            "gtw-address",
+            "iface",
+            "log-dir",
+            "map-name",
+            "protocol",
+            "quiet",
+            "redirect-to",
+            "resident",
+            "rules-file",
+            "src-address",
+            "src-port",
+            "tunnel-interface-name",
+            "tunnel-local-port",
+            "tunnel-remote-address",
+            "tunnel-remote-port",
+            "tunnel-type",
+            "version",
+        ];
+        assert_eq!(flags, contract);
+    }
+
+    #[test]
+    fn values_follow_an_equals_sign_a_space_or_both() {
+        for args in [&["--iface=eth0"][..], &["--iface", "eth0"], &["--iface =eth0"]] {
+            assert_eq!(parse(args).unwrap().iface.as_deref(), Some("eth0"), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_repeated_flags_counts() {
+        let cli = parse(&["--iface=eth0", "--quiet", "--iface=eth1", "--quiet=false"]).unwrap();
+        assert_eq!(cli.iface.as_deref(), Some("eth1"));
+        assert_eq!(cli.quiet.as_deref(), Some("false"));
+    }
+
+    #[test]
+    fn switches_take_a_value_but_need_none() {
+        let quiet = |args: &[&str]| parse(args).unwrap().quiet;
+        assert_eq!(quiet(&[]), None);
+        for args in [&["--quiet"][..], &["-q"], &["--quiet=true"], &["-q=true"], &["-q", "true"]] {
+            assert_eq!(quiet(args).as_deref(), Some("true"), "{args:?}");
+        }
+        let cli = parse(&["--quiet", "--resident", "--iface=eth0"]).unwrap();
+        assert_eq!(cli.quiet.as_deref(), Some("true"));
+        assert_eq!(cli.resident.as_deref(), Some("true"));
+        assert_eq!(cli.iface.as_deref(), Some("eth0"));
+        let cli = parse(&["--resident =false"]).unwrap();
+        assert_eq!(cli.resident.as_deref(), Some("false"));
+    }
+
+    #[test]
+    fn version_is_the_packages_and_a_capital_v_prints_ours() {
+        assert_eq!(parse(&["--version=1.2"]).unwrap().version.as_deref(), Some("1.2"));
+        let printed = parse(&["-V"]).unwrap_err();
+        assert_eq!(printed.kind(), ErrorKind::DisplayVersion);
+        assert_eq!(printed.to_string(), format!("mirroring {}\n", env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
+    fn unknown_flags_and_stray_words_are_refused() {
+        for args in [&["--ifacee=eth0"][..], &["eth0"], &["--iface", "eth0", "eth1"]] {
+            assert_eq!(parse(args).unwrap_err().kind(), ErrorKind::UnknownArgument, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        let mut command = Cli::command();
+        for help in [command.render_help(), command.render_long_help()] {
+            for line in help.to_string().lines() {
+                assert!(line.chars().count() <= 100, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_space_before_a_flags_equals_sign_goes() {
+        let cases = [
+            ("--src-port =80", "--src-port=80"),
+            ("--src-port  ==80 ", "--src-port==80 "),
+            ("--src-port =", "--src-port="),
+            ("--src-port=a =b", "--src-port=a =b"),
+            ("--src-port 80 =90", "--src-port 80 =90"),
+            ("--src-port", "--src-port"),
+            ("-q =true", "-q =true"),
+            ("a =b", "a =b"),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(normalize(words(&[given])), words(&[expected]));
+        }
+        let not_utf8 = OsString::from_vec(b"--iface =\xff".to_vec());
+        assert_eq!(normalize([not_utf8]), [OsString::from_vec(b"--iface=\xff".to_vec())]);
+    }
+
+    #[test]
+    fn the_log_directory_is_found_among_invalid_arguments() {
+        let found = |args: &[&str]| log_dir_of(&normalize(words(args)));
+        assert_eq!(found(&["--nonsense", "--log-dir=/a", "x"]), Path::new("/a"));
+        assert_eq!(found(&["--log-dir", "/a"]), Path::new("/a"));
+        assert_eq!(found(&["--log-dir =/a"]), Path::new("/a"));
+        assert_eq!(found(&["--log-dir=/a", "--log-dir=/b"]), Path::new("/b"));
+        let unusable: [&[&str]; 6] = [
+            &[],
+            &["--log-dir"],
+            &["--log-dir="],
+            &["--log-dir", "--iface=eth0"],
+            &["--log-dir=logs"],
+            &["--log-dir=/var/../etc"],
+        ];
+        for args in unusable {
+            assert_eq!(found(args), Path::new(DEFAULT_LOG_DIR), "{args:?}");
+        }
+    }
+}

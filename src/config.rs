@@ -1,0 +1,526 @@
+//! What was asked for, checked and typed. Past this point no text from outside is trusted, and
+//! none of the checks is made again. Only what a command uses is checked: l3afd passes each of
+//! them the arguments of others as well.
+//!
+//! These checks ask nothing of the machine: that an interface exists, say, is for those who use it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::cli::{Cli, DEFAULT_LOG_DIR, is_plain_path};
+use crate::filter::{Rule, parse};
+
+mod id;
+
+pub use id::{Direction, InstanceId, InterfaceName, Version};
+
+const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+const DEFAULT_TUNNEL: &str = "gue1";
+/// Of GUE, at IANA.
+const DEFAULT_PORT: u16 = 6080;
+
+/// What one run is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Root of the BPF file system.
+    pub bpffs: PathBuf,
+    /// Directory of the log file.
+    pub log_dir: PathBuf,
+    /// Log to the file only.
+    pub quiet: bool,
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Start(Start),
+    Update(Update),
+    /// Always of one interface.
+    Stop(Selection),
+    Status(Selection),
+}
+
+/// Mirror, until told to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    pub id: InstanceId,
+    /// Pin of the previous program's PROG_ARRAY, below the root of the BPF file system. Without
+    /// it, somebody else has loaded the program, or it is attached to the interface.
+    pub map_name: Option<PathBuf>,
+    pub rule: Rule,
+    pub tunnel: Tunnel,
+    /// Stay, also where somebody else has loaded the program.
+    pub resident: bool,
+}
+
+/// Put another filter in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    pub id: InstanceId,
+    pub rule: Rule,
+}
+
+/// Instances that agree with all that is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    pub interface: Option<InterfaceName>,
+    pub direction: Option<Direction>,
+    pub version: Option<Version>,
+}
+
+/// Where the copies go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    pub name: InterfaceName,
+    /// UDP source port of a tunnel that we build.
+    pub local_port: u16,
+    /// UDP destination port of a tunnel that we build.
+    pub remote_port: u16,
+    /// The collector; unicast.
+    pub remote_address: Option<Ipv4Addr>,
+    /// The interface by which the copies leave.
+    pub redirect_to: Option<InterfaceName>,
+    /// The next hop towards the collector; unicast.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+impl Selection {
+    pub fn includes(&self, id: &InstanceId) -> bool {
+        fn agrees<T: PartialEq>(wanted: Option<&T>, found: &T) -> bool {
+            wanted.is_none_or(|wanted| wanted == found)
+        }
+        agrees(self.interface.as_ref(), &id.interface)
+            && agrees(self.direction.as_ref(), &id.direction)
+            && agrees(self.version.as_ref(), &id.version)
+    }
+}
+
+impl Config {
+    /// # Errors
+    /// Name the flag and, in quotes, what is wrong in its value.
+    pub fn from_cli(cli: &Cli) -> Result<Self> {
+        let bpffs = value("--bpffs", &cli.bpffs, path)?.unwrap_or_else(|| DEFAULT_BPFFS.into());
+        let log_dir =
+            value("--log-dir", &cli.log_dir, path)?.unwrap_or_else(|| DEFAULT_LOG_DIR.into());
+        let quiet = value("--quiet", &cli.quiet, boolean)?.unwrap_or(false);
+        let command = match given(&cli.cmd).unwrap_or("start") {
+            "start" => Command::Start(Start::from_cli(cli, &bpffs)?),
+            "update" => Command::Update(Update { id: instance(cli)?, rule: rule(cli)? }),
+            "stop" => {
+                let selection = selection(cli)?;
+                needed(
+                    "--iface",
+                    "the interface, e.g. --iface=eth0",
+                    selection.interface.as_ref(),
+                )?;
+                Command::Stop(selection)
+            }
+            "status" => Command::Status(selection(cli)?),
+            other => bail!("--cmd: {other:?} is none of start, update, stop and status"),
+        };
+        Ok(Self { bpffs, log_dir, quiet, command })
+    }
+}
+
+impl Start {
+    fn from_cli(cli: &Cli, bpffs: &Path) -> Result<Self> {
+        let start = Self {
+            id: instance(cli)?,
+            map_name: value("--map-name", &cli.map_name, |text| pin(text, bpffs))?,
+            rule: rule(cli)?,
+            tunnel: Tunnel::from_cli(cli)?,
+            resident: value("--resident", &cli.resident, boolean)?.unwrap_or(false),
+        };
+        ensure!(
+            start.id.interface != start.tunnel.name,
+            "--iface: \"{}\" is the tunnel interface itself; mirror from the interface whose \
+             packets you want, or name another --tunnel-interface-name",
+            start.id.interface
+        );
+        Ok(start)
+    }
+}
+
+impl Tunnel {
+    fn from_cli(cli: &Cli) -> Result<Self> {
+        value("--tunnel-type", &cli.tunnel_type, |kind| {
+            ensure!(
+                kind == "gue",
+                "{kind:?} is not a kind of tunnel that there is; the one is gue"
+            );
+            Ok(())
+        })?;
+        let name = value("--tunnel-interface-name", &cli.tunnel_interface_name, str::parse)?;
+        let tunnel = Self {
+            name: name.map_or_else(|| DEFAULT_TUNNEL.parse(), Ok)?,
+            local_port: value("--tunnel-local-port", &cli.tunnel_local_port, port)?
+                .unwrap_or(DEFAULT_PORT),
+            remote_port: value("--tunnel-remote-port", &cli.tunnel_remote_port, port)?
+                .unwrap_or(DEFAULT_PORT),
+            remote_address: value("--tunnel-remote-address", &cli.tunnel_remote_address, unicast)?,
+            redirect_to: value("--redirect-to", &cli.redirect_to, str::parse)?,
+            gateway: value("--gtw-address", &cli.gtw_address, unicast)?,
+        };
+        ensure!(
+            tunnel.redirect_to.as_ref() != Some(&tunnel.name),
+            "--redirect-to: \"{}\" is the tunnel interface itself; give the one by which the copies \
+             leave for the collector, e.g. --redirect-to=eth1",
+            tunnel.name
+        );
+        Ok(tunnel)
+    }
+}
+
+fn instance(cli: &Cli) -> Result<InstanceId> {
+    let Selection { interface, direction, version } = selection(cli)?;
+    Ok(InstanceId {
+        interface: needed("--iface", "the interface to mirror from, e.g. --iface=eth0", interface)?,
+        direction: needed("--direction", "--direction=ingress or --direction=egress", direction)?,
+        version: version.unwrap_or_default(),
+    })
+}
+
+fn selection(cli: &Cli) -> Result<Selection> {
+    Ok(Selection {
+        interface: value("--iface", &cli.iface, str::parse)?,
+        direction: value("--direction", &cli.direction, str::parse)?,
+        version: value("--version", &cli.version, str::parse)?,
+    })
+}
+
+fn rule(cli: &Cli) -> Result<Rule> {
+    value("--rules-file", &cli.rules_file, |path| -> Result<()> {
+        bail!("{path:?}: files of rules are not supported yet; give one rule by the filter flags")
+    })?;
+    Ok(Rule {
+        protocol: value("--protocol", &cli.protocol, parse::protocols)?.unwrap_or_default(),
+        src_address: value("--src-address", &cli.src_address, parse::addresses)?
+            .unwrap_or_default(),
+        dst_address: value("--dst-address", &cli.dst_address, parse::addresses)?
+            .unwrap_or_default(),
+        src_port: value("--src-port", &cli.src_port, parse::ports)?.unwrap_or_default(),
+        dst_port: value("--dst-port", &cli.dst_port, parse::ports)?.unwrap_or_default(),
+    })
+}
+
+/// A flag that was given empty counts as not given.
+fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+/// The value of a flag, if it was given, with the flag's name before what is wrong with it.
+fn value<T>(
+    flag: &'static str,
+    text: &Option<String>,
+    parse: impl FnOnce(&str) -> Result<T>,
+) -> Result<Option<T>> {
+    given(text).map(parse).transpose().context(flag)
+}
+
+fn needed<T>(flag: &str, advice: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| anyhow!("{flag} is missing; give {advice}"))
+}
+
+fn boolean(text: &str) -> Result<bool> {
+    bool::from_str(text).ok().with_context(|| format!("{text:?} is neither true nor false"))
+}
+
+fn path(text: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(text);
+    ensure!(is_plain_path(&path), "{text:?} is not an absolute path without \"..\"");
+    Ok(path)
+}
+
+/// Text alone is compared here; whether the path leads there is seen when the pin is opened.
+fn pin(text: &str, bpffs: &Path) -> Result<PathBuf> {
+    let path = path(text)?;
+    ensure!(
+        path != bpffs && path.starts_with(bpffs),
+        "{text:?} is not below {bpffs:?}, the root of the BPF file system; --bpffs can name another"
+    );
+    Ok(path)
+}
+
+fn port(text: &str) -> Result<u16> {
+    parse::number(text)
+        .filter(|&port| port > 0)
+        .with_context(|| format!("{text:?} is not a port from 1 to 65535"))
+}
+
+fn unicast(text: &str) -> Result<Ipv4Addr> {
+    ensure!(
+        text.parse::<Ipv6Addr>().is_err(),
+        "{text:?} is an IPv6 address; only IPv4 is supported"
+    );
+    let address: Ipv4Addr = text
+        .parse()
+        .ok()
+        .with_context(|| format!("{text:?} is not an IPv4 address such as 192.0.2.50"))?;
+    ensure!(
+        !(address.is_unspecified() || address.is_multicast() || address.is_broadcast()),
+        "{text:?} is not the address of one host"
+    );
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::Field;
+    use clap::{CommandFactory, Parser};
+
+    fn config(args: &str) -> Result<Config> {
+        let words = std::iter::once("mirroring").chain(args.split_whitespace());
+        Config::from_cli(&Cli::try_parse_from(words).expect(args))
+    }
+
+    /// A start with what it needs, and more.
+    fn start(args: &str) -> Result<Start> {
+        match config(&format!("--iface=eth0 --direction=ingress {args}"))?.command {
+            Command::Start(start) => Ok(start),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error<T: std::fmt::Debug>(result: Result<T>) -> String {
+        format!("{:#}", result.unwrap_err())
+    }
+
+    #[test]
+    fn little_needs_to_be_given() {
+        let expected = Config {
+            bpffs: "/sys/fs/bpf".into(),
+            log_dir: "/var/log/l3af".into(),
+            quiet: false,
+            command: Command::Start(Start {
+                id: InstanceId {
+                    interface: "eth0".parse().unwrap(),
+                    direction: Direction::Egress,
+                    version: "latest".parse().unwrap(),
+                },
+                map_name: None,
+                rule: Rule::default(),
+                tunnel: Tunnel {
+                    name: "gue1".parse().unwrap(),
+                    local_port: 6080,
+                    remote_port: 6080,
+                    remote_address: None,
+                    redirect_to: None,
+                    gateway: None,
+                },
+                resident: false,
+            }),
+        };
+        assert_eq!(config("--iface=eth0 --direction=egress").unwrap(), expected);
+    }
+
+    #[test]
+    fn help_tells_the_defaults() {
+        let port = DEFAULT_PORT.to_string();
+        let version = Version::default();
+        let defaults = [
+            ("bpffs", DEFAULT_BPFFS),
+            ("log-dir", DEFAULT_LOG_DIR),
+            ("tunnel-interface-name", DEFAULT_TUNNEL),
+            ("tunnel-local-port", &port),
+            ("tunnel-remote-port", &port),
+            ("version", version.as_str()),
+        ];
+        let command = Cli::command();
+        for (flag, default) in defaults {
+            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(flag)).unwrap();
+            let help = arg.get_help().unwrap().to_string();
+            assert!(help.ends_with(&format!("[default: {default}]")), "--{flag}: {help}");
+        }
+    }
+
+    #[test]
+    fn todays_payloads_are_understood() {
+        let start = start(
+            "--version=latest --src-address=0.0.0.0 --tunnel-interface-name=gue1 \
+             --tunnel-local-port=6080 --tunnel-remote-port=6081 --tunnel-remote-address=127.0.0.1 \
+             --redirect-to=lo --src-port=0 --dst-port=8080 --protocol=tcp,icmp --tunnel-type=gue \
+             --gtw-address=192.0.2.1",
+        )
+        .unwrap();
+        assert_eq!(
+            start.rule,
+            Rule {
+                dst_port: Field::OneOf(vec![8080..=8080]),
+                protocol: Field::OneOf(vec![6, 1]),
+                ..Rule::default()
+            }
+        );
+        assert_eq!(
+            start.tunnel,
+            Tunnel {
+                name: "gue1".parse().unwrap(),
+                local_port: 6080,
+                remote_port: 6081,
+                remote_address: Some(Ipv4Addr::LOCALHOST),
+                redirect_to: Some("lo".parse().unwrap()),
+                gateway: Some(Ipv4Addr::new(192, 0, 2, 1)),
+            }
+        );
+    }
+
+    #[test]
+    fn each_filter_flag_fills_its_own_field() {
+        let rule = start(
+            "--src-address=10.0.0.1 --dst-address=10.0.0.2 --src-port=1 --dst-port=2 --protocol=3",
+        )
+        .unwrap()
+        .rule;
+        assert_eq!(
+            rule,
+            Rule {
+                protocol: Field::OneOf(vec![3]),
+                src_address: Field::OneOf(vec!["10.0.0.1".parse().unwrap()]),
+                dst_address: Field::OneOf(vec!["10.0.0.2".parse().unwrap()]),
+                src_port: Field::OneOf(vec![1..=1]),
+                dst_port: Field::OneOf(vec![2..=2]),
+            }
+        );
+    }
+
+    #[test]
+    fn empty_values_count_as_not_given() {
+        let empty = "--src-address= --dst-address= --src-port= --dst-port= --protocol= \
+                     --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
+                     --tunnel-interface-name= --tunnel-type= --tunnel-local-port= \
+                     --tunnel-remote-port= --cmd= --map-name= --version= --resident= --bpffs= \
+                     --log-dir= --quiet=";
+        let needed = "--iface=eth0 --direction=egress";
+        assert_eq!(config(&format!("{needed} {empty}")).unwrap(), config(needed).unwrap());
+        assert!(error(config("--iface= --direction=egress")).starts_with("--iface is missing"));
+    }
+
+    #[test]
+    fn switches_are_read() {
+        assert!(config("--cmd=status --quiet").unwrap().quiet);
+        assert!(!config("--cmd=status --quiet=false").unwrap().quiet);
+        assert!(start("--resident").unwrap().resident);
+        assert!(!start("--resident=false").unwrap().resident);
+    }
+
+    #[test]
+    fn an_update_looks_at_the_filter_and_not_at_the_tunnel() {
+        let config = config(
+            "--cmd=update --iface=eth0 --direction=ingress --version=1.2 --src-port=53 \
+             --tunnel-type=vxlan --tunnel-remote-address=nonsense --map-name=x",
+        )
+        .unwrap();
+        let Command::Update(update) = config.command else { panic!("{config:?}") };
+        assert_eq!(update.id.to_string(), "eth0 ingress (1_2)");
+        assert_eq!(update.rule.src_port, Field::OneOf(vec![53..=53]));
+    }
+
+    #[test]
+    fn stop_and_status_select_and_look_at_nothing_else() {
+        let rest = "--src-port=nonsense --rules-file=x --tunnel-local-port=x --resident=x";
+        let selection = |interface: Option<&str>, direction, version: Option<&str>| Selection {
+            interface: interface.map(|name| name.parse().unwrap()),
+            direction,
+            version: version.map(|version| version.parse().unwrap()),
+        };
+        assert_eq!(
+            config(&format!("--cmd=stop --iface=eth0 {rest}")).unwrap().command,
+            Command::Stop(selection(Some("eth0"), None, None))
+        );
+        assert_eq!(
+            config("--cmd=stop --iface=eth0 --direction=egress --version=v1").unwrap().command,
+            Command::Stop(selection(Some("eth0"), Some(Direction::Egress), Some("v1")))
+        );
+        assert_eq!(
+            config(&format!("--cmd=status {rest}")).unwrap().command,
+            Command::Status(selection(None, None, None))
+        );
+    }
+
+    #[test]
+    fn what_a_command_needs_is_asked_for() {
+        assert_eq!(
+            error(config("--direction=ingress")),
+            "--iface is missing; give the interface to mirror from, e.g. --iface=eth0"
+        );
+        assert_eq!(
+            error(config("--cmd=update --iface=eth0")),
+            "--direction is missing; give --direction=ingress or --direction=egress"
+        );
+        assert_eq!(
+            error(config("--cmd=stop --direction=ingress")),
+            "--iface is missing; give the interface, e.g. --iface=eth0"
+        );
+    }
+
+    #[test]
+    fn bad_values_are_named_with_their_flags() {
+        let cases = [
+            ("--cmd=restart", r#"--cmd: "restart" is none of start, update, stop and status"#),
+            ("--direction=in", r#"--direction: "in" is neither ingress nor egress"#),
+            ("--iface=../x", r#"--iface: "../x" cannot be the name of an interface"#),
+            ("--version=../x", r#"--version: "../x" cannot be a version; "#),
+            ("--src-address=1.2.3", r#"--src-address: "1.2.3" is not an IPv4 address or a "#),
+            ("--dst-address=::1", r#"--dst-address: "::1" is an IPv6 address; only IPv4"#),
+            ("--src-port=9-8", r#"--src-port: "9-8" is a range whose end comes before its start"#),
+            (
+                "--dst-port=80,80-x",
+                r#"--dst-port: "80-x" is not a port or a range of ports such as 8000-8100"#,
+            ),
+            ("--protocol=tcpp", r#"--protocol: "tcpp" is not a protocol; "#),
+            ("--rules-file=/r", r#"--rules-file: "/r": files of rules are not supported yet; "#),
+            ("--tunnel-type=vxlan", r#"--tunnel-type: "vxlan" is not a kind of tunnel that "#),
+            ("--tunnel-interface-name=a/b", r#"--tunnel-interface-name: "a/b" cannot be the "#),
+            ("--tunnel-local-port=0", r#"--tunnel-local-port: "0" is not a port from 1 to "#),
+            ("--tunnel-remote-port=65536", r#"--tunnel-remote-port: "65536" is not a port from"#),
+            ("--tunnel-remote-address=host", r#"--tunnel-remote-address: "host" is not an IPv4 "#),
+            ("--gtw-address=0.0.0.0", r#"--gtw-address: "0.0.0.0" is not the address of one host"#),
+            ("--redirect-to=a:b", r#"--redirect-to: "a:b" cannot be the name of an interface"#),
+            ("--redirect-to=gue1", r#"--redirect-to: "gue1" is the tunnel interface itself; "#),
+            ("--iface=gue1", r#"--iface: "gue1" is the tunnel interface itself; "#),
+            ("--bpffs=bpf", r#"--bpffs: "bpf" is not an absolute path without "..""#),
+            ("--log-dir=/a/../b", r#"--log-dir: "/a/../b" is not an absolute path without "..""#),
+            ("--map-name=a", r#"--map-name: "a" is not an absolute path without "..""#),
+            ("--quiet=ja", r#"--quiet: "ja" is neither true nor false"#),
+            ("--resident=1", r#"--resident: "1" is neither true nor false"#),
+        ];
+        for (args, expected) in cases {
+            let error = error(start(args));
+            assert!(error.starts_with(expected), "{args}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_collector_is_one_ipv4_host() {
+        for address in ["0.0.0.0", "224.0.0.1", "239.1.2.3", "255.255.255.255", "10.0.0.0/8", "::1"]
+        {
+            let error = error(start(&format!("--tunnel-remote-address={address}")));
+            assert!(
+                error.starts_with(&format!("--tunnel-remote-address: {address:?} ")),
+                "{error}"
+            );
+        }
+        let start = start("--tunnel-remote-address=127.0.0.1").unwrap();
+        assert_eq!(start.tunnel.remote_address, Some(Ipv4Addr::LOCALHOST));
+    }
+
+    #[test]
+    fn the_jump_table_lies_below_the_bpf_file_system() {
+        let map_name = |args| start(args).map(|start| start.map_name.unwrap());
+        assert_eq!(
+            map_name("--map-name=/sys/fs/bpf/a/b").unwrap(),
+            PathBuf::from("/sys/fs/bpf/a/b")
+        );
+        assert_eq!(map_name("--bpffs=/b/ --map-name=/b/m").unwrap(), PathBuf::from("/b/m"));
+        for path in ["/tmp/map", "/sys/fs/bpf", "/sys/fs/bpf/", "/sys/fs/bpfx/map", "/"] {
+            let error = error(start(&format!("--map-name={path}")));
+            assert!(
+                error.starts_with("--map-name: \"/") && error.contains("is not below"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What tells one instance of the program from another. The names become parts of paths and reach
+//! the kernel, and they come from outside: none exists unchecked.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Error, Result, bail, ensure};
+
+/// Packets that come in by an interface, or that go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    Ingress,
+    Egress,
+}
+
+impl Direction {
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// As it stands in flags and in the names of maps and programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Direction {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match Self::ALL.into_iter().find(|direction| direction.as_str() == text) {
+            Some(direction) => Ok(direction),
+            None => bail!("{text:?} is neither ingress nor egress"),
+        }
+    }
+}
+
+/// A name that a network interface can have, whether or not one does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceName(String);
+
+impl InterfaceName {
+    /// Bytes; the kernel's IFNAMSIZ without the terminator.
+    pub const MAX_LEN: usize = 15;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for InterfaceName {
+    type Err = Error;
+
+    /// The kernel's dev_valid_name(), and two things more: no control characters, and no `%`, which
+    /// the kernel takes for a pattern (`gue%d` makes a device of another name).
+    fn from_str(text: &str) -> Result<Self> {
+        let forbidden =
+            |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
+        ensure!(!text.is_empty(), "an interface name cannot be empty");
+        ensure!(
+            text.len() <= Self::MAX_LEN,
+            "{text:?} is too long for the name of an interface; {} bytes is the longest",
+            Self::MAX_LEN
+        );
+        ensure!(
+            text != "." && text != ".." && !text.contains(forbidden),
+            "{text:?} cannot be the name of an interface"
+        );
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl AsRef<str> for InterfaceName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A version of the package as it stands in paths. Dots have turned to underscores, as l3afd does
+/// it: the BPF file system takes no dots. So `1.2` and `1_2` are one version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(String);
+
+impl Version {
+    /// Bytes.
+    pub const MAX_LEN: usize = 64;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self("latest".to_owned())
+    }
+}
+
+impl FromStr for Version {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._+~-".contains(c);
+        ensure!(
+            (1..=Self::MAX_LEN).contains(&text.len())
+                && text.chars().all(allowed)
+                && text != "."
+                && text != "..",
+            "{text:?} cannot be a version; give 1 to {} letters, digits and \"._+~-\", e.g. 1.2",
+            Self::MAX_LEN
+        );
+        Ok(Self(text.replace('.', "_")))
+    }
+}
+
+impl AsRef<str> for Version {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// One instance: an interface has one for each direction and version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId {
+    pub interface: InterfaceName,
+    pub direction: Direction,
+    pub version: Version,
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.interface, self.direction, self.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_are_what_the_kernel_allows() {
+        for name in ["eth0", "lo", "eth0.100", "veth-1", "fifteen_bytes_x", "...", "@x", "-a", "ü"]
+        {
+            assert_eq!(name.parse::<InterfaceName>().unwrap().as_str(), name);
+        }
+        let hostile = [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../x",
+            "/",
+            "eth0:1",
+            "a b",
+            "a\t",
+            "a\n",
+            "a\0",
+            "a\u{a0}b",
+            "\u{7f}",
+            "gue%d",
+            "sixteen_bytes_xy",
+            "üüüüüüüü",
+        ];
+        for name in hostile {
+            assert!(name.parse::<InterfaceName>().is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn versions_are_one_component_of_a_path() {
+        for version in ["latest", "1_2", "v1-rc~2+b"] {
+            assert_eq!(version.parse::<Version>().unwrap().as_str(), version);
+        }
+        let longest = "x".repeat(64);
+        assert_eq!(longest.parse::<Version>().unwrap().as_str(), longest);
+        for version in ["", ".", "..", "../x", "a/b", "a b", "a\0", "1:2", "ü", &"x".repeat(65)] {
+            assert!(version.parse::<Version>().is_err(), "{version:?}");
+        }
+    }
+
+    #[test]
+    fn dots_in_versions_turn_to_underscores() {
+        assert_eq!("1.2.3".parse::<Version>().unwrap(), "1_2_3".parse().unwrap());
+        assert_eq!("...".parse::<Version>().unwrap().as_str(), "___");
+    }
+
+    #[test]
+    fn an_instance_says_who_it_is() {
+        let id = InstanceId {
+            interface: "eth0".parse().unwrap(),
+            direction: "egress".parse().unwrap(),
+            version: Version::default(),
+        };
+        assert_eq!(id.to_string(), "eth0 egress (latest)");
+    }
+
+    #[test]
+    fn directions_read_what_they_print() {
+        for direction in Direction::ALL {
+            assert_eq!(direction.to_string().parse::<Direction>().unwrap(), direction);
+        }
+        assert_eq!(
+            "in".parse::<Direction>().unwrap_err().to_string(),
+            r#""in" is neither ingress nor egress"#
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! The hook on an interface, for a program that is attached on its own: TCX (Linux 6.6), else a
+//! clsact filter.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use libbpf_rs::{Link, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
+use nix::errno::Errno;
+
+use crate::bpf;
+use crate::config::Direction;
+use crate::netlink::Netlink;
+use crate::pins;
+
+/// A TCX link, which attaches its program for as long as somebody holds it: its pin, here.
+#[derive(Debug)]
+pub struct TcxLink(OwnedFd);
+
+impl TcxLink {
+    /// Attaches behind the programs that are there. `None` where the kernel has no TCX.
+    pub fn attach(
+        program: BorrowedFd<'_>,
+        ifindex: u32,
+        direction: Direction,
+    ) -> Result<Option<Self>> {
+        let hook = match direction {
+            Direction::Ingress => libbpf_sys::BPF_TCX_INGRESS,
+            Direction::Egress => libbpf_sys::BPF_TCX_EGRESS,
+        };
+        // not bpf_program__attach_tcx: it wants an expected_attach_type, with which the program
+        // could not be in a chain (kernel 6.18, bpf_prog_map_compatible)
+        // SAFETY: descriptors that are open, and null for options that there are none of
+        let fd = unsafe {
+            libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, hook, std::ptr::null())
+        };
+        match owned(fd) {
+            Ok(fd) => Ok(Some(Self(fd))),
+            // an attach type that the kernel does not know
+            Err(Errno::EINVAL) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot attach to {direction} (TCX)")),
+        }
+    }
+
+    /// The link that is pinned at `path`; `None` where there is none.
+    pub fn pinned(path: &Path) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let link = Link::open(path)
+            .with_context(|| format!("cannot open the pinned link {}", path.display()))?;
+        Ok(Some(Self(link.as_fd().try_clone_to_owned()?)))
+    }
+
+    pub fn pin(&self, path: &Path) -> Result<()> {
+        pins::pin(self.0.as_fd(), path)
+    }
+
+    /// Puts another program in place of the one that is attached, at one instant. Fails where the
+    /// interface is gone.
+    pub fn replace(&self, program: BorrowedFd<'_>) -> Result<()> {
+        // SAFETY: descriptors that are open, and null for options that there are none of
+        let result = unsafe {
+            libbpf_sys::bpf_link_update(self.0.as_raw_fd(), program.as_raw_fd(), std::ptr::null())
+        };
+        match result {
+            0 => Ok(()),
+            error => Err(Errno::from_raw(-error)).context("cannot replace the attached program"),
+        }
+    }
+}
+
+/// What libbpf returns for a descriptor or an error.
+fn owned(fd: i32) -> Result<OwnedFd, Errno> {
+    if fd < 0 {
+        return Err(Errno::from_raw(-fd));
+    }
+    // SAFETY: just opened, and nobody else's
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A filter of ours on an interface's clsact qdisc.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter {
+    pub ifindex: u32,
+    pub direction: Direction,
+    pub handle: u32,
+    pub priority: u32,
+}
+
+impl Filter {
+    /// The filter that an instance's record tells of.
+    pub fn of(record: &bpf::Instance, direction: Direction) -> Option<Self> {
+        (record.filter_handle != 0).then_some(Self {
+            ifindex: record.ifindex,
+            direction,
+            handle: record.filter_handle,
+            priority: record.filter_priority,
+        })
+    }
+
+    pub fn note_in(&self, record: &mut bpf::Instance) {
+        record.filter_handle = self.handle;
+        record.filter_priority = self.priority;
+    }
+
+    /// Attaches a program with a handle and priority that the kernel picks. Returns whether the
+    /// clsact qdisc is our work, too.
+    pub fn attach(
+        program: BorrowedFd<'_>,
+        ifindex: u32,
+        direction: Direction,
+        netlink: &mut Netlink,
+    ) -> Result<(Self, bool)> {
+        let made_clsact = !netlink.has_clsact(ifindex)?;
+        let mut filter = Self { ifindex, direction, handle: 0, priority: 0 };
+        let mut hook = filter.hook(program);
+        hook.create().context("cannot make the clsact qdisc")?;
+        match hook.attach() {
+            Ok(attached) => {
+                filter.handle = attached.get_handle();
+                filter.priority = attached.get_priority();
+                Ok((filter, made_clsact))
+            }
+            Err(error) => {
+                if made_clsact {
+                    remove_clsact(program, ifindex, netlink)?;
+                }
+                Err(anyhow!(error).context(format!("cannot attach to {direction} (clsact)")))
+            }
+        }
+    }
+
+    /// Puts another program in place of ours, at one instant.
+    pub fn replace(&self, program: BorrowedFd<'_>) -> Result<()> {
+        let mut hook = self.hook(program);
+        hook.replace(true);
+        hook.attach().context("cannot replace the clsact filter")?;
+        Ok(())
+    }
+
+    /// Removes the filter, if it runs a program of ours. `any` is any open descriptor: libbpf's
+    /// builder wants one.
+    pub fn detach(&self, any: BorrowedFd<'_>, is_ours: impl Fn(u32) -> bool) -> Result<()> {
+        let mut hook = self.hook(any);
+        // where there is no such filter (any more), nothing is left to do
+        if !hook.query().is_ok_and(is_ours) {
+            return Ok(());
+        }
+        hook.detach().context("cannot remove the clsact filter")
+    }
+
+    fn hook(&self, program: BorrowedFd<'_>) -> TcHook {
+        let point = match self.direction {
+            Direction::Ingress => TC_INGRESS,
+            Direction::Egress => TC_EGRESS,
+        };
+        TcHookBuilder::new(program)
+            .ifindex(self.ifindex as i32)
+            .handle(self.handle)
+            .priority(self.priority)
+            .hook(point)
+    }
+}
+
+/// Removes a clsact qdisc that we made, unless somebody has a filter on it by now. Returns whether
+/// it is gone. `any` is any open descriptor.
+pub fn remove_clsact(any: BorrowedFd<'_>, ifindex: u32, netlink: &mut Netlink) -> Result<bool> {
+    if netlink.has_filters(ifindex)? {
+        return Ok(false);
+    }
+    TcHookBuilder::new(any)
+        .ifindex(ifindex as i32)
+        .hook(TC_INGRESS | TC_EGRESS)
+        .destroy()
+        .context("cannot remove the clsact qdisc")?;
+    Ok(true)
+}

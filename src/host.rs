@@ -1,0 +1,143 @@
+//! What the host gives us: privileges, a kernel that is new enough, a BPF file system.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount, umount};
+use nix::sys::statfs::{BPF_FS_MAGIC, Statfs, statfs};
+
+/// Capabilities that every command but `status` needs, with their bits (capability.h).
+const CAPABILITIES: [(&str, u32); 2] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
+
+/// Fails where the process may not do what we are about to.
+pub fn check_privileges() -> Result<()> {
+    let status = fs::read_to_string("/proc/self/status").context("is /proc mounted?")?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .context("/proc/self/status does not tell our capabilities")?;
+    let missing: Vec<_> = CAPABILITIES
+        .iter()
+        .filter(|(_, bit)| effective & (1 << bit) == 0)
+        .map(|(name, _)| *name)
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "missing privileges: {}; run it as root, or give it these capabilities",
+        missing.join(" and ")
+    );
+    Ok(())
+}
+
+/// As `uname -r` prints it.
+pub fn kernel_release() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_string()
+}
+
+/// What our programs need and the running kernel has not, by name and with the version of Linux
+/// that brought it.
+pub fn missing_features() -> Vec<String> {
+    use libbpf_sys as bpf;
+
+    let helpers = [
+        ("bpf_skb_change_tail (4.9)", bpf::BPF_FUNC_skb_change_tail),
+        ("bpf_skb_adjust_room (4.13)", bpf::BPF_FUNC_skb_adjust_room),
+        ("bpf_redirect_neigh (5.10)", bpf::BPF_FUNC_redirect_neigh),
+    ];
+    let maps = [
+        ("LPM_TRIE maps (4.11)", bpf::BPF_MAP_TYPE_LPM_TRIE),
+        ("PERCPU_ARRAY maps (4.6)", bpf::BPF_MAP_TYPE_PERCPU_ARRAY),
+        ("PROG_ARRAY maps (4.2)", bpf::BPF_MAP_TYPE_PROG_ARRAY),
+    ];
+    let program = bpf::BPF_PROG_TYPE_SCHED_CLS;
+    // SAFETY: probes take integers, and null for options that there are none of
+    let no_helper =
+        |id| unsafe { bpf::libbpf_probe_bpf_helper(program, id, std::ptr::null()) == 0 };
+    // SAFETY: as above
+    let no_map = |kind| unsafe { bpf::libbpf_probe_bpf_map_type(kind, std::ptr::null()) == 0 };
+
+    let helpers = helpers.into_iter().filter(|(_, id)| no_helper(*id));
+    let maps = maps.into_iter().filter(|(_, kind)| no_map(*kind));
+    helpers.map(|(name, _)| name).chain(maps.map(|(name, _)| name)).map(String::from).collect()
+}
+
+pub fn is_bpffs(fs: &Statfs) -> bool {
+    fs.filesystem_type() == BPF_FS_MAGIC
+}
+
+fn is_mounted(path: &Path) -> bool {
+    statfs(path).is_ok_and(|fs| is_bpffs(&fs))
+}
+
+/// Whether a BPF file system is mounted at `path`; what `Bpffs::ensure` will mount is not, yet.
+pub fn check_bpffs(path: &Path) -> Result<bool> {
+    if is_mounted(path) {
+        return Ok(true);
+    }
+    ensure!(
+        path.is_dir(),
+        "--bpffs: there is no directory {} to mount the BPF file system at; \
+         make it, or give the path where it is mounted",
+        path.display()
+    );
+    Ok(false)
+}
+
+/// Mounts the BPF file system at `path` where none is. Returns whether it did.
+pub fn mount_bpffs(path: &Path) -> Result<bool> {
+    if check_bpffs(path)? {
+        return Ok(false);
+    }
+    mount(
+        Some("bpf"),
+        path,
+        Some("bpf"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        Some("mode=0700"),
+    )
+    .with_context(|| format!("cannot mount the BPF file system at {}", path.display()))?;
+    log::info!("mounted the BPF file system at {}", path.display());
+    Ok(true)
+}
+
+/// Undoes `mount_bpffs`.
+pub fn unmount_bpffs(path: &Path) -> Result<()> {
+    umount(path).with_context(|| format!("cannot unmount {}", path.display()))
+}
+
+/// Commands that change anything take turns: instances share tunnels and routes.
+#[derive(Debug)]
+pub struct Turn {
+    _lock: Flock<File>,
+}
+
+impl Turn {
+    /// Waits for other commands on the same BPF file system to be done.
+    pub fn take(bpffs: &Path) -> Result<Self> {
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let began = Instant::now();
+        let mut dir =
+            File::open(bpffs).with_context(|| format!("cannot open {}", bpffs.display()))?;
+        loop {
+            match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self { _lock: lock }),
+                Err((back, nix::errno::Errno::EWOULDBLOCK)) if began.elapsed() < PATIENCE => {
+                    dir = back;
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err((_, error)) => bail!(
+                    "cannot lock {}: {error}; another mirroring command has held it for {} s \
+                     (`fuser {0}` names it)",
+                    bpffs.display(),
+                    PATIENCE.as_secs()
+                ),
+            }
+        }
+    }
+}

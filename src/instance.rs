@@ -1,0 +1,80 @@
+//! The instances of this host, as their pinned maps tell of them: also those whose process is
+//! gone, and those that l3afd loaded.
+
+use std::path::Path;
+
+use anyhow::Result;
+use libbpf_rs::MapCore;
+use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
+
+use crate::bpf;
+use crate::maps::Maps;
+use crate::pins::Pins;
+use crate::process::Process;
+
+/// An instance that has its maps pinned.
+#[derive(Debug)]
+pub struct Instance {
+    pub pins: Pins,
+    pub maps: Maps,
+}
+
+impl Instance {
+    pub fn open(pins: Pins) -> Result<Option<Self>> {
+        let maps = Maps::pinned(&pins)?;
+        Ok(maps.map(|maps| Self { pins, maps }))
+    }
+
+    /// All that can be opened; the others are named in the log.
+    pub fn all(bpffs: &Path) -> Vec<Self> {
+        let mut all = Vec::new();
+        for pins in Pins::all(bpffs) {
+            let id = pins.id.clone();
+            match Self::open(pins) {
+                Ok(instance) => all.extend(instance),
+                Err(error) => log::warn!("passing over the instance {id}: {error:#}"),
+            }
+        }
+        all
+    }
+
+    pub fn record(&self) -> bpf::Instance {
+        self.maps.instance.read(0)
+    }
+
+    pub fn process(&self) -> Process {
+        let record = self.record();
+        Process { pid: record.pid, start_time: record.start_time }
+    }
+
+    /// Whether somebody but l3afd loaded the program, and so owns its pins.
+    pub fn is_self_loaded(&self) -> bool {
+        self.maps.config.read(0).loader == bpf::Loader::MIRRORING_LOADER_SELF
+    }
+
+    /// Whether packets are being mirrored, be it without a process.
+    pub fn is_live(&self) -> bool {
+        self.maps.config.is_live()
+    }
+
+    /// Whether it does all that it was started for: where a process stays, that must be there.
+    pub fn is_running(&self) -> bool {
+        self.is_live() && (self.record().pid == 0 || self.process().is_alive())
+    }
+
+    /// Index of the device that its copies go to; `None` where nothing is mirrored.
+    pub fn tunnel_ifindex(&self) -> Option<u32> {
+        self.maps.tunnel().map(|tunnel| tunnel.ifindex)
+    }
+
+    /// Whether a program is this instance's: whichever start loaded it, it leads on through the
+    /// same jump table.
+    pub fn owns(&self, program: u32) -> bool {
+        let Ok(jmp_table) = self.maps.jmp_table.info() else {
+            return false;
+        };
+        let with_maps = ProgInfoQueryOptions::default().include_map_ids(true);
+        let mut programs = ProgInfoIter::with_query_opts(with_maps);
+        programs.any(|it| it.id == program && it.map_ids.contains(&jmp_table.info.id))
+    }
+}

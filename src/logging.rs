@@ -1,0 +1,69 @@
+//! The log: a file for whoever comes later, and the terminal for whoever is there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::time::SystemTime;
+
+use log::LevelFilter;
+
+use crate::cli::DEFAULT_LOG_DIR;
+
+const FILE: &str = "mirroring.log";
+
+/// Sends log lines to `<dir>/mirroring.log` and, unless it is to be quiet, to a terminal on
+/// stderr. A file that cannot be opened is said on stderr, and no reason to stop.
+pub fn init(dir: &Path, quiet: bool) {
+    let mut log = fern::Dispatch::new()
+        .level(LevelFilter::Warn)
+        .level_for("traffic_mirroring", LevelFilter::Debug)
+        .level_for("libbpf", LevelFilter::Debug);
+    match open(dir) {
+        Ok(file) => log = log.chain(to_file(file)),
+        Err(error) => eprintln!(
+            "mirroring: cannot open the log {}: {error}; going on without it",
+            dir.join(FILE).display()
+        ),
+    }
+    if io::stderr().is_terminal() && !quiet {
+        log = log.chain(to_terminal());
+    }
+    // fails only where a logger is in place already
+    log.apply().expect("logging is set up once");
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Info, |_, line| {
+        log::debug!(target: "libbpf", "{}", line.trim_end());
+    })));
+}
+
+fn open(dir: &Path) -> io::Result<File> {
+    // only our own directory is made: a mistyped --log-dir is better told than filled
+    if dir == Path::new(DEFAULT_LOG_DIR) {
+        fs::create_dir_all(dir)?;
+    }
+    let path = dir.join(FILE);
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn to_file(file: File) -> fern::Dispatch {
+    fern::Dispatch::new()
+        .format(|out, message, record| {
+            out.finish(format_args!(
+                "{} {} {:<5} {message}",
+                humantime::format_rfc3339_millis(SystemTime::now()),
+                std::process::id(),
+                record.level(),
+            ));
+        })
+        .chain(file)
+}
+
+/// Errors are not for here: `main` prints the one that ends the command.
+fn to_terminal() -> fern::Dispatch {
+    fern::Dispatch::new()
+        .filter(|record| matches!(record.level(), log::Level::Info | log::Level::Warn))
+        .format(|out, message, record| match record.level() {
+            log::Level::Warn => out.finish(format_args!("mirroring: warning: {message}")),
+            _ => out.finish(format_args!("mirroring: {message}")),
+        })
+        .chain(io::stderr())
+}

@@ -1,0 +1,124 @@
+//! Array maps as memory: user space and the programs share the same words.
+
+use std::marker::PhantomData;
+use std::mem::offset_of;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::{MapCore, MapHandle};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::bpf;
+
+/// A type whose memory layout is that of an array map's value.
+///
+/// # Safety
+/// Any bytes are a valid value, and its size is a multiple of 8, which is how the kernel spaces
+/// the entries of an array map (`array_map_alloc` in kernel/bpf/arraymap.c).
+pub unsafe trait Entry: Copy {}
+// SAFETY: integers and arrays of integers only; maps.rs checks the sizes against the kernel's
+unsafe impl Entry for bpf::Config {}
+// SAFETY: as above
+unsafe impl Entry for bpf::Tunnel {}
+// SAFETY: as above
+unsafe impl Entry for bpf::Instance {}
+// SAFETY: as above
+unsafe impl Entry for bpf::GueTemplate {}
+// SAFETY: an integer of 8 bytes
+unsafe impl Entry for u64 {}
+
+/// The memory of an array map made with `BPF_F_MMAPABLE`.
+#[derive(Debug)]
+pub struct Mapped<T: Entry> {
+    memory: NonNull<T>,
+    entries: usize,
+    _entries: PhantomData<T>,
+}
+
+impl<T: Entry> Mapped<T> {
+    /// Maps all entries of `map`, for reading and writing.
+    pub fn new(map: &MapHandle) -> Result<Self> {
+        let name = map.name().to_string_lossy().into_owned();
+        let value_size = map.value_size() as usize;
+        ensure!(
+            value_size == size_of::<T>() && value_size.is_multiple_of(8),
+            "the map \"{name}\" has values of {value_size} bytes where this version has {}: \
+             it is another version's; stop that one first",
+            size_of::<T>()
+        );
+        let entries = map.max_entries() as usize;
+        let length = NonZeroUsize::new(entries * size_of::<T>()).context("an empty map")?;
+        // SAFETY: a new mapping, wherever the kernel has room for it
+        let memory = unsafe {
+            mmap(
+                None,
+                length,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+                map.as_fd(),
+                0,
+            )
+        };
+        let memory =
+            memory.with_context(|| format!("cannot map the map \"{name}\" into memory"))?;
+        Ok(Self { memory: memory.cast(), entries, _entries: PhantomData })
+    }
+
+    fn entry(&self, index: usize) -> *mut T {
+        assert!(index < self.entries, "entry {index} of {}", self.entries);
+        // SAFETY: within the mapping, as just checked
+        unsafe { self.memory.as_ptr().add(index) }
+    }
+
+    /// A copy of an entry.
+    pub fn read(&self, index: usize) -> T {
+        // SAFETY: a valid, aligned entry; programs never write the entries of this type
+        unsafe { self.entry(index).read_volatile() }
+    }
+
+    /// Stores an entry. A program may see part of it: write only what no live rule leads to.
+    pub fn write(&self, index: usize, value: T) {
+        // SAFETY: a valid, aligned entry
+        unsafe { self.entry(index).write_volatile(value) }
+    }
+}
+
+impl Mapped<u64> {
+    /// The entries, each of which a program sees wholly or not at all.
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: aligned words that live as long as the mapping, shared with the programs
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.entries) }
+    }
+}
+
+impl Mapped<bpf::Config> {
+    /// The word at `offset` bytes, as `offset_of!` gives it for one of the masks.
+    pub fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8) && offset < size_of::<bpf::Config>());
+        // SAFETY: an aligned word of the mapping that lives as long, shared with the programs
+        unsafe { AtomicU64::from_ptr(self.entry(0).cast::<u64>().byte_add(offset)) }
+    }
+
+    /// The word that decides which rules are in force.
+    pub fn live(&self) -> &AtomicU64 {
+        self.word(offset_of!(bpf::Config, live))
+    }
+
+    /// Whether any rule is in force.
+    pub fn is_live(&self) -> bool {
+        self.live().load(Ordering::Acquire) != 0
+    }
+}
+
+impl<T: Entry> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        let length = self.entries * size_of::<T>();
+        // SAFETY: our own mapping; nothing borrows from it any more
+        if let Err(error) = unsafe { munmap(self.memory.cast(), length) } {
+            log::debug!("munmap: {error}");
+        }
+    }
+}

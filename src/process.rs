@@ -1,0 +1,99 @@
+//! Which process stays with an instance, and whether it still lives.
+
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// A process, told from a later one with the same id by the time it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    /// clock ticks since boot (proc_pid_stat(5), field 22)
+    pub start_time: u64,
+}
+
+impl Process {
+    pub fn current() -> Result<Self> {
+        let pid = std::process::id();
+        let start_time =
+            start_time(pid).context("cannot read /proc/self/stat; is /proc mounted?")?;
+        Ok(Self { pid, start_time })
+    }
+
+    pub fn is_alive(self) -> bool {
+        self.pid != 0 && start_time(self.pid) == Some(self.start_time)
+    }
+
+    /// Asks the process to end (SIGTERM) and waits for it, for as long as `patience`.
+    /// Returns whether it has ended.
+    pub fn terminate(self, patience: Duration) -> Result<bool> {
+        // SAFETY: makes a descriptor or fails; no memory of ours is involved
+        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
+        if pidfd < 0 {
+            return Ok(!self.is_alive());
+        }
+        // SAFETY: just opened, and nobody else's
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as i32) };
+        if !self.is_alive() {
+            return Ok(true);
+        }
+        // by descriptor: the id may by now be another process's
+        // SAFETY: plain integers; a null siginfo is allowed (pidfd_send_signal(2))
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                pidfd.as_raw_fd(),
+                libc::SIGTERM,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        let error = std::io::Error::last_os_error();
+        ensure!(
+            sent == 0 || error.raw_os_error() == Some(libc::ESRCH),
+            "cannot signal process {}: {error}",
+            self.pid
+        );
+        use std::os::fd::AsFd;
+        let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        Ok(poll(&mut ended, timeout)? > 0)
+    }
+}
+
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // the name, in parentheses, may hold anything; fields 3 and on follow the last one
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    // a zombie has ended, it only has not been waited for
+    (state != "Z").then_some(start_time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn we_are_alive_and_a_process_of_another_time_with_our_id_is_not() {
+        let us = Process::current().unwrap();
+        assert!(us.is_alive());
+        let earlier = Process { start_time: us.start_time - 1, ..us };
+        assert!(!earlier.is_alive());
+    }
+
+    #[test]
+    fn terminate_waits_until_the_process_has_ended() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process { pid: child.id(), start_time: start_time(child.id()).unwrap() };
+        assert!(process.terminate(Duration::from_secs(10)).unwrap());
+        assert!(!process.is_alive());
+        child.wait().unwrap();
+    }
+}

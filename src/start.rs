@@ -1,0 +1,231 @@
+//! `--cmd=start`: from checked flags to mirrored packets, in one of three launch modes.
+//!
+//! First everything that can be wrong is looked at; only then the host is changed.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::{MapCore, Object, ProgramHandle, ProgramMut};
+
+use crate::bpf;
+use crate::chain::Slot;
+use crate::config::{self, InstanceId};
+use crate::filter::{self, RuleSet};
+use crate::hook::{Filter, TcxLink};
+use crate::host::{self, Turn};
+use crate::instance::Instance;
+use crate::maps::Maps;
+use crate::netlink::{Link, Netlink};
+use crate::pins::{self, Pins};
+use crate::process::Process;
+use crate::stay::Stay;
+use crate::stop;
+use crate::tunnel;
+use crate::undo::Undo;
+
+/// linux/pkt_cls.h: what the program returns where none follows it.
+const TC_ACT_OK: i32 = 0;
+const TC_ACT_UNSPEC: i32 = -1;
+
+/// Starts mirroring. Returns when it is to end, or at once where l3afd keeps the program.
+pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
+    host::check_privileges()?;
+    // from here on a signal ends us in order, not half-way
+    let stay = Stay::prepare()?;
+    let mounted = host::check_bpffs(bpffs)?;
+    let turn = Turn::take(bpffs)?;
+
+    let mut netlink = Netlink::open()?;
+    let mirrored = mirrored_interface(&mut netlink, &start.id)?;
+    let rules = filter::compile(std::slice::from_ref(&start.rule))?;
+    let slot = start.map_name.as_ref();
+    let slot = slot.map(|path| Slot::pinned(path, bpffs)).transpose()?;
+    let pins = Pins::new(bpffs, &start.id);
+    let previous = Instance::open(pins.clone())?;
+    if let Some(previous) = &previous {
+        let process = previous.process();
+        ensure!(
+            !process.is_alive(),
+            "{} is mirrored by process {} already; change it with --cmd=update, or end it with \
+             --cmd=stop",
+            start.id,
+            process.pid
+        );
+    }
+    let plan = tunnel::Plan::new(&mut netlink, &start.tunnel, &mirrored, bpffs)?;
+
+    let mut undo = Undo::default();
+    if !mounted && host::mount_bpffs(bpffs)? {
+        undo.with("the mount of the BPF file system", || host::unmount_bpffs(bpffs));
+    }
+    undo.with("tunnel and route", || tunnel::sweep(&mut Netlink::open()?, bpffs));
+    let tunnel = plan.carry_out(&mut netlink)?;
+    let launch = Launch { pins: &pins, ifindex: mirrored.index, rules: &rules, tunnel };
+    let stays = match &previous {
+        Some(instance) if slot.is_none() && !instance.is_self_loaded() => {
+            let process = start.resident.then(Process::current).transpose()?;
+            launch.fill_in(instance, process)?;
+            start.resident
+        }
+        previous => {
+            launch.load(previous.as_ref(), slot.as_ref(), &mut netlink, &mut undo)?;
+            true
+        }
+    };
+    undo.keep();
+    tunnel::sweep(&mut netlink, bpffs)?;
+    drop(turn);
+    log::info!("mirroring {}: {}", start.id, plan);
+    if stays {
+        log::info!("{} ends us", stay.wait()?);
+        stop::end_own(bpffs, &start.id)?;
+    }
+    Ok(())
+}
+
+/// The interface to mirror from: there, and with Ethernet headers.
+fn mirrored_interface(netlink: &mut Netlink, id: &InstanceId) -> Result<Link> {
+    let name = &id.interface;
+    let link = netlink.link(name.as_str())?;
+    let link = link.with_context(|| {
+        format!("--iface: there is no interface \"{name}\"; `ip link` lists those there are")
+    })?;
+    ensure!(
+        link.ethernet,
+        "--iface: the packets of \"{name}\" have no Ethernet headers (a tun or WireGuard device, \
+         say), and those cannot be mirrored; name the interface that it sends through"
+    );
+    Ok(link)
+}
+
+/// A start, once it is clear that it can go ahead.
+struct Launch<'a> {
+    pins: &'a Pins,
+    ifindex: u32,
+    rules: &'a RuleSet,
+    tunnel: bpf::Tunnel,
+}
+
+impl Launch<'_> {
+    /// l3afd has loaded and attached the program: its maps are all that is left to do.
+    fn fill_in(&self, instance: &Instance, process: Option<Process>) -> Result<()> {
+        let record = self.record(process);
+        instance.maps.instance.write(0, record);
+        instance.maps.install(self.rules, self.tunnel)
+    }
+
+    /// Loads the program ourselves, in the place of `previous` where that left one behind, and
+    /// gives it its packets: from the chain, or else from the interface itself.
+    fn load(
+        &self,
+        previous: Option<&Instance>,
+        slot: Option<&Slot>,
+        netlink: &mut Netlink,
+        undo: &mut Undo,
+    ) -> Result<()> {
+        let direction = self.pins.id.direction;
+        let jmp_table = pins::jmp_table(direction);
+        // whoever is linked behind the previous program is behind this one at once
+        let reuse = previous.map(|previous| (jmp_table.as_str(), &previous.maps.jmp_table));
+        let object = bpf::load(bpf::object_bytes(direction), reuse.as_slice())?;
+        let program = bpf::program(&object);
+        let maps = Maps::of(&object, direction)?;
+        maps.config.write(
+            0,
+            bpf::Config {
+                loader: bpf::Loader::MIRRORING_LOADER_SELF,
+                verdict: if slot.is_some() { TC_ACT_OK } else { TC_ACT_UNSPEC },
+                ..Default::default()
+            },
+        );
+        maps.install(self.rules, self.tunnel)?;
+
+        let mut record = self.record(Some(Process::current()?));
+        record.previous_map = slot.map(Slot::map_id).transpose()?.unwrap_or(0);
+        maps.instance.write(0, record);
+
+        // Killed at any moment, we leave what the next command finds by its pins: so they come
+        // before the packets. A previous program keeps its own until the new one is in its place.
+        if previous.is_none() {
+            let pins = self.pins.clone();
+            undo.with("the pins", move || pins.remove());
+            self.pin(&object, &program)?;
+        }
+        match slot {
+            Some(slot) => enter_chain(slot, &program, &maps, previous)?,
+            None => self.attach(&program, &maps, previous, netlink)?,
+        }
+        if previous.is_some() {
+            self.pin(&object, &program)?;
+        }
+        Ok(())
+    }
+
+    fn record(&self, process: Option<Process>) -> bpf::Instance {
+        bpf::Instance {
+            start_time: process.map_or(0, |process| process.start_time),
+            pid: process.map_or(0, |process| process.pid),
+            ifindex: self.ifindex,
+            ..Default::default()
+        }
+    }
+
+    fn pin(&self, object: &Object, program: &ProgramMut<'_>) -> Result<()> {
+        for map in object.maps() {
+            let name = map.name().to_string_lossy();
+            pins::pin(map.as_fd(), &self.pins.map(&name))?;
+        }
+        pins::pin(program.as_fd(), &self.pins.program())
+    }
+
+    /// Attaches to the interface, or puts the program in place of the previous one there.
+    fn attach(
+        &self,
+        program: &ProgramMut<'_>,
+        maps: &Maps,
+        previous: Option<&Instance>,
+        netlink: &mut Netlink,
+    ) -> Result<()> {
+        let program = program.as_fd();
+        let direction = self.pins.id.direction;
+        if let Some(link) = TcxLink::pinned(&self.pins.link())? {
+            match link.replace(program) {
+                Ok(()) => return Ok(()),
+                Err(error) => log::info!("attaching anew: {error:#}"),
+            }
+        }
+        let mut record = maps.instance.read(0);
+        let filter = previous.and_then(|previous| Filter::of(&previous.record(), direction));
+        if let Some(filter) = filter.filter(|filter| filter.ifindex == self.ifindex)
+            && filter.replace(program).is_ok()
+        {
+            filter.note_in(&mut record);
+        } else if let Some(link) = TcxLink::attach(program, self.ifindex, direction)? {
+            return link.pin(&self.pins.link());
+        } else {
+            let (filter, made_clsact) = Filter::attach(program, self.ifindex, direction, netlink)?;
+            filter.note_in(&mut record);
+            record.made_clsact = made_clsact.into();
+        }
+        maps.instance.write(0, record);
+        Ok(())
+    }
+}
+
+/// Takes the slot. Who stood there comes behind us, so that nobody drops out of the chain.
+fn enter_chain(
+    slot: &Slot,
+    program: &ProgramMut<'_>,
+    maps: &Maps,
+    previous: Option<&Instance>,
+) -> Result<()> {
+    let is_ours = |id| previous.is_some_and(|previous| previous.owns(id));
+    if let Some(id) = slot.program()?
+        && !is_ours(id)
+    {
+        let successor = ProgramHandle::from_prog_id(id).context("cannot open the next program")?;
+        Slot::of_jmp_table(&maps.jmp_table)?.put(successor.as_fd())?;
+    }
+    slot.put(program.as_fd())
+}

@@ -1,0 +1,118 @@
+//! `--cmd=stop`, and the end of a process that stays: everything that we made goes, nothing else.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::bpf;
+use crate::chain::Slot;
+use crate::config::{InstanceId, Selection};
+use crate::hook::{Filter, remove_clsact};
+use crate::host::{self, Turn};
+use crate::instance::Instance;
+use crate::netlink::Netlink;
+use crate::pins::Pins;
+use crate::process::Process;
+use crate::tunnel;
+
+/// How long a process gets to end by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ends the instances that are selected, with or without a process.
+pub fn stop(bpffs: &Path, selection: &Selection) -> Result<()> {
+    host::check_privileges()?;
+    if !host::check_bpffs(bpffs)? {
+        log::info!("nothing to stop: no BPF file system is mounted at {}", bpffs.display());
+        return Ok(());
+    }
+    // before we take our turn: a process takes one to end
+    for instance in selected(bpffs, selection) {
+        let process = instance.process();
+        ensure!(
+            !process.is_alive() || process.terminate(PATIENCE)?,
+            "process {0} of {1} does not end; `kill -9 {0}` and run --cmd=stop once more",
+            process.pid,
+            instance.pins.id
+        );
+    }
+    let _turn = Turn::take(bpffs)?;
+    let mut netlink = Netlink::open()?;
+    for instance in selected(bpffs, selection) {
+        end(&instance, &mut netlink, bpffs)?;
+    }
+    tunnel::sweep(&mut netlink, bpffs)
+}
+
+/// Ends the instance that this process stayed with.
+pub fn end_own(bpffs: &Path, id: &InstanceId) -> Result<()> {
+    let _turn = Turn::take(bpffs)?;
+    let mut netlink = Netlink::open()?;
+    if let Some(instance) = Instance::open(Pins::new(bpffs, id))?
+        && instance.process() == Process::current()?
+    {
+        end(&instance, &mut netlink, bpffs)?;
+    }
+    tunnel::sweep(&mut netlink, bpffs)
+}
+
+fn selected(bpffs: &Path, selection: &Selection) -> Vec<Instance> {
+    let mut instances = Instance::all(bpffs);
+    instances.retain(|instance| selection.includes(&instance.pins.id));
+    instances
+}
+
+fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
+    let id = &instance.pins.id;
+    if instance.is_self_loaded() {
+        detach(instance, netlink, bpffs)?;
+        instance.pins.remove()?;
+    } else {
+        // the program and its pins are l3afd's
+        instance.maps.disable();
+        instance.maps.instance.write(0, bpf::Instance::default());
+    }
+    let outcomes = instance.maps.outcomes()?;
+    log::info!(
+        "ended {id}: {} packets matched, {} copies sent; left out: {} of the tunnel's own, \
+         {} oversize, {} refused by the tunnel",
+        outcomes.matched,
+        outcomes.sent,
+        outcomes.guarded,
+        outcomes.oversize,
+        outcomes.failed
+    );
+    Ok(())
+}
+
+/// Takes the program away from its packets. (A TCX link ends with its pin.)
+fn detach(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
+    let record = instance.record();
+    let is_ours = |program| instance.owns(program);
+    if let Some(slot) = Slot::of_map(record.previous_map) {
+        slot.leave(is_ours, &Slot::of_jmp_table(&instance.maps.jmp_table)?)?;
+    }
+    let any = instance.maps.jmp_table.as_fd();
+    if let Some(filter) = Filter::of(&record, instance.pins.id.direction) {
+        filter.detach(any, is_ours)?;
+        if record.made_clsact != 0 && !remove_clsact(any, record.ifindex, netlink)? {
+            bequeath_clsact(instance, bpffs);
+        }
+    }
+    Ok(())
+}
+
+/// The clsact qdisc that we made is in use: where it is the other direction's instance that uses
+/// it, that one removes it when it ends.
+fn bequeath_clsact(instance: &Instance, bpffs: &Path) {
+    for heir in Instance::all(bpffs) {
+        let mut record = heir.record();
+        let same_interface = record.ifindex == instance.record().ifindex;
+        if heir.pins != instance.pins && same_interface && record.filter_handle != 0 {
+            record.made_clsact = 1;
+            heir.maps.instance.write(0, record);
+            return;
+        }
+    }
+}

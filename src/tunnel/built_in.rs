@@ -1,0 +1,242 @@
+//! The built-in tunnel: a veth pair, on whose egress hook `gue_tunnel.bpf.c` puts the outer
+//! headers on and hands copies to the NIC. No module for tunnels is needed.
+
+use std::fmt;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use etherparse::IpNumber;
+use libbpf_rs::{TC_EGRESS, TcHookBuilder};
+
+use super::{RESOLVE_TIMEOUT, addresses, next_hop, nic, outer};
+use crate::bpf;
+use crate::config;
+use crate::instance::Instance;
+use crate::mapped::Mapped;
+use crate::netlink::{Link, Netlink, VethPair};
+
+/// How the alias of every device of ours begins (`ip link` shows it).
+const ALIAS: &str = "mirroring: GUE";
+
+/// Longest packet of IPv4: what the device takes is limited by the NIC alone.
+const MTU: u32 = 65535;
+
+/// Our filter on the device, on which there is no other.
+const FILTER_HANDLE: u32 = 1;
+const FILTER_PRIORITY: u32 = 1;
+
+pub fn is_ours(link: &Link) -> bool {
+    link.alias.as_deref().is_some_and(|alias| alias.starts_with(ALIAS))
+}
+
+/// Whether the device was made by an instance whose pins are in this BPF file system.
+pub fn is_of(link: &Link, bpffs: &Path) -> bool {
+    is_ours(link)
+        && link.alias.as_deref().and_then(|alias| alias.split_once(", ")).map(|parts| parts.1)
+            == Some(&home(bpffs))
+}
+
+/// Names a BPF file system, of which a host may have several.
+fn home(bpffs: &Path) -> String {
+    let device = fs::metadata(bpffs).map_or(0, |metadata| metadata.dev());
+    format!("bpffs {device}")
+}
+
+#[derive(Debug)]
+pub struct BuiltIn {
+    name: String,
+    path: outer::Path,
+    nic: Link,
+    /// which tunnel it is; instances that say the same share a device
+    identity: String,
+    home: String,
+    /// a device of this name that leads to another collector, and that nobody uses any more
+    replaces: Option<u32>,
+}
+
+impl BuiltIn {
+    pub fn plan(
+        netlink: &mut Netlink,
+        wanted: &config::Tunnel,
+        mirrored: &Link,
+        found: Option<Link>,
+        bpffs: &Path,
+    ) -> Result<Self> {
+        let name = wanted.name.to_string();
+        let collector = wanted.remote_address.with_context(|| {
+            format!(
+                "the tunnel interface \"{name}\" does not exist and there is no \
+                 --tunnel-remote-address to build one to; give the collector's address, or create \
+                 the device first"
+            )
+        })?;
+        let (nic, path) = way(netlink, wanted, collector)?;
+        let identity =
+            format!("{ALIAS} {} > {collector}:{}", wanted.local_port, wanted.remote_port);
+        let mut replaces = None;
+        if let Some(link) = found {
+            let alias = link.alias.unwrap_or_default();
+            if alias.split(", ").next() != Some(&identity) {
+                let mut instances = Instance::all(bpffs).into_iter();
+                if let Some(user) = instances.find(|it| it.tunnel_ifindex() == Some(link.index)) {
+                    bail!(
+                        "the tunnel \"{name}\" of {} leads to another collector ({alias}); \
+                         give this one another --tunnel-interface-name, or stop that instance",
+                        user.pins.id
+                    );
+                }
+                replaces = Some(link.index);
+            }
+        }
+
+        let longest = nic.mtu.saturating_sub(outer::OVERHEAD);
+        if mirrored.mtu > longest && !nic.loopback {
+            log::warn!(
+                "copies of packets longer than {longest} bytes do not fit \"{}\" (MTU {}): they \
+                 are left out and counted as oversize; an MTU of {} there carries them",
+                nic.name,
+                nic.mtu,
+                mirrored.mtu + outer::OVERHEAD
+            );
+        }
+        Ok(Self { name, path, nic, identity, home: home(bpffs), replaces })
+    }
+
+    pub fn carry_out(&self, netlink: &mut Netlink) -> Result<bpf::Tunnel> {
+        if let Some(index) = self.replaces {
+            netlink.delete_link(index)?;
+        }
+        let device = match netlink.link(&self.name)? {
+            Some(link) if is_ours(&link) => link,
+            Some(_) => bail!("somebody else made \"{}\" meanwhile; try again", self.name),
+            None => self.make(netlink)?,
+        };
+        self.encapsulate(device.index)?;
+        self.resolve(netlink)?;
+        Ok(bpf::Tunnel {
+            ifindex: device.index,
+            collector: u32::from_ne_bytes(self.path.collector.octets()),
+            port: self.path.remote_port.to_be(),
+            protocol: IpNumber::UDP.0,
+            max_len: self.nic.mtu.saturating_sub(outer::OVERHEAD),
+            // the encapsulator makes the segments of a TCP super-packet fit
+            max_segment_len: 0,
+            ..Default::default()
+        })
+    }
+
+    fn make(&self, netlink: &mut Netlink) -> Result<Link> {
+        let peer = peer_name(&self.name);
+        netlink.create_veth(&VethPair {
+            name: &self.name,
+            peer: &peer,
+            alias: &format!("{}, {}", self.identity, self.home),
+            mtu: MTU,
+        })?;
+        for name in [&peer, &self.name] {
+            let link = netlink.link(name)?;
+            let link = link.with_context(|| format!("the new device \"{name}\" is gone"))?;
+            netlink.set_up(link.index)?;
+        }
+        let link = netlink.link(&self.name)?;
+        link.with_context(|| format!("the new device \"{}\" is gone", self.name))
+    }
+
+    /// Puts the encapsulator on the device, in place of one that is there, at one instant.
+    fn encapsulate(&self, ifindex: u32) -> Result<()> {
+        let object = bpf::load(bpf::gue_tunnel_bytes(), &[])?;
+        Mapped::new(&bpf::map(&object, "gue_template")?)?.write(0, self.path.template());
+        let program = bpf::program(&object);
+        let mut hook = TcHookBuilder::new(program.as_fd())
+            .ifindex(ifindex as i32)
+            .handle(FILTER_HANDLE)
+            .priority(FILTER_PRIORITY)
+            .replace(true)
+            .hook(TC_EGRESS);
+        hook.create()
+            .and_then(|mut hook| hook.attach())
+            .with_context(|| format!("cannot attach the encapsulator to \"{}\"", self.name))?;
+        Ok(())
+    }
+
+    /// Sees to it that the first copies need not wait for ARP.
+    fn resolve(&self, netlink: &mut Netlink) -> Result<()> {
+        let Some(hop) = self.path.next_hop else {
+            return Ok(());
+        };
+        if !netlink.resolve(self.path.ifindex, hop, RESOLVE_TIMEOUT)? {
+            log::warn!(
+                "the next hop {hop} towards the collector {} does not answer ARP; copies are lost \
+                 until it does",
+                self.path.collector
+            );
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for BuiltIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "copies go to {}:{} (GUE, built-in tunnel \"{}\") by \"{}\"",
+            self.path.collector, self.path.remote_port, self.name, self.nic.name
+        )
+    }
+}
+
+/// The way to the collector: out of `--redirect-to`, or as the kernel routes.
+fn way(
+    netlink: &mut Netlink,
+    wanted: &config::Tunnel,
+    collector: Ipv4Addr,
+) -> Result<(Link, outer::Path)> {
+    let (nic, source, hop) = match &wanted.redirect_to {
+        Some(name) => {
+            let nic = nic(netlink, name)?;
+            let addresses = addresses(netlink, &nic)?;
+            let hop = next_hop(netlink, wanted, collector, &nic)?;
+            (nic, outer::source(Some(hop), &addresses), hop)
+        }
+        None => {
+            let route = netlink.route_to(collector, None).with_context(|| {
+                format!("no route leads to the collector {collector}; give --redirect-to")
+            })?;
+            let nic = netlink.links()?.into_iter().find(|link| link.index == route.ifindex);
+            let nic = nic.context("the interface towards the collector is gone")?;
+            let hop = wanted.gateway.or(route.gateway).unwrap_or(collector);
+            (nic, route.source, hop)
+        }
+    };
+    let source = source.with_context(|| format!("\"{}\" has no IPv4 address", nic.name))?;
+    let path = outer::Path {
+        source,
+        collector,
+        local_port: wanted.local_port,
+        remote_port: wanted.remote_port,
+        ifindex: nic.index,
+        // on a loopback device the kernel needs a route's word on where a packet is delivered
+        next_hop: (!nic.loopback).then_some(hop),
+    };
+    Ok((nic, path))
+}
+
+/// Name of the far end of the pair, which nothing comes out of: 15 bytes at most.
+fn peer_name(name: &str) -> String {
+    format!("{name:.13}-p")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_far_end_is_named_after_the_device_within_15_bytes() {
+        assert_eq!(peer_name("gue1"), "gue1-p");
+        assert_eq!(peer_name("fifteen-letters"), "fifteen-lette-p");
+    }
+}

@@ -1,0 +1,140 @@
+//! A tunnel device that somebody else made: copies are handed to it, nothing more. The route to the
+//! collector is ours, where there is none.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use etherparse::IpNumber;
+use ipnetwork::Ipv4Network;
+
+use super::{addresses, next_hop, nic};
+use crate::bpf;
+use crate::config;
+use crate::netlink::{Link, Netlink, Route, TunnelRemote};
+
+/// Marks our routes in the kernel's table (`ip route` shows `proto 109`). Not one of the numbers
+/// that rtnetlink.h or iproute2's rt_protos give to somebody.
+pub const ROUTE_PROTOCOL: u8 = 109;
+
+#[derive(Debug)]
+pub struct Existing {
+    device: Link,
+    /// the far end, where anybody told it: the tunnel's own packets are known by it
+    remote: Option<TunnelRemote>,
+    /// longest packet that the device sends on whole, in bytes
+    longest: u32,
+    /// the route to the collector that is missing
+    route: Option<Route>,
+}
+
+impl Existing {
+    pub fn plan(
+        netlink: &mut Netlink,
+        wanted: &config::Tunnel,
+        mirrored: &Link,
+        device: Link,
+    ) -> Result<Self> {
+        if !device.up {
+            log::warn!(
+                "the tunnel interface \"{0}\" is down: no copy gets through until \
+                 `ip link set {0} up`",
+                device.name
+            );
+        }
+        let remote = device.remote.or_else(|| {
+            let address = wanted.remote_address?;
+            Some(TunnelRemote {
+                address,
+                protocol: IpNumber::UDP.0,
+                port: wanted.remote_port,
+                overhead: 0,
+            })
+        });
+        let route = missing_route(netlink, wanted)?;
+        let longest = longest_packet(netlink, wanted, &device, remote);
+        if longest < mirrored.mtu {
+            log::warn!(
+                "the tunnel interface \"{}\" cannot carry packets longer than {longest} bytes: \
+                 copies of those are left out and counted as oversize; raise the MTU on the way \
+                 to the collector, or remove the device and let mirroring build its own",
+                device.name
+            );
+        }
+        Ok(Self { device, remote, longest, route })
+    }
+
+    pub fn carry_out(&self, netlink: &mut Netlink) -> Result<bpf::Tunnel> {
+        if let Some(route) = &self.route {
+            netlink.add_route(route)?;
+            log::info!("added a route to {}", route.destination);
+        }
+        let remote = self.remote;
+        Ok(bpf::Tunnel {
+            ifindex: self.device.index,
+            collector: remote.map_or(0, |remote| u32::from_ne_bytes(remote.address.octets())),
+            port: remote.map_or(0, |remote| remote.port.to_be()),
+            protocol: remote.map_or(0, |remote| remote.protocol),
+            max_len: self.longest,
+            max_segment_len: self.longest,
+            ..Default::default()
+        })
+    }
+}
+
+impl fmt::Display for Existing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "copies go to the device \"{}\"", self.device.name)?;
+        match self.remote {
+            Some(remote) => write!(f, ", which leads to {}", remote.address),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A longer packet makes the kernel tell the sender, which is production, to send shorter ones.
+fn longest_packet(
+    netlink: &mut Netlink,
+    wanted: &config::Tunnel,
+    device: &Link,
+    remote: Option<TunnelRemote>,
+) -> u32 {
+    let path_mtu = remote.and_then(|remote| {
+        let route = netlink.route_to(remote.address, None).ok();
+        let nic_index = route.as_ref().map(|route| route.ifindex);
+        let nic = match &wanted.redirect_to {
+            Some(name) => netlink.link(name.as_str()).ok()?,
+            None => netlink.links().ok()?.into_iter().find(|link| Some(link.index) == nic_index),
+        };
+        let mtu = route.and_then(|route| route.mtu).unwrap_or(u32::MAX);
+        Some(mtu.min(nic?.mtu).saturating_sub(remote.overhead))
+    });
+    path_mtu.unwrap_or(u32::MAX).min(device.mtu)
+}
+
+/// The host route to the collector through `--redirect-to`, unless one is there.
+fn missing_route(netlink: &mut Netlink, wanted: &config::Tunnel) -> Result<Option<Route>> {
+    let (Some(collector), Some(name)) = (wanted.remote_address, &wanted.redirect_to) else {
+        return Ok(None);
+    };
+    let nic = nic(netlink, name)?;
+    let local = addresses(netlink, &nic)?;
+    if nic.loopback || local.iter().any(|address| address.ip() == collector) {
+        return Ok(None);
+    }
+    let destination = host_route(collector);
+    if netlink.routes()?.iter().any(|route| route.destination == destination) {
+        return Ok(None);
+    }
+    let hop = next_hop(netlink, wanted, collector, &nic)?;
+    Ok(Some(Route {
+        destination,
+        ifindex: Some(nic.index),
+        gateway: (hop != collector).then_some(hop),
+        protocol: ROUTE_PROTOCOL,
+    }))
+}
+
+fn host_route(address: Ipv4Addr) -> Ipv4Network {
+    Ipv4Network::from(address)
+}

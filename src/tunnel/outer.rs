@@ -1,0 +1,134 @@
+//! The headers in front of every copy, and the way to the collector (pure).
+
+use std::net::Ipv4Addr;
+
+use etherparse::{IpNumber, Ipv4Header, UdpHeader};
+use ipnetwork::Ipv4Network;
+
+use crate::bpf::GueTemplate;
+
+/// Bytes that the tunnel puts in front of a packet: IPv4, UDP and GUE.
+pub const OVERHEAD: u32 = 20 + 8 + 4;
+
+/// Hops that a copy may take (the kernel's default for tunnels is to inherit; Linux hosts use 64).
+const TTL: u8 = 64;
+
+/// The two ends of the tunnel, and the way from one to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    pub source: Ipv4Addr,
+    pub collector: Ipv4Addr,
+    pub local_port: u16,
+    pub remote_port: u16,
+    /// the NIC that the copies leave by
+    pub ifindex: u32,
+    /// `None`: the kernel's routes decide for each copy
+    pub next_hop: Option<Ipv4Addr>,
+}
+
+impl Path {
+    /// What the encapsulator copies in front of each packet.
+    pub fn template(&self) -> GueTemplate {
+        let mut ip =
+            Ipv4Header::new(0, TTL, IpNumber::UDP, self.source.octets(), self.collector.octets())
+                .expect("an empty payload is not too long");
+        // routers on the way may cut a copy that is too long for their next link
+        ip.dont_fragment = false;
+        ip.total_len = 0;
+        ip.header_checksum = 0;
+        let udp = UdpHeader {
+            source_port: self.local_port,
+            destination_port: self.remote_port,
+            length: 0,
+            checksum: 0,
+        };
+        // GUE version 0, no extensions; what follows is IPv4 (draft-ietf-intarea-gue, section 3.1)
+        let gue = [0, IpNumber::IPV4.0, 0, 0];
+
+        let mut outer = Vec::new();
+        outer.extend(ip.to_bytes());
+        outer.extend(udp.to_bytes());
+        outer.extend(gue);
+        let words = outer[..20].chunks_exact(2);
+        let ip_sum = words.map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]]))).sum();
+        GueTemplate {
+            outer: outer.try_into().expect("20, 8 and 4 bytes"),
+            ip_sum,
+            ifindex: self.ifindex,
+            next_hop: self.next_hop.map_or(0, |hop| u32::from_ne_bytes(hop.octets())),
+            ..Default::default()
+        }
+    }
+}
+
+/// Next hop towards the collector out of a NIC with these addresses: the collector itself where it
+/// is on the link, else the first address of the NIC's network. `None` where that is ourselves.
+pub fn next_hop(collector: Ipv4Addr, addresses: &[Ipv4Network]) -> Option<Ipv4Addr> {
+    if addresses.iter().any(|network| network.contains(collector)) {
+        return Some(collector);
+    }
+    let network = addresses.first()?;
+    let first = Ipv4Addr::from(u32::from(network.network()).checked_add(1)?);
+    let ours = addresses.iter().any(|address| address.ip() == first);
+    (network.contains(first) && !ours).then_some(first)
+}
+
+/// The address to send from: of the next hop's network where we have one there, else the first.
+pub fn source(next_hop: Option<Ipv4Addr>, addresses: &[Ipv4Network]) -> Option<Ipv4Addr> {
+    let beside = |hop| addresses.iter().find(|network| network.contains(hop));
+    let network = next_hop.and_then(beside).or(addresses.first())?;
+    Some(network.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLLECTOR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
+
+    fn networks(texts: &[&str]) -> Vec<Ipv4Network> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_template_is_ipv4_udp_and_gue_in_network_order() {
+        let path = Path {
+            source: Ipv4Addr::new(10, 2, 0, 1),
+            collector: COLLECTOR,
+            local_port: 6080,
+            remote_port: 6081,
+            ifindex: 7,
+            next_hop: Some(Ipv4Addr::new(10, 2, 0, 254)),
+        };
+        let template = path.template();
+        let expected = [
+            0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 2, 0, 1, 192, 0, 2, 50, // IPv4
+            0x17, 0xc0, 0x17, 0xc1, 0, 0, 0, 0, // UDP
+            0, 4, 0, 0, // GUE
+        ];
+        assert_eq!(template.outer, expected);
+        assert_eq!(template.ifindex, 7);
+        assert_eq!(template.next_hop.to_ne_bytes(), [10, 2, 0, 254]);
+    }
+
+    #[test]
+    fn a_collector_on_the_link_is_its_own_next_hop() {
+        let addresses = networks(&["10.0.0.1/8", "192.0.2.1/24"]);
+        assert_eq!(next_hop(COLLECTOR, &addresses), Some(COLLECTOR));
+        assert_eq!(source(Some(COLLECTOR), &addresses), Some(Ipv4Addr::new(192, 0, 2, 1)));
+    }
+
+    #[test]
+    fn else_the_first_address_of_the_network_is_the_next_hop_unless_it_is_ours() {
+        let hop = |text| next_hop(COLLECTOR, &networks(&[text]));
+        assert_eq!(hop("10.2.0.7/24"), Some(Ipv4Addr::new(10, 2, 0, 1)));
+        assert_eq!(hop("10.2.0.1/24"), None);
+        assert_eq!(hop("10.2.0.7/32"), None);
+    }
+
+    #[test]
+    fn without_addresses_there_is_no_way() {
+        assert_eq!(next_hop(COLLECTOR, &[]), None);
+        assert_eq!(source(Some(COLLECTOR), &[]), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! Clearing away: l3afd does not tell us when it unloads a program, so every start and stop removes
+//! the devices and routes of ours that no live instance needs.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::built_in;
+use super::existing::ROUTE_PROTOCOL;
+use crate::instance::Instance;
+use crate::netlink::Netlink;
+
+/// Removes built-in devices, and routes, that no live instance of this BPF file system refers to.
+pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
+    let mut devices = HashSet::new();
+    let mut collectors = HashSet::new();
+    for instance in Instance::all(bpffs) {
+        if let Some(tunnel) = instance.maps.tunnel() {
+            devices.insert(tunnel.ifindex);
+            collectors.insert(Ipv4Addr::from(tunnel.collector.to_ne_bytes()));
+        }
+    }
+    for link in netlink.links()? {
+        if built_in::is_of(&link, bpffs) && !devices.contains(&link.index) {
+            netlink.delete_link(link.index)?;
+            log::info!("removed the tunnel \"{}\", which nobody uses any more", link.name);
+        }
+    }
+    for route in netlink.routes()? {
+        if route.protocol == ROUTE_PROTOCOL && !collectors.contains(&route.destination.ip()) {
+            netlink.delete_route(&route)?;
+            log::info!("removed the route to {}, which nobody needs any more", route.destination);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! A start that fails half-way undoes what it did.
+
+type Step<'a> = (&'static str, Box<dyn FnOnce() -> anyhow::Result<()> + 'a>);
+
+/// Steps to take back, the last one first, unless all went well.
+#[derive(Default)]
+pub struct Undo<'a> {
+    steps: Vec<Step<'a>>,
+}
+
+impl<'a> Undo<'a> {
+    /// Says how to take back what has just been done.
+    pub fn with(&mut self, what: &'static str, step: impl FnOnce() -> anyhow::Result<()> + 'a) {
+        self.steps.push((what, Box::new(step)));
+    }
+
+    /// All went well: nothing is taken back.
+    pub fn keep(mut self) {
+        self.steps.clear();
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        while let Some((what, step)) = self.steps.pop() {
+            log::info!("undoing: {what}");
+            if let Err(error) = step() {
+                log::error!("cannot undo ({what}): {error:#}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn steps_are_taken_back_in_reverse_order_unless_kept() {
+        let taken_back = RefCell::new(Vec::new());
+        let mut undo = Undo::default();
+        for step in 1..=3 {
+            let taken_back = &taken_back;
+            undo.with("a step", move || {
+                taken_back.borrow_mut().push(step);
+                Ok(())
+            });
+        }
+        drop(undo);
+        assert_eq!(taken_back.take(), [3, 2, 1]);
+
+        let mut undo = Undo::default();
+        undo.with("a step", || {
+            taken_back.borrow_mut().push(4);
+            Ok(())
+        });
+        undo.keep();
+        assert!(taken_back.take().is_empty());
+    }
+}

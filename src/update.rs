@@ -1,0 +1,28 @@
+//! `--cmd=update`: other rules for an instance that runs, at one instant.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::config;
+use crate::filter;
+use crate::host::{self, Turn};
+use crate::instance::Instance;
+use crate::pins::Pins;
+
+/// Puts the rules of the flags in place of those in force; the tunnel stays as it is.
+pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
+    host::check_privileges()?;
+    let not_running =
+        || format!("{} is not mirrored, so there is nothing to update; start it first", update.id);
+    if !host::check_bpffs(bpffs)? {
+        anyhow::bail!(not_running());
+    }
+    let rules = filter::compile(std::slice::from_ref(&update.rule))?;
+    let _turn = Turn::take(bpffs)?;
+    let instance = Instance::open(Pins::new(bpffs, &update.id))?.with_context(not_running)?;
+    let tunnel = instance.maps.tunnel().with_context(not_running)?;
+    instance.maps.install(&rules, tunnel)?;
+    log::info!("updated the rules of {}", update.id);
+    Ok(())
+}
