@@ -1,0 +1,293 @@
+//! What the tests stand on: that the fixture works, that traffic passes without `mirroring`, and
+//! that nothing stays behind.
+
+use std::fs;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
+use std::panic;
+use std::path::Path;
+use std::process::Child;
+use std::thread;
+use std::time::Duration;
+
+use etherparse::PacketBuilder;
+use libbpf_rs::{MapHandle, MapType};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+
+use crate::support::*;
+
+const QUIET: Duration = Duration::from_millis(100);
+
+#[test]
+fn needs_root_production_traffic_passes_both_ways() {
+    World::run(|world| {
+        let (client, host) = (world.client(), world.host());
+        for (from, to) in [(client, host), (host, client), (host, world.collector())] {
+            ping(from, to, 3, 1472);
+            tcp_exchange(from, to, 8080, 1 << 20);
+            udp_exchange(from, to, 53, 10, 1472);
+        }
+    });
+}
+
+#[test]
+fn needs_root_a_capture_sees_each_packet_once_and_in_order() {
+    World::run(|world| {
+        let capture = Capture::start(world.host(), "eth0");
+        ping(world.client(), world.host(), 5, 100);
+        let from = udp_exchange(world.client(), world.host(), 5353, 7, 40);
+        let frames = capture.stop();
+
+        let received = frames.ipv4(Direction::Received);
+        let received: Vec<_> = received.into_iter().map(Packet::decode).collect();
+        let sent = frames.ipv4(Direction::Sent);
+        let sent: Vec<_> = sent.into_iter().map(Packet::decode).collect();
+        let flow = |p: &Packet| (p.src, p.dst, p.protocol, p.ports, p.payload.len());
+        let request = (CLIENT, HOST, 17, Some((from.port(), 5353)), 40);
+        let reply = (HOST, CLIENT, 17, Some((5353, from.port())), 40);
+        let ping = |from, to| vec![(from, to, 1, None, 100); 5];
+
+        let expected = [ping(CLIENT, HOST), vec![request; 7]].concat();
+        assert_eq!(received.iter().map(flow).collect::<Vec<_>>(), expected);
+        let expected = [ping(HOST, CLIENT), vec![reply; 7]].concat();
+        assert_eq!(sent.iter().map(flow).collect::<Vec<_>>(), expected);
+        assert!(frames.0.is_sorted_by_key(|frame| frame.at));
+    });
+}
+
+#[test]
+fn needs_root_a_tcp_capture_holds_super_packets_until_offloads_are_off() {
+    const FULL: usize = 14 + 1500;
+    let longest = |world: &World| {
+        let capture = Capture::start(world.host(), "eth0");
+        tcp_exchange(world.client(), world.host(), 80, 1 << 20);
+        capture
+            .stop()
+            .0
+            .iter()
+            .map(|frame| frame.bytes.len())
+            .max()
+            .expect("frames")
+    };
+    World::run(|world| {
+        assert!(longest(world) > FULL);
+        for ns in [world.client(), world.host()] {
+            ns.without_offloads("eth0");
+        }
+        assert_eq!(longest(world), FULL);
+    });
+}
+
+#[test]
+fn needs_root_an_injected_frame_arrives_as_it_is() {
+    World::run(|world| {
+        let capture = Capture::start(world.host(), "eth0");
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(CLIENT_MAC, HOST_MAC)
+            .ip(etherparse::IpHeaders::Ipv4(
+                etherparse::Ipv4Header {
+                    options: [1, 1, 1, 0].into(), // three no-operations and the end
+                    ..etherparse::Ipv4Header::new(0, 9, 200.into(), CLIENT.octets(), HOST.octets())
+                        .expect("a header")
+                },
+                Default::default(),
+            ))
+            .write(&mut frame, 200.into(), b"a protocol that nobody speaks")
+            .expect("a frame");
+        inject(world.client(), "eth0", &frame);
+
+        let frames = capture.stop();
+        let received = frames.ipv4(Direction::Received);
+        assert_eq!(received, [&frame[14..]]);
+        assert_eq!(Packet::decode(received[0]).protocol, 200);
+    });
+}
+
+#[test]
+fn needs_root_the_collector_takes_gue_apart() {
+    World::run(|world| {
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let mut inner = Vec::new();
+        PacketBuilder::ipv4(CLIENT.octets(), HOST.octets(), 64)
+            .udp(40_000, 53)
+            .write(&mut inner, b"question")
+            .expect("a packet");
+        let socket = world
+            .host()
+            .run(|| UdpSocket::bind("10.2.0.1:6080"))
+            .expect("bind");
+        let datagram = [&[0, 4, 0, 0][..], &inner].concat();
+        socket
+            .send_to(&datagram, (COLLECTOR, GUE_PORT))
+            .expect("send");
+
+        let copies = collector.stop_after_quiet(QUIET);
+        copies.assert_gue_v0_ipv4();
+        assert_eq!(
+            copies.0[0].from,
+            SocketAddrV4::new([10, 2, 0, 1].into(), 6080)
+        );
+        assert_eq!(copies.ipv4(), [&inner[..]]);
+        let expected = Packet {
+            src: CLIENT,
+            dst: HOST,
+            protocol: 17,
+            ports: Some((40_000, 53)),
+            payload: b"question".to_vec(),
+        };
+        assert_eq!(copies.packets(), [expected]);
+    });
+}
+
+#[test]
+fn needs_root_commands_reach_a_namespace_by_its_name() {
+    World::run(|world| {
+        let addresses = "nsenter --net=/run/netns/client ip -o address show eth0";
+        assert!(world.collector().sh(addresses).contains("10.1.0.2/24"));
+    });
+}
+
+#[test]
+fn needs_root_a_process_is_awaited_signalled_and_killed() {
+    let script = "trap 'exit 3' TERM; echo ready >&2; while :; do sleep 0.01; done";
+    World::run(|world| {
+        let start = || {
+            let mut command = world.host().command("sh");
+            command.args(["-c", script]);
+            let mut daemon = Daemon::start(command);
+            daemon.wait_ready("ready", Duration::from_secs(5));
+            daemon
+        };
+        assert_eq!(start().terminate().code(), Some(3));
+
+        let mut hung_up = start();
+        hung_up.signal(Signal::SIGHUP);
+        assert_eq!(hung_up.wait().signal(), Some(libc::SIGHUP));
+
+        let killed = start();
+        let process = format!("/proc/{}", killed.pid());
+        killed.kill();
+        assert!(!Path::new(&process).exists());
+    });
+}
+
+#[test]
+fn needs_root_the_program_runs_on_the_host() {
+    World::run(|world| {
+        assert!(mirroring(world.host(), ["--help"]).status.success());
+        assert!(Daemon::mirroring(world.host(), ["--help"]).wait().success());
+    });
+}
+
+#[test]
+fn needs_root_a_process_that_dies_early_shows_what_it_said() {
+    let result = panic::catch_unwind(|| {
+        World::run(|world| {
+            let mut command = world.host().command("sh");
+            command.args(["-c", "echo no such interface >&2; exit 2"]);
+            Daemon::start(command).wait_ready("ready", Duration::from_secs(5));
+        })
+    });
+    let message = *result.unwrap_err().downcast::<String>().expect("a message");
+    assert!(message.contains("exit status: 2"), "{message}");
+}
+
+#[test]
+fn needs_root_a_snapshot_shows_what_was_added_and_what_was_removed() {
+    World::run(|world| {
+        let host = world.host();
+        let before = Snapshot::of(host);
+        ping(world.client(), host, 3, 56);
+        let after_traffic = Snapshot::of(host);
+        assert_eq!(after_traffic.changes_since(&before), [""; 0]);
+
+        let changed_by = |script: &str, topic: &str| {
+            let before = Snapshot::of(host);
+            host.sh(script);
+            let changes = Snapshot::of(host).changes_since(&before);
+            assert!(
+                changes.iter().any(|change| change.starts_with(topic)),
+                "{changes:#?}"
+            );
+        };
+        changed_by("ip link add gue1 type veth peer name gue1-peer", "+ link: ");
+        changed_by(
+            "ip route add 192.0.2.0/24 via 10.2.0.2",
+            "+ route: 192.0.2.0/24",
+        );
+        changed_by("tc qdisc add dev eth0 clsact", "+ qdisc: qdisc clsact");
+        let filter = "tc filter add dev eth0 egress bpf bytecode '1,6 0 0 0' flowid 1:1";
+        changed_by(filter, "+ filter on eth0 egress: ");
+        changed_by("mkdir -p /sys/fs/bpf/tc", "+ pin: /sys/fs/bpf/tc directory");
+
+        let before = Snapshot::of(host);
+        let options = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+            ..Default::default()
+        };
+        let mut map = MapHandle::create(MapType::Array, Some("one"), 4, 8, 1, &options).unwrap();
+        map.pin("/sys/fs/bpf/tc/one").unwrap();
+        let changes = Snapshot::of(host).changes_since(&before);
+        assert_eq!(changes, ["+ pin: /sys/fs/bpf/tc/one bpf-map"]);
+
+        host.sh("
+            ip link delete gue1
+            ip route delete 192.0.2.0/24
+            tc qdisc delete dev eth0 clsact
+            rm -r /sys/fs/bpf/tc");
+        assert_eq!(Snapshot::of(host), after_traffic);
+    });
+}
+
+/// Seen from a namespace outside whose mounts are shared, as systemd makes them: the worst case.
+#[test]
+fn needs_root_nothing_leaks_out_of_a_world_even_when_its_test_panics() {
+    let outside = || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("a world around it");
+        for kind in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+            let flags = MsFlags::MS_REC | kind;
+            mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).expect("shared mounts");
+        }
+        let look = || {
+            let read = |path| fs::read_to_string(path).expect(path);
+            let names = ["/run/netns", "/sys/fs/bpf/tc"].map(|path| Path::new(path).exists());
+            let mounts = read("/proc/thread-self/mountinfo");
+            (mounts, read("/proc/thread-self/net/dev"), names)
+        };
+        let before = look();
+
+        World::run(|world| {
+            world
+                .host()
+                .sh("mkdir /sys/fs/bpf/tc; ip link add x type veth")
+        });
+        assert_eq!(look(), before);
+
+        let panicked = panic::catch_unwind(|| {
+            World::run(|world| {
+                let mut command = world.host().command("sleep");
+                panic::panic_any(command.arg("60").spawn().expect("sleep"));
+            })
+        });
+        let mut child = panicked
+            .unwrap_err()
+            .downcast::<Child>()
+            .expect("the panic of the test");
+        assert_eq!(look(), before);
+
+        let mut status = None;
+        eventually(Duration::from_secs(5), "the child's end", || {
+            status = child.try_wait().expect("the child");
+            status.is_some()
+        });
+        assert_eq!(
+            status.and_then(|status| status.signal()),
+            Some(libc::SIGKILL)
+        );
+    };
+    thread::spawn(outside)
+        .join()
+        .unwrap_or_else(|panic| panic::resume_unwind(panic));
+}

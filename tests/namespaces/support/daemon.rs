@@ -1,0 +1,148 @@
+//! The program under test, as a process in a namespace.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::{Ns, eventually};
+
+const MIRRORING: &str = env!("CARGO_BIN_EXE_mirroring");
+
+/// For a process to do what it is asked and exit.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs `mirroring` to its end.
+pub fn mirroring<A: AsRef<OsStr>>(ns: &Ns, args: impl IntoIterator<Item = A>) -> Output {
+    let mut command = ns.command(MIRRORING);
+    command.args(args);
+    let mut process = Daemon::start(command);
+    let status = process.wait();
+    Output {
+        status,
+        stdout: process.read("stdout").into_bytes(),
+        stderr: process.read("stderr").into_bytes(),
+    }
+}
+
+/// A running process. It is killed when dropped, and shows what it said if that is in a panic.
+pub struct Daemon {
+    child: Child,
+    /// Holds `stdout`, `stderr` and, of `mirroring`, its log.
+    dir: TempDir,
+}
+
+impl Daemon {
+    /// Starts `mirroring` with a log directory of its own.
+    pub fn mirroring<A: AsRef<OsStr>>(ns: &Ns, args: impl IntoIterator<Item = A>) -> Daemon {
+        let dir = output_dir();
+        let mut command = ns.command(MIRRORING);
+        command
+            .arg(format!("--log-dir={}", dir.path().display()))
+            .args(args);
+        Daemon::start_in(dir, command)
+    }
+
+    /// Starts any other command; make it with [`Ns::command`].
+    pub fn start(command: Command) -> Daemon {
+        Daemon::start_in(output_dir(), command)
+    }
+
+    fn start_in(dir: TempDir, mut command: Command) -> Daemon {
+        let file = |name| File::create(dir.path().join(name)).expect("a file for output");
+        command
+            .stdin(Stdio::null())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"));
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Daemon { child, dir }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the process has said so far: stdout, stderr and the log.
+    pub fn output(&self) -> String {
+        ["stdout", "stderr", "mirroring.log"]
+            .map(|name| self.read(name))
+            .concat()
+    }
+
+    /// Waits for `text` in [`Daemon::output`].
+    pub fn wait_ready(&mut self, text: &str, limit: Duration) {
+        let what = format!("{text:?} in the output");
+        eventually(limit, &what, || {
+            // in this order: its last words may be the ones
+            let exited = self.child.try_wait().expect("the process");
+            let said = self.output().contains(text);
+            assert!(
+                said || exited.is_none(),
+                "{} before it said {text:?}",
+                exited.unwrap()
+            );
+            said
+        });
+    }
+
+    /// Waits until the process exits by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut exited = None;
+        eventually(LIMIT, "an exit", || {
+            exited = self.child.try_wait().expect("the process");
+            exited.is_some()
+        });
+        exited.expect("an exit status")
+    }
+
+    /// Asks the process to end, and waits until it has.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+
+    /// Ends the process at once, with no chance to tidy up.
+    pub fn kill(mut self) {
+        let status = self.end();
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "it had ended before");
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).expect("the process to signal");
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        self.child.kill().expect("the process to kill");
+        self.child.wait().expect("an exit status")
+    }
+
+    fn read(&self, name: &str) -> String {
+        match fs::read(self.dir.path().join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            bytes => String::from_utf8_lossy(&bytes.expect(name)).into_owned(),
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let status = self.end();
+        if thread::panicking() {
+            println!("process {} ({status}) said:\n{}", self.pid(), self.output());
+        }
+    }
+}
+
+/// In the world's own `/var/log`, so that nothing stays behind, whatever happens.
+fn output_dir() -> TempDir {
+    TempDir::new_in("/var/log").expect("a directory for output")
+}

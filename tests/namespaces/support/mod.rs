@@ -1,0 +1,54 @@
+//! A small world of network namespaces, with traffic through it and eyes on both of its links.
+//!
+//! ```text
+//!        client                     host                     collector
+//!   ┌──────────────┐        ┌───────────────────┐        ┌──────────────┐
+//!   │         eth0 ├────────┤ eth0         eth1 ├────────┤ eth0         │
+//!   │     10.1.0.2 │        │ 10.1.0.1 10.2.0.1 │        │ 10.2.0.2     │
+//!   └──────────────┘        └───────────────────┘        └──────────────┘
+//!      production traffic: ping, tcp, udp, frames   copies: GUE, UDP port 6080
+//! ```
+//!
+//! Both networks are /24. The host is where `mirroring` runs; the client and the collector have a
+//! default route to it, but it forwards nothing. IPv6 is off, so that nobody speaks unasked: beside
+//! the test's traffic there is only ARP. Interfaces have their default offloads, which makes TCP
+//! super-packets; [`Ns::without_offloads`] turns them off.
+//!
+//! A test is the body of [`World::run`]. Every world has mounts of its own as well (bpffs, `/run`,
+//! `/var/log`), and all of it is held by the test's thread and its children alone: it is gone with
+//! them, also after a panic or a SIGKILL, and worlds do not see each other.
+
+mod capture;
+mod collector;
+mod daemon;
+mod ns;
+mod packet;
+mod receiver;
+mod snapshot;
+mod socket;
+mod traffic;
+mod world;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use capture::{Capture, Direction};
+pub use collector::{Collector, GUE_PORT};
+pub use daemon::{Daemon, mirroring};
+pub use ns::Ns;
+pub use packet::Packet;
+pub use snapshot::Snapshot;
+pub use traffic::{inject, ping, tcp_exchange, udp_exchange};
+pub use world::{CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, World};
+
+/// Waits until `condition` holds, and panics with `what` was awaited after `limit`.
+pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(
+            Instant::now() < deadline,
+            "no sign of {what} within {limit:?}"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,46 @@
+//! The fields of an IPv4 packet that tests look at.
+
+use std::net::Ipv4Addr;
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub src: Ipv4Addr,
+    pub dst: Ipv4Addr,
+    /// `IPPROTO_*`
+    pub protocol: u8,
+    /// Source and destination port, of TCP and UDP; not of fragments.
+    pub ports: Option<(u16, u16)>,
+    /// What follows the TCP, UDP or ICMP header; of others and of fragments, the IP header.
+    pub payload: Vec<u8>,
+}
+
+impl Packet {
+    pub fn decode(packet: &[u8]) -> Packet {
+        let packet = SlicedPacket::from_ip(packet)
+            .unwrap_or_else(|error| panic!("not an IPv4 packet: {error}: {packet:02x?}"));
+        let Some(NetSlice::Ipv4(ip)) = &packet.net else {
+            panic!("not IPv4: {packet:?}")
+        };
+        let (ports, payload) = match &packet.transport {
+            Some(TransportSlice::Tcp(tcp)) => (
+                Some((tcp.source_port(), tcp.destination_port())),
+                tcp.payload(),
+            ),
+            Some(TransportSlice::Udp(udp)) => (
+                Some((udp.source_port(), udp.destination_port())),
+                udp.payload(),
+            ),
+            Some(TransportSlice::Icmpv4(icmp)) => (None, icmp.payload()),
+            _ => (None, ip.payload().payload),
+        };
+        Packet {
+            src: ip.header().source_addr(),
+            dst: ip.header().destination_addr(),
+            protocol: ip.payload_ip_number().0,
+            ports,
+            payload: payload.to_vec(),
+        }
+    }
+}

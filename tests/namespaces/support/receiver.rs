@@ -1,0 +1,65 @@
+//! Receives on a background thread until nothing more comes.
+
+use std::io::{self, ErrorKind};
+use std::sync::mpsc::{self, Sender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How often a receiver that waits looks whether it shall stop: its socket's read timeout.
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// Traffic that goes on for longer than this after the stop is a test gone wrong.
+const LIMIT: Duration = Duration::from_secs(10);
+
+pub struct Receiver<T> {
+    stop: Sender<Duration>,
+    thread: JoinHandle<Vec<T>>,
+}
+
+impl<T: Send + 'static> Receiver<T> {
+    /// `receive` returns one item, or [`ErrorKind::WouldBlock`] after a [`TICK`] without one.
+    pub fn start(receive: impl FnMut() -> io::Result<T> + Send + 'static) -> Receiver<T> {
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::spawn(move || collect(receive, || stopped.try_recv()));
+        Receiver { stop, thread }
+    }
+
+    /// Returns all items, in order, once none has come for the time `quiet`.
+    pub fn stop_after_quiet(self, quiet: Duration) -> Vec<T> {
+        // a thread that panicked does not listen, and tells why when joined
+        let _ = self.stop.send(quiet);
+        self.thread.join().expect("the receiving thread")
+    }
+}
+
+fn collect<T>(
+    mut receive: impl FnMut() -> io::Result<T>,
+    stop: impl Fn() -> Result<Duration, TryRecvError>,
+) -> Vec<T> {
+    let mut items = Vec::new();
+    let mut last = Instant::now();
+    let mut stopping: Option<(Instant, Duration)> = None;
+    loop {
+        match receive() {
+            Ok(item) => {
+                items.push(item);
+                last = Instant::now();
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if stopping.is_some_and(|(since, quiet)| last.max(since).elapsed() >= quiet) {
+                    return items;
+                }
+            }
+            Err(error) => panic!("receive: {error}"),
+        }
+        match (stopping, stop()) {
+            (None, Ok(quiet)) => stopping = Some((Instant::now(), quiet)),
+            // dropped, not stopped: the test has panicked
+            (None, Err(TryRecvError::Disconnected)) => return items,
+            (Some((since, quiet)), _) => {
+                assert!(since.elapsed() < quiet + LIMIT, "the traffic does not end");
+            }
+            (None, Err(TryRecvError::Empty)) => {}
+        }
+    }
+}

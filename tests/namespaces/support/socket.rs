@@ -1,0 +1,112 @@
+//! What sockets can do that neither std nor nix offers.
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::mem;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ptr;
+
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimeout};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, SockaddrLike, bind, setsockopt,
+    socket,
+};
+use nix::sys::time::TimeVal;
+
+use super::receiver::TICK;
+
+/// Enough for any test's traffic, should the receiving thread wait for a CPU meanwhile.
+const RECEIVE_BUFFER: usize = 64 << 20;
+
+/// A packet socket bound to one interface; `protocol` (an `ETH_P_*`) is what it receives, 0 nothing.
+pub fn packet_socket(ifname: &str, protocol: c_int) -> OwnedFd {
+    // a protocol given here would be received from every interface until the bind
+    let socket = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    );
+    let socket = socket.expect("a packet socket (this needs root)");
+    let ifindex = if_nametoindex(ifname).unwrap_or_else(|error| panic!("{ifname}: {error}"));
+
+    // SAFETY: all zeroes is a valid sockaddr_ll
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (protocol as u16).to_be();
+    address.sll_ifindex = ifindex as c_int;
+    let length = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: `address` is a sockaddr_ll of that length, and is copied
+    let address = unsafe { LinkAddr::from_raw(ptr::from_ref(&address).cast(), Some(length)) };
+    bind(socket.as_raw_fd(), &address.expect("a link address")).expect("bind");
+    socket
+}
+
+/// A raw ICMP socket. std's type fits every IPv4 socket that sends and receives whole packets.
+pub fn icmp_socket() -> UdpSocket {
+    let protocol = Some(SockProtocol::Icmp);
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        protocol,
+    );
+    socket.expect("a raw socket (this needs root)").into()
+}
+
+/// Makes a socket fit for a [`Receiver`](super::receiver::Receiver).
+pub fn prepare_to_receive(socket: &impl AsFd) {
+    let timeout = TimeVal::new(0, TICK.subsec_micros().into());
+    setsockopt(socket, ReceiveTimeout, &timeout).expect("a read timeout");
+    setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).expect("a large receive buffer");
+}
+
+/// The packets that the kernel could not deliver to the socket: no room, or a bad checksum.
+pub fn drops(socket: &impl AsFd) -> u32 {
+    const SK_MEMINFO_DROPS: usize = 8; // linux/sock_diag.h
+    let mut values = [0u32; SK_MEMINFO_DROPS + 1];
+    let mut length = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `values`
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast::<c_void>(),
+            &mut length,
+        )
+    };
+    assert_eq!(result, 0, "SO_MEMINFO: {}", io::Error::last_os_error());
+    values[SK_MEMINFO_DROPS]
+}
+
+/// `ethtool -K <ifname> tx off tso off gso off gro off`
+pub fn offloads_off(ifname: &str) {
+    #[repr(C)]
+    struct EthtoolValue {
+        command: u32,
+        data: u32,
+    }
+    // ETHTOOL_STXCSUM, _STSO, _SGSO and _SGRO in linux/ethtool.h
+    for command in [0x17, 0x1f, 0x24, 0x2c] {
+        let mut value = EthtoolValue { command, data: 0 };
+        // SAFETY: all zeroes is a valid ifreq
+        let mut request: libc::ifreq = unsafe { mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(ifname.bytes()) {
+            *to = from as _;
+        }
+        request.ifr_ifru.ifru_data = ptr::from_mut(&mut value).cast();
+
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("any socket");
+        // SAFETY: the request points to a command that the kernel knows, alive during the call
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &request) };
+        assert_eq!(
+            result,
+            0,
+            "offloads of {ifname}: {}",
+            io::Error::last_os_error()
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Builds the namespaces, mounts and links of a test, and runs the test in them.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::panic;
+use std::thread;
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use super::{Ns, eventually};
+
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+/// The host's address on the client's network; on the collector's it is 10.2.0.1.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+pub const COLLECTOR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
+
+/// Of the client's `eth0`.
+pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 1, 0, 2];
+/// Of the host's `eth0`.
+pub const HOST_MAC: [u8; 6] = [2, 0, 0, 1, 0, 1];
+
+const HOST_SETUP: &str = "
+    ip link add eth0 address 02:00:00:01:00:01 type veth \
+        peer name eth0 address 02:00:00:01:00:02 netns client
+    ip link add eth1 address 02:00:00:02:00:01 type veth \
+        peer name eth0 address 02:00:00:02:00:02 netns collector
+    ip address add 10.1.0.1/24 dev eth0
+    ip address add 10.2.0.1/24 dev eth1
+    ip link set eth0 up
+    ip link set eth1 up";
+const CLIENT_SETUP: &str = "
+    ip address add 10.1.0.2/24 dev eth0
+    ip link set eth0 up
+    ip route add default via 10.1.0.1";
+const COLLECTOR_SETUP: &str = "
+    ip address add 10.2.0.2/24 dev eth0
+    ip link set eth0 up
+    ip route add default via 10.2.0.1";
+
+const QUIET_LOOPBACK: &str = "
+    for conf in /proc/sys/net/ipv6/conf/all /proc/sys/net/ipv6/conf/default; do
+        [ ! -e $conf ] || echo 1 > $conf/disable_ipv6
+    done
+    ip link set lo up";
+
+/// The namespaces of the picture in [`super`].
+pub struct World {
+    host: Ns,
+    client: Ns,
+    collector: Ns,
+}
+
+impl World {
+    /// Runs `test` in a fresh world, on a thread of its own that is in the host's namespace; a
+    /// panic of the test goes on to the caller. The world ends with the thread.
+    pub fn run<T: Send>(test: impl FnOnce(&World) -> T + Send) -> T {
+        let name = thread::current().name().unwrap_or("world").to_owned();
+        thread::scope(|scope| {
+            let body = || test(&World::new());
+            let thread = thread::Builder::new().name(name).spawn_scoped(scope, body);
+            let result = thread.expect("a thread for the world").join();
+            result.unwrap_or_else(|panic| panic::resume_unwind(panic))
+        })
+    }
+
+    pub fn host(&self) -> &Ns {
+        &self.host
+    }
+
+    pub fn client(&self) -> &Ns {
+        &self.client
+    }
+
+    pub fn collector(&self) -> &Ns {
+        &self.collector
+    }
+
+    fn new() -> World {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+            .expect("new namespaces (this needs root)");
+        mount_own_file_systems();
+
+        let host = Ns::of_this_thread("host", HOST);
+        let client = Ns::create("client", CLIENT);
+        let collector = Ns::create("collector", COLLECTOR);
+        let namespaces = [&host, &client, &collector];
+
+        for ns in namespaces {
+            ns.sh(QUIET_LOOPBACK);
+        }
+        host.sh(HOST_SETUP);
+        client.sh(CLIENT_SETUP);
+        collector.sh(COLLECTOR_SETUP);
+        // until then the kernel drops what an interface sends
+        for ns in namespaces {
+            eventually(Duration::from_secs(5), "links that are up", || {
+                let links = ns.sh("ip -o link show type veth");
+                links.lines().all(|link| link.contains("state UP"))
+            });
+        }
+        World {
+            host,
+            client,
+            collector,
+        }
+    }
+}
+
+/// Mounts that nobody outside the thread's mount namespace sees: `/sys` of the new network
+/// namespace, and empty places for pins, for names of namespaces and for logs.
+fn mount_own_file_systems() {
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
+
+    // sysfs hides what was mounted below it, so it comes first
+    for (kind, path) in [
+        ("sysfs", "/sys"),
+        ("bpf", "/sys/fs/bpf"),
+        ("tmpfs", "/run"),
+        ("tmpfs", "/var/log"),
+    ] {
+        mount(Some(kind), path, Some(kind), MsFlags::empty(), None::<&str>)
+            .unwrap_or_else(|error| panic!("{kind} on {path}: {error}"));
+    }
+    fs::create_dir("/run/netns").expect("/run/netns");
+}
