@@ -21,29 +21,28 @@ pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 1, 0, 2];
 /// Of the host's `eth0`.
 pub const HOST_MAC: [u8; 6] = [2, 0, 0, 1, 0, 1];
 
-const HOST_SETUP: &str = "
-    ip link add eth0 address 02:00:00:01:00:01 type veth \
+const HOST_LINKS: &str = "
+    link add eth0 address 02:00:00:01:00:01 type veth \
         peer name eth0 address 02:00:00:01:00:02 netns client
-    ip link add eth1 address 02:00:00:02:00:01 type veth \
+    link add eth1 address 02:00:00:02:00:01 type veth \
         peer name eth0 address 02:00:00:02:00:02 netns collector
-    ip address add 10.1.0.1/24 dev eth0
-    ip address add 10.2.0.1/24 dev eth1
-    ip link set eth0 up
-    ip link set eth1 up";
-const CLIENT_SETUP: &str = "
-    ip address add 10.1.0.2/24 dev eth0
-    ip link set eth0 up
-    ip route add default via 10.1.0.1";
-const COLLECTOR_SETUP: &str = "
-    ip address add 10.2.0.2/24 dev eth0
-    ip link set eth0 up
-    ip route add default via 10.2.0.1";
+    address add 10.1.0.1/24 dev eth0
+    address add 10.2.0.1/24 dev eth1
+    link set eth0 up
+    link set eth1 up";
+const CLIENT_LINKS: &str = "
+    address add 10.1.0.2/24 dev eth0
+    link set eth0 up
+    route add default via 10.1.0.1";
+const COLLECTOR_LINKS: &str = "
+    address add 10.2.0.2/24 dev eth0
+    link set eth0 up
+    route add default via 10.2.0.1";
 
-const QUIET_LOOPBACK: &str = "
+const NO_IPV6: &str = "
     for conf in /proc/sys/net/ipv6/conf/all /proc/sys/net/ipv6/conf/default; do
         [ ! -e $conf ] || echo 1 > $conf/disable_ipv6
-    done
-    ip link set lo up";
+    done";
 
 /// The namespaces of the picture in [`super`].
 pub struct World {
@@ -88,11 +87,11 @@ impl World {
         let namespaces = [&host, &client, &collector];
 
         for ns in namespaces {
-            ns.sh(QUIET_LOOPBACK);
+            ns.sh(NO_IPV6);
         }
-        host.sh(HOST_SETUP);
-        client.sh(CLIENT_SETUP);
-        collector.sh(COLLECTOR_SETUP);
+        ip(&host, HOST_LINKS);
+        ip(&client, CLIENT_LINKS);
+        ip(&collector, COLLECTOR_LINKS);
         // until then the kernel drops what an interface sends
         for ns in namespaces {
             eventually(Duration::from_secs(5), "links that are up", || {
@@ -106,6 +105,11 @@ impl World {
             collector,
         }
     }
+}
+
+/// Brings up loopback and does what `commands` for ip(8) say.
+fn ip(ns: &Ns, commands: &str) {
+    ns.sh(&format!("ip -batch - <<end\nlink set lo up{commands}\nend"));
 }
 
 /// Mounts that nobody outside the thread's mount namespace sees: `/sys` of the new network
