@@ -31,7 +31,7 @@ struct {
 struct frame {
 	struct ethhdr eth;
 	struct iphdr ip;
-};
+} __attribute__((packed));
 
 struct encapsulated_frame {
 	struct ethhdr eth;

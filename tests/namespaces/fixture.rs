@@ -63,13 +63,7 @@ fn needs_root_a_tcp_capture_holds_super_packets_until_offloads_are_off() {
     let longest = |world: &World| {
         let capture = Capture::start(world.host(), "eth0");
         tcp_exchange(world.client(), world.host(), 80, 1 << 20);
-        capture
-            .stop()
-            .0
-            .iter()
-            .map(|frame| frame.bytes.len())
-            .max()
-            .expect("frames")
+        capture.stop().0.iter().map(|frame| frame.bytes.len()).max().expect("frames")
     };
     World::run(|world| {
         assert!(longest(world) > FULL);
@@ -114,21 +108,13 @@ fn needs_root_the_collector_takes_gue_apart() {
             .udp(40_000, 53)
             .write(&mut inner, b"question")
             .expect("a packet");
-        let socket = world
-            .host()
-            .run(|| UdpSocket::bind("10.2.0.1:6080"))
-            .expect("bind");
+        let socket = world.host().run(|| UdpSocket::bind("10.2.0.1:6080")).expect("bind");
         let datagram = [&[0, 4, 0, 0][..], &inner].concat();
-        socket
-            .send_to(&datagram, (COLLECTOR, GUE_PORT))
-            .expect("send");
+        socket.send_to(&datagram, (COLLECTOR, GUE_PORT)).expect("send");
 
         let copies = collector.stop_after_quiet(QUIET);
         copies.assert_gue_v0_ipv4();
-        assert_eq!(
-            copies.0[0].from,
-            SocketAddrV4::new([10, 2, 0, 1].into(), 6080)
-        );
+        assert_eq!(copies.0[0].from, SocketAddrV4::new([10, 2, 0, 1].into(), 6080));
         assert_eq!(copies.ipv4(), [&inner[..]]);
         let expected = Packet {
             src: CLIENT,
@@ -207,16 +193,10 @@ fn needs_root_a_snapshot_shows_what_was_added_and_what_was_removed() {
             let before = Snapshot::of(host);
             host.sh(script);
             let changes = Snapshot::of(host).changes_since(&before);
-            assert!(
-                changes.iter().any(|change| change.starts_with(topic)),
-                "{changes:#?}"
-            );
+            assert!(changes.iter().any(|change| change.starts_with(topic)), "{changes:#?}");
         };
         changed_by("ip link add gue1 type veth peer name gue1-peer", "+ link: ");
-        changed_by(
-            "ip route add 192.0.2.0/24 via 10.2.0.2",
-            "+ route: 192.0.2.0/24",
-        );
+        changed_by("ip route add 192.0.2.0/24 via 10.2.0.2", "+ route: 192.0.2.0/24");
         changed_by("tc qdisc add dev eth0 clsact", "+ qdisc: qdisc clsact");
         let filter = "tc filter add dev eth0 egress bpf bytecode '1,6 0 0 0' flowid 1:1";
         changed_by(filter, "+ filter on eth0 egress: ");
@@ -258,11 +238,7 @@ fn needs_root_nothing_leaks_out_of_a_world_even_when_its_test_panics() {
         };
         let before = look();
 
-        World::run(|world| {
-            world
-                .host()
-                .sh("mkdir /sys/fs/bpf/tc; ip link add x type veth")
-        });
+        World::run(|world| world.host().sh("mkdir /sys/fs/bpf/tc; ip link add x type veth"));
         assert_eq!(look(), before);
 
         let panicked = panic::catch_unwind(|| {
@@ -271,10 +247,7 @@ fn needs_root_nothing_leaks_out_of_a_world_even_when_its_test_panics() {
                 panic::panic_any(command.arg("60").spawn().expect("sleep"));
             })
         });
-        let mut child = panicked
-            .unwrap_err()
-            .downcast::<Child>()
-            .expect("the panic of the test");
+        let mut child = panicked.unwrap_err().downcast::<Child>().expect("the panic of the test");
         assert_eq!(look(), before);
 
         let mut status = None;
@@ -282,12 +255,7 @@ fn needs_root_nothing_leaks_out_of_a_world_even_when_its_test_panics() {
             status = child.try_wait().expect("the child");
             status.is_some()
         });
-        assert_eq!(
-            status.and_then(|status| status.signal()),
-            Some(libc::SIGKILL)
-        );
+        assert_eq!(status.and_then(|status| status.signal()), Some(libc::SIGKILL));
     };
-    thread::spawn(outside)
-        .join()
-        .unwrap_or_else(|panic| panic::resume_unwind(panic));
+    thread::spawn(outside).join().unwrap_or_else(|panic| panic::resume_unwind(panic));
 }

@@ -1,4 +1,9 @@
-//! Tests with real namespaces and real traffic. They need root, and say so in their names.
+//! Real traffic through real interfaces, in network namespaces that each test makes for itself.
 
+mod bad_input;
+mod chain;
 mod fixture;
+mod lifecycle;
+mod mirrored;
 mod support;
+mod tunnels;

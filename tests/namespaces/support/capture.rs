@@ -74,11 +74,7 @@ impl Capture {
     /// Every frame up to now, and those that follow until the link is quiet.
     pub fn stop(self) -> Frames {
         let frames = self.receiver.stop_after_quiet(QUIET);
-        assert_eq!(
-            socket::drops(&self.socket),
-            0,
-            "frames that the capture missed"
-        );
+        assert_eq!(socket::drops(&self.socket), 0, "frames that the capture missed");
         Frames(frames)
     }
 }
@@ -101,10 +97,7 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Frame> {
     let message = recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut control), MsgFlags::empty())?;
 
     let length = message.bytes;
-    assert!(
-        !message.flags.contains(MsgFlags::MSG_TRUNC),
-        "a frame longer than {LONGEST_FRAME}"
-    );
+    assert!(!message.flags.contains(MsgFlags::MSG_TRUNC), "a frame longer than {LONGEST_FRAME}");
     let sent = message.address.expect("a link address").pkttype() == libc::PACKET_OUTGOING;
     let at = message.cmsgs()?.find_map(|control| match control {
         ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
@@ -112,11 +105,7 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Frame> {
     });
     Ok(Frame {
         at: at.expect("a timestamp"),
-        direction: if sent {
-            Direction::Sent
-        } else {
-            Direction::Received
-        },
+        direction: if sent { Direction::Sent } else { Direction::Received },
         bytes: buffer[..length].to_vec(),
     })
 }

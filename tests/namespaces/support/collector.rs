@@ -43,11 +43,7 @@ impl Collector {
     /// Every copy up to now, and those that follow until none has come for the time `quiet`.
     pub fn stop_after_quiet(self, quiet: Duration) -> Copies {
         let copies = self.receiver.stop_after_quiet(quiet);
-        assert_eq!(
-            socket::drops(&self.socket),
-            0,
-            "copies that the collector missed"
-        );
+        assert_eq!(socket::drops(&self.socket), 0, "copies that the collector missed");
         Copies(copies)
     }
 }
@@ -63,10 +59,7 @@ impl Copies {
 
     /// The mirrored packets, decoded.
     pub fn packets(&self) -> Vec<Packet> {
-        self.0
-            .iter()
-            .map(|copy| Packet::decode(&copy.inner))
-            .collect()
+        self.0.iter().map(|copy| Packet::decode(&copy.inner)).collect()
     }
 
     /// Version 0, a data message, no optional fields, IPv4 within (draft-ietf-intarea-gue, 3.2).
@@ -79,15 +72,9 @@ impl Copies {
 
 fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<GueCopy> {
     let (length, from) = socket.recv_from(buffer)?;
-    let SocketAddr::V4(from) = from else {
-        unreachable!("an IPv4 socket")
-    };
+    let SocketAddr::V4(from) = from else { unreachable!("an IPv4 socket") };
     let (header, inner) = buffer[..length]
         .split_first_chunk()
         .unwrap_or_else(|| panic!("{length} bytes from {from}"));
-    Ok(GueCopy {
-        from,
-        header: *header,
-        inner: inner.to_vec(),
-    })
+    Ok(GueCopy { from, header: *header, inner: inner.to_vec() })
 }

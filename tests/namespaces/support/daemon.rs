@@ -44,9 +44,7 @@ impl Daemon {
     pub fn mirroring<A: AsRef<OsStr>>(ns: &Ns, args: impl IntoIterator<Item = A>) -> Daemon {
         let dir = output_dir();
         let mut command = ns.command(MIRRORING);
-        command
-            .arg(format!("--log-dir={}", dir.path().display()))
-            .args(args);
+        command.arg(format!("--log-dir={}", dir.path().display())).args(args);
         Daemon::start_in(dir, command)
     }
 
@@ -57,13 +55,8 @@ impl Daemon {
 
     fn start_in(dir: TempDir, mut command: Command) -> Daemon {
         let file = |name| File::create(dir.path().join(name)).expect("a file for output");
-        command
-            .stdin(Stdio::null())
-            .stdout(file("stdout"))
-            .stderr(file("stderr"));
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Daemon { child, dir }
     }
 
@@ -73,9 +66,16 @@ impl Daemon {
 
     /// What the process has said so far: stdout, stderr and the log.
     pub fn output(&self) -> String {
-        ["stdout", "stderr", "mirroring.log"]
-            .map(|name| self.read(name))
-            .concat()
+        ["stdout", "stderr", "mirroring.log"].map(|name| self.read(name)).concat()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.read("stderr")
+    }
+
+    /// The log file of `mirroring`.
+    pub fn log(&self) -> String {
+        self.read("mirroring.log")
     }
 
     /// Waits for `text` in [`Daemon::output`].
@@ -85,11 +85,7 @@ impl Daemon {
             // in this order: its last words may be the ones
             let exited = self.child.try_wait().expect("the process");
             let said = self.output().contains(text);
-            assert!(
-                said || exited.is_none(),
-                "{} before it said {text:?}",
-                exited.unwrap()
-            );
+            assert!(said || exited.is_none(), "{} before it said {text:?}", exited.unwrap());
             said
         });
     }

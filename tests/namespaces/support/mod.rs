@@ -18,11 +18,13 @@
 //! `/var/log`), and all of it is held by the test's thread and its children alone: it is gone with
 //! them, also after a panic or a SIGKILL, and worlds do not see each other.
 
+mod agent;
 mod capture;
 mod collector;
 mod daemon;
 mod ns;
 mod packet;
+mod programs;
 mod receiver;
 mod snapshot;
 mod socket;
@@ -32,11 +34,13 @@ mod world;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use agent::{TO_COLLECTOR, args, command, load_as_l3afd, run_as_l3afd, start, start_chained};
 pub use capture::{Capture, Direction};
 pub use collector::{Collector, GUE_PORT};
 pub use daemon::{Daemon, mirroring};
 pub use ns::Ns;
 pub use packet::Packet;
+pub use programs::{Counter, Root};
 pub use snapshot::Snapshot;
 pub use traffic::{inject, ping, tcp_exchange, udp_exchange};
 pub use world::{CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, World};
@@ -45,10 +49,7 @@ pub use world::{CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, World};
 pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
-        assert!(
-            Instant::now() < deadline,
-            "no sign of {what} within {limit:?}"
-        );
+        assert!(Instant::now() < deadline, "no sign of {what} within {limit:?}");
         thread::sleep(Duration::from_millis(5));
     }
 }

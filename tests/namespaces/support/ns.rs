@@ -28,18 +28,9 @@ impl Ns {
         let path = format!("/run/netns/{name}");
         File::create_new(&path).expect("a name for the namespace");
         let this = "/proc/thread-self/ns/net";
-        mount(
-            Some(this),
-            path.as_str(),
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .expect("the namespace under its name");
-        Ns {
-            address,
-            file: Arc::new(File::open(&path).expect("the namespace")),
-        }
+        mount(Some(this), path.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .expect("the namespace under its name");
+        Ns { address, file: Arc::new(File::open(&path).expect("the namespace")) }
     }
 
     /// Makes a namespace.
@@ -81,17 +72,9 @@ impl Ns {
 
     /// Runs a shell script that must succeed, and returns what it printed to stdout.
     pub fn sh(&self, script: &str) -> String {
-        let output = self
-            .command("sh")
-            .args(["-ec", script])
-            .output()
-            .expect("sh");
+        let output = self.command("sh").args(["-ec", script]).output().expect("sh");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{script}: {}: {stderr}",
-            output.status
-        );
+        assert!(output.status.success(), "{script}: {}: {stderr}", output.status);
         String::from_utf8(output.stdout).expect("text")
     }
 

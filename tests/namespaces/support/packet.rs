@@ -20,18 +20,14 @@ impl Packet {
     pub fn decode(packet: &[u8]) -> Packet {
         let packet = SlicedPacket::from_ip(packet)
             .unwrap_or_else(|error| panic!("not an IPv4 packet: {error}: {packet:02x?}"));
-        let Some(NetSlice::Ipv4(ip)) = &packet.net else {
-            panic!("not IPv4: {packet:?}")
-        };
+        let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("not IPv4: {packet:?}") };
         let (ports, payload) = match &packet.transport {
-            Some(TransportSlice::Tcp(tcp)) => (
-                Some((tcp.source_port(), tcp.destination_port())),
-                tcp.payload(),
-            ),
-            Some(TransportSlice::Udp(udp)) => (
-                Some((udp.source_port(), udp.destination_port())),
-                udp.payload(),
-            ),
+            Some(TransportSlice::Tcp(tcp)) => {
+                (Some((tcp.source_port(), tcp.destination_port())), tcp.payload())
+            }
+            Some(TransportSlice::Udp(udp)) => {
+                (Some((udp.source_port(), udp.destination_port())), udp.payload())
+            }
             Some(TransportSlice::Icmpv4(icmp)) => (None, icmp.payload()),
             _ => (None, ip.payload().payload),
         };

@@ -21,10 +21,7 @@ impl Snapshot {
     pub fn of(ns: &Ns) -> Snapshot {
         let mut lines = BTreeSet::new();
         let mut add = |topic: &str, text: &str| {
-            lines.extend(
-                text.lines()
-                    .map(|line| format!("{topic}: {}", line.trim_end())),
-            );
+            lines.extend(text.lines().map(|line| format!("{topic}: {}", line.trim_end())));
         };
         add("link", &ns.sh("ip -d -o link"));
         add("address", &ns.sh("ip -o address"));
@@ -34,9 +31,7 @@ impl Snapshot {
         for (ifindex, ifname) in ns.run(interfaces) {
             for (direction, tcx) in [("ingress", BPF_TCX_INGRESS), ("egress", BPF_TCX_EGRESS)] {
                 // without a clsact qdisc this is an error, and no news
-                let filters = ns.sh(&format!(
-                    "tc filter show dev {ifname} {direction} 2>&1 || :"
-                ));
+                let filters = ns.sh(&format!("tc filter show dev {ifname} {direction} 2>&1 || :"));
                 add(&format!("filter on {ifname} {direction}"), &filters);
                 let programs = ns.run(|| tcx_programs(ifindex, tcx));
                 add(&format!("tcx on {ifname} {direction}"), &programs);
@@ -57,10 +52,7 @@ impl Snapshot {
 fn interfaces() -> Vec<(c_int, String)> {
     let interfaces = if_nameindex().expect("the interfaces");
     let interface = |i: &nix::net::if_::Interface| {
-        (
-            i.index() as c_int,
-            i.name().to_str().expect("a name in ASCII").to_owned(),
-        )
+        (i.index() as c_int, i.name().to_str().expect("a name in ASCII").to_owned())
     };
     interfaces.iter().map(interface).collect()
 }
@@ -80,17 +72,10 @@ fn tcx_programs(ifindex: c_int, hook: bpf_attach_type) -> String {
         0 => {
             // SAFETY: the kernel has set the count; both names of the union are a u32
             let count = unsafe { query.__bindgen_anon_1.count } as usize;
-            if count == 0 {
-                String::new()
-            } else {
-                format!("{:?}", &ids[..count])
-            }
+            if count == 0 { String::new() } else { format!("{:?}", &ids[..count]) }
         }
         libc::ENOENT | libc::EINVAL => String::new(),
-        error => panic!(
-            "TCX programs of {ifindex}: {}",
-            io::Error::from_raw_os_error(error)
-        ),
+        error => panic!("TCX programs of {ifindex}: {}", io::Error::from_raw_os_error(error)),
     }
 }
 
@@ -121,8 +106,5 @@ fn kind_of_pin(path: &Path) -> String {
     let object = unsafe { File::from_raw_fd(fd) };
     let target = fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd()));
     let target = target.expect("what the file is");
-    target
-        .to_string_lossy()
-        .trim_start_matches("anon_inode:")
-        .to_owned()
+    target.to_string_lossy().trim_start_matches("anon_inode:").to_owned()
 }

@@ -23,12 +23,7 @@ const RECEIVE_BUFFER: usize = 64 << 20;
 /// A packet socket bound to one interface; `protocol` (an `ETH_P_*`) is what it receives, 0 nothing.
 pub fn packet_socket(ifname: &str, protocol: c_int) -> OwnedFd {
     // a protocol given here would be received from every interface until the bind
-    let socket = socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    );
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None);
     let socket = socket.expect("a packet socket (this needs root)");
     let ifindex = if_nametoindex(ifname).unwrap_or_else(|error| panic!("{ifname}: {error}"));
 
@@ -47,12 +42,7 @@ pub fn packet_socket(ifname: &str, protocol: c_int) -> OwnedFd {
 /// A raw ICMP socket. std's type fits every IPv4 socket that sends and receives whole packets.
 pub fn icmp_socket() -> UdpSocket {
     let protocol = Some(SockProtocol::Icmp);
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        protocol,
-    );
+    let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol);
     socket.expect("a raw socket (this needs root)").into()
 }
 
@@ -102,11 +92,6 @@ pub fn offloads_off(ifname: &str) {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("any socket");
         // SAFETY: the request points to a command that the kernel knows, alive during the call
         let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &request) };
-        assert_eq!(
-            result,
-            0,
-            "offloads of {ifname}: {}",
-            io::Error::last_os_error()
-        );
+        assert_eq!(result, 0, "offloads of {ifname}: {}", io::Error::last_os_error());
     }
 }

@@ -18,17 +18,13 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub fn ping(from: &Ns, to: &Ns, count: u16, size: usize) {
     let socket = from.run(socket::icmp_socket);
     socket.connect((to.address(), 0)).expect("connect");
-    socket
-        .set_read_timeout(Some(LIMIT))
-        .expect("a read timeout");
+    socket.set_read_timeout(Some(LIMIT)).expect("a read timeout");
 
     let data = noise(size);
     for seq in 1..=count {
         let echo = IcmpEchoHeader { id: 0x6d69, seq };
         let header = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), &data);
-        socket
-            .send(&[&header.to_bytes()[..], &data].concat())
-            .expect("send");
+        socket.send(&[&header.to_bytes()[..], &data].concat()).expect("send");
         await_echo_reply(&socket, echo, &data);
     }
 }
@@ -42,10 +38,7 @@ fn await_echo_reply(socket: &UdpSocket, echo: IcmpEchoHeader, data: &[u8]) {
         let icmp = Icmpv4Slice::from_slice(ip.payload().payload).expect("an ICMP message");
         // the socket gets all of the namespace's ICMP
         if icmp.icmp_type() == Icmpv4Type::EchoReply(echo) {
-            assert!(
-                icmp.payload() == data,
-                "the reply to {echo:?} has other data"
-            );
+            assert!(icmp.payload() == data, "the reply to {echo:?} has other data");
             return;
         }
     }
@@ -54,21 +47,13 @@ fn await_echo_reply(socket: &UdpSocket, echo: IcmpEchoHeader, data: &[u8]) {
 
 /// Sends `bytes` bytes to a server, which sends them back as they come. Returns the client's end.
 pub fn tcp_exchange(client: &Ns, server: &Ns, port: u16, bytes: usize) -> SocketAddr {
-    let listener = server
-        .run(|| TcpListener::bind((server.address(), port)))
-        .expect("bind");
+    let listener = server.run(|| TcpListener::bind((server.address(), port))).expect("bind");
     let address = listener.local_addr().expect("the server's address");
-    let mut near = client
-        .run(|| TcpStream::connect_timeout(&address, LIMIT))
-        .expect("connect");
+    let mut near = client.run(|| TcpStream::connect_timeout(&address, LIMIT)).expect("connect");
     let (mut far, _) = listener.accept().expect("accept");
     for stream in [&near, &far] {
-        stream
-            .set_read_timeout(Some(LIMIT))
-            .expect("a read timeout");
-        stream
-            .set_write_timeout(Some(LIMIT))
-            .expect("a write timeout");
+        stream.set_read_timeout(Some(LIMIT)).expect("a read timeout");
+        stream.set_write_timeout(Some(LIMIT)).expect("a write timeout");
     }
 
     let data = noise(bytes);
@@ -87,34 +72,22 @@ pub fn tcp_exchange(client: &Ns, server: &Ns, port: u16, bytes: usize) -> Socket
         let data = &data;
         scope.spawn(move || {
             sending.write_all(data).expect("the client writes");
-            sending
-                .shutdown(Shutdown::Write)
-                .expect("the client closes");
+            sending.shutdown(Shutdown::Write).expect("the client closes");
         });
         near.read_to_end(&mut echoed).expect("the client reads");
     });
-    assert!(
-        echoed == data,
-        "{bytes} bytes sent, {} others came back",
-        echoed.len()
-    );
+    assert!(echoed == data, "{bytes} bytes sent, {} others came back", echoed.len());
     near.local_addr().expect("the client's address")
 }
 
 /// Sends `count` datagrams of `size` bytes to a server, which sends each back before the next one
 /// goes. Returns the client's end.
 pub fn udp_exchange(client: &Ns, server: &Ns, port: u16, count: usize, size: usize) -> SocketAddr {
-    let far = server
-        .run(|| UdpSocket::bind((server.address(), port)))
-        .expect("bind");
-    let near = client
-        .run(|| UdpSocket::bind((client.address(), 0)))
-        .expect("bind");
+    let far = server.run(|| UdpSocket::bind((server.address(), port))).expect("bind");
+    let near = client.run(|| UdpSocket::bind((client.address(), 0))).expect("bind");
     near.connect((server.address(), port)).expect("connect");
     for socket in [&near, &far] {
-        socket
-            .set_read_timeout(Some(LIMIT))
-            .expect("a read timeout");
+        socket.set_read_timeout(Some(LIMIT)).expect("a read timeout");
     }
 
     let data = noise(size);
@@ -122,8 +95,7 @@ pub fn udp_exchange(client: &Ns, server: &Ns, port: u16, count: usize, size: usi
     for i in 0..count {
         near.send(&data).expect("the client sends");
         let (length, from) = far.recv_from(&mut buffer).expect("the server receives");
-        far.send_to(&buffer[..length], from)
-            .expect("the server sends");
+        far.send_to(&buffer[..length], from).expect("the server sends");
         let length = near.recv(&mut buffer).expect("the client receives");
         assert!(buffer[..length] == data, "datagram {i} came back changed");
     }

@@ -99,11 +99,7 @@ impl World {
                 links.lines().all(|link| link.contains("state UP"))
             });
         }
-        World {
-            host,
-            client,
-            collector,
-        }
+        World { host, client, collector }
     }
 }
 
@@ -119,12 +115,9 @@ fn mount_own_file_systems() {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
 
     // sysfs hides what was mounted below it, so it comes first
-    for (kind, path) in [
-        ("sysfs", "/sys"),
-        ("bpf", "/sys/fs/bpf"),
-        ("tmpfs", "/run"),
-        ("tmpfs", "/var/log"),
-    ] {
+    for (kind, path) in
+        [("sysfs", "/sys"), ("bpf", "/sys/fs/bpf"), ("tmpfs", "/run"), ("tmpfs", "/var/log")]
+    {
         mount(Some(kind), path, Some(kind), MsFlags::empty(), None::<&str>)
             .unwrap_or_else(|error| panic!("{kind} on {path}: {error}"));
     }

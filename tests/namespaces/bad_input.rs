@@ -1,0 +1,150 @@
+//! Bad input: a clear error on stderr and in the log, an exit code that is not 0, and nothing
+//! changed on the host.
+
+use std::fs;
+
+use crate::support::*;
+
+/// Flags of a start that would work, and then those that make it fail (the last one counts), with
+/// what the error must say.
+const BAD_FLAGS: [(&[&str], &[&str]); 38] = [
+    (&["--iface=nosuch0"], &["--iface", "\"nosuch0\"", "ip link"]),
+    (&["--iface="], &["--iface is missing"]),
+    (&["--iface=../../etc"], &["--iface", "\"../../etc\""]),
+    (&["--iface=.."], &["--iface", "\"..\""]),
+    (&["--iface=sixteen-letters-"], &["--iface", "15"]),
+    (&["--iface=eth0 x"], &["--iface", "\"eth0 x\""]),
+    (&["--iface=tun0"], &["--iface", "\"tun0\"", "Ethernet"]),
+    (&["--direction=sideways"], &["--direction", "\"sideways\"", "ingress"]),
+    (&["--direction="], &["--direction is missing"]),
+    (&["--version=../x"], &["--version", "\"../x\""]),
+    (&["--version=a/b"], &["--version", "\"a/b\""]),
+    (&["--protocol=tcp,carrier-pigeon"], &["--protocol", "\"carrier-pigeon\""]),
+    (&["--protocol=256"], &["--protocol", "\"256\""]),
+    (&["--src-address=10.0.0.0/8,1.2.3"], &["--src-address", "\"1.2.3\""]),
+    (&["--dst-address=10.0.0.0/33"], &["--dst-address", "\"10.0.0.0/33\""]),
+    (&["--dst-address=2001:db8::1"], &["--dst-address", "IPv6"]),
+    (&["--src-address=1.2.3.4,,5.6.7.8"], &["--src-address", "empty"]),
+    (&["--src-port=80,http"], &["--src-port", "\"http\""]),
+    (&["--dst-port=65536"], &["--dst-port", "\"65536\""]),
+    (&["--dst-port=8100-8000"], &["--dst-port", "\"8100-8000\""]),
+    (&["--tunnel-type=vxlan"], &["--tunnel-type", "\"vxlan\"", "gue"]),
+    (&["--tunnel-local-port=0"], &["--tunnel-local-port", "\"0\""]),
+    (&["--tunnel-remote-port=70000"], &["--tunnel-remote-port", "\"70000\""]),
+    (&["--tunnel-remote-address=collector"], &["--tunnel-remote-address", "\"collector\""]),
+    (&["--tunnel-remote-address=224.0.0.1"], &["--tunnel-remote-address", "\"224.0.0.1\""]),
+    (
+        &["--tunnel-remote-address=", "--tunnel-interface-name=gue7"],
+        &["\"gue7\" does not exist", "--tunnel-remote-address", "create the device"],
+    ),
+    (&["--tunnel-interface-name=a/b"], &["--tunnel-interface-name", "\"a/b\""]),
+    (&["--tunnel-interface-name=eth0"], &["\"eth0\"", "tunnel interface"]),
+    (&["--redirect-to=nosuch1"], &["--redirect-to", "\"nosuch1\""]),
+    (&["--redirect-to=bare0"], &["--redirect-to", "\"bare0\"", "IPv4 address"]),
+    (&["--gtw-address=10.2.0"], &["--gtw-address", "\"10.2.0\""]),
+    (&["--map-name=/sys/fs/bpf/tc/nosuch"], &["--map-name", "/sys/fs/bpf/tc/nosuch"]),
+    (&["--map-name=/sys/fs/bpf/other"], &["--map-name", "PROG_ARRAY"]),
+    (&["--map-name=/etc/passwd"], &["--map-name", "/etc/passwd", "/sys/fs/bpf"]),
+    (&["--map-name=/sys/fs/bpf/../../../etc/passwd"], &["--map-name", ".."]),
+    (&["--bpffs=/no/such/place"], &["--bpffs", "/no/such/place"]),
+    (&["--cmd=restart"], &["--cmd", "\"restart\"", "stop"]),
+    (&["--mirror-everything"], &["--mirror-everything"]),
+];
+
+#[test]
+fn needs_root_bad_flags_are_refused_by_name_and_change_nothing() {
+    World::run(|world| {
+        let host = world.host();
+        host.sh("ip tuntap add dev tun0 mode tun; ip link set tun0 up");
+        host.sh("ip link add bare0 type veth peer name bare1; ip link set bare0 up");
+        let no_prog_array = Counter::load();
+        no_prog_array.pin_counts("/sys/fs/bpf/other");
+        let before = Snapshot::of(host);
+        for (flags, told) in BAD_FLAGS {
+            check_refused(world, &args("ingress", flags), told, &before);
+        }
+    });
+}
+
+#[test]
+fn needs_root_a_link_out_of_the_bpf_file_system_is_no_way_around_it() {
+    World::run(|world| {
+        // a second BPF file system, in which somebody else may have pinned something
+        fs::create_dir("/run/other").expect("a directory");
+        world.host().sh("mount -t bpf bpf /run/other");
+        let root = Root::attach(world.host(), "ingress");
+        root.pin_map("/run/other/root_array");
+        std::os::unix::fs::symlink("/run/other", "/sys/fs/bpf/elsewhere").expect("a link");
+        let before = Snapshot::of(world.host());
+        let flag = ["--map-name=/sys/fs/bpf/elsewhere/root_array"];
+        let told = ["--map-name", "outside the BPF file system"];
+        check_refused(world, &args("ingress", &flag), &told, &before);
+    });
+}
+
+#[test]
+fn needs_root_a_start_that_fails_after_it_began_undoes_what_it_did() {
+    World::run(|world| {
+        // no bpffs yet, and a tunnel's far end whose name is taken: the pair cannot be made
+        nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
+        world.host().sh("ip link add gue1-p type veth peer name other-end");
+        let before = Snapshot::of(world.host());
+        check_refused(world, &args("ingress", &[]), &["\"gue1\"", "File exists"], &before);
+        let mounts = fs::read_to_string("/proc/thread-self/mounts").expect("mounts");
+        assert!(!mounts.contains(" /sys/fs/bpf "), "{mounts}");
+    });
+}
+
+/// A root array of the wrong make refuses our program: by then tunnel and pins are there.
+#[test]
+fn needs_root_a_chain_that_refuses_the_program_leaves_nothing_behind() {
+    World::run(|world| {
+        let root = Root::attach(world.host(), "ingress");
+        // owned by a program of another attach type, an array refuses ours (Linux 6.18 and on);
+        // frozen for system calls, it does on every kernel
+        root.freeze();
+        let before = Snapshot::of(world.host());
+        let flag = format!("--map-name={}", root.map_path.display());
+        check_refused(world, &args("ingress", &[&flag]), &["PROG_ARRAY", "refuses"], &before);
+    });
+}
+
+#[test]
+fn needs_root_missing_privileges_are_named() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let with_capabilities = |bounds: &str, args: &[&str]| {
+            let mut command = world.host().command("setpriv");
+            command.args([&format!("--bounding-set={bounds}"), "--inh-caps=-all"]);
+            command.arg(env!("CARGO_BIN_EXE_mirroring")).args(args);
+            let output = command.output().expect("setpriv");
+            (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+        };
+        let start = ["--iface=eth0", "--direction=ingress", TO_COLLECTOR[0], TO_COLLECTOR[1]];
+        for command in [&start[..], &["--cmd=stop", "--iface=eth0"], &["--cmd=status"]] {
+            let (code, stderr) = with_capabilities("-all", command);
+            assert_eq!(code, Some(1));
+            for part in ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "root"] {
+                assert!(stderr.contains(part), "{part:?} in {stderr}");
+            }
+        }
+        let (_, stderr) = with_capabilities("-net_admin", &start);
+        assert!(stderr.contains("CAP_NET_ADMIN") && !stderr.contains("CAP_SYS"), "{stderr}");
+        assert_eq!(Snapshot::of(world.host()), before);
+    });
+}
+
+/// Runs a command that must fail, and looks at everything that a failure owes.
+fn check_refused<A: AsRef<str>>(world: &World, args: &[A], told: &[&str], before: &Snapshot) {
+    let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
+    let mut process = Daemon::mirroring(world.host(), &args);
+    let status = process.wait();
+    assert!(matches!(status.code(), Some(1 | 2)), "{args:?}: {status}");
+    for text in [process.stderr(), process.log()] {
+        for part in told {
+            assert!(text.contains(part), "{args:?}: {part:?} in {text:?}");
+        }
+    }
+    let changes = Snapshot::of(world.host()).changes_since(before);
+    assert_eq!(changes, [""; 0], "{args:?}");
+}

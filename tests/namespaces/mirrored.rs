@@ -1,0 +1,219 @@
+//! In every launch mode: real traffic passes, every matching packet and no other arrives at the
+//! collector, as it was.
+
+use std::time::Duration;
+
+use etherparse::IpNumber;
+use traffic_mirroring::config::Direction as Way;
+
+use crate::support::*;
+
+const QUIET: Duration = Duration::from_millis(300);
+
+/// What the instances of these tests are asked for: on ingress by destination port, on egress by
+/// source port, so that both mirror the same conversations.
+const INGRESS: [&str; 2] = ["--protocol=tcp,udp,icmp", "--dst-port=8080,5300-5310"];
+const EGRESS: [&str; 2] = ["--protocol=tcp,udp,icmp", "--src-port=8080,5300-5310"];
+
+/// The same in words that share nothing with the product.
+fn is_asked_for(packet: &Packet, port: impl Fn((u16, u16)) -> u16) -> bool {
+    match packet.protocol {
+        1 => true,
+        6 | 17 => packet.ports.is_some_and(|ports| {
+            let port = port(ports);
+            port == 8080 || (5300..=5310).contains(&port)
+        }),
+        _ => false,
+    }
+}
+
+/// Makes every packet its own frame with its final checksums, on all links, and leaves room for
+/// the outer headers, so that copies can be compared with packets one by one.
+fn one_frame_per_packet(world: &World) {
+    world.client().without_offloads("eth0");
+    for ifname in ["eth0", "eth1"] {
+        world.host().without_offloads(ifname);
+    }
+    // TCP makes super-packets even for an interface that has no offloads
+    world.host().sh("ip link set eth0 gso_max_segs 1; ip link set eth1 mtu 1600");
+    world.collector().sh("ip link set eth0 mtu 1600");
+}
+
+fn converse(world: &World) {
+    let (client, host) = (world.client(), world.host());
+    ping(client, host, 5, 56);
+    ping(host, client, 5, 1000);
+    tcp_exchange(client, host, 8080, 300_000);
+    tcp_exchange(client, host, 9090, 20_000);
+    udp_exchange(client, host, 5300, 10, 1472);
+    udp_exchange(client, host, 5310, 10, 1);
+    udp_exchange(client, host, 5311, 10, 100);
+    udp_exchange(client, host, 5299, 10, 100);
+}
+
+/// Sends traffic, and checks every copy of it.
+fn check_copies(world: &World) {
+    let collector = Collector::listen(world.collector(), GUE_PORT);
+    let capture = Capture::start(world.host(), "eth0");
+    converse(world);
+    let copies = collector.stop_after_quiet(QUIET);
+    let frames = capture.stop();
+
+    copies.assert_gue_v0_ipv4();
+    for copy in &copies.0 {
+        assert_eq!(copy.from.to_string(), "10.2.0.1:6080");
+    }
+    for (direction, side) in [(Direction::Received, 0), (Direction::Sent, 1)] {
+        let port = |(src, dst)| if side == 0 { dst } else { src };
+        let asked_for = |packet: &&[u8]| is_asked_for(&Packet::decode(packet), port);
+        let expected: Vec<_> = frames.ipv4(direction).into_iter().filter(asked_for).collect();
+        let from = if side == 0 { CLIENT } else { HOST };
+        let found: Vec<_> =
+            copies.ipv4().into_iter().filter(|packet| Packet::decode(packet).src == from).collect();
+        assert!(expected.len() > 200, "{direction:?}: {} packets", expected.len());
+        // the CPUs of a TCP connection's two ends race for the interface: no order is promised
+        let sorted = |mut packets: Vec<_>| {
+            packets.sort_unstable();
+            packets
+        };
+        let (found, expected) = (sorted(found), sorted(expected));
+        let strays = |of: &[&[u8]], without: &[&[u8]]| -> Vec<Packet> {
+            let mut rest = without.to_vec();
+            let stray = |packet: &&&[u8]| match rest.binary_search(*packet) {
+                Ok(at) => {
+                    rest.remove(at);
+                    false
+                }
+                Err(_) => true,
+            };
+            of.iter().filter(stray).map(|packet| Packet::decode(packet)).collect()
+        };
+        let (too_many, missing) = (strays(&found, &expected), strays(&expected, &found));
+        assert!(
+            found == expected,
+            "{direction:?}: copies of nothing: {too_many:#?}, packets without a copy: {missing:#?}"
+        );
+    }
+}
+
+#[test]
+fn needs_root_standalone_every_matching_packet_and_no_other_arrives_unchanged() {
+    World::run(|world| {
+        one_frame_per_packet(world);
+        let _ingress = start(world, "ingress", &INGRESS);
+        let _egress = start(world, "egress", &EGRESS);
+        check_copies(world);
+    });
+}
+
+#[test]
+fn needs_root_chained_every_matching_packet_and_no_other_arrives_unchanged() {
+    World::run(|world| {
+        one_frame_per_packet(world);
+        let roots = ["ingress", "egress"].map(|direction| Root::attach(world.host(), direction));
+        let _ingress = start_chained(world, "ingress", &roots[0], &INGRESS);
+        let _egress = start_chained(world, "egress", &roots[1], &EGRESS);
+        check_copies(world);
+    });
+}
+
+#[test]
+fn needs_root_l3afd_loaded_every_matching_packet_and_no_other_arrives_unchanged() {
+    World::run(|world| {
+        one_frame_per_packet(world);
+        let roots = ["ingress", "egress"].map(|direction| Root::attach(world.host(), direction));
+        load_as_l3afd(Way::Ingress, &roots[0]);
+        load_as_l3afd(Way::Egress, &roots[1]);
+        run_as_l3afd(world, "ingress", &INGRESS);
+        run_as_l3afd(world, "egress", &EGRESS);
+        check_copies(world);
+    });
+}
+
+#[test]
+fn needs_root_the_outer_ports_are_those_of_the_flags() {
+    World::run(|world| {
+        let ports = ["--tunnel-local-port=7001", "--tunnel-remote-port=7002"];
+        let _ingress = start(world, "ingress", &ports);
+        let collector = Collector::listen(world.collector(), 7002);
+        ping(world.client(), world.host(), 3, 56);
+        let copies = collector.stop_after_quiet(QUIET);
+        assert_eq!(copies.0.len(), 3);
+        for copy in copies.0 {
+            assert_eq!(copy.from.to_string(), "10.2.0.1:7001");
+        }
+    });
+}
+
+/// The super-packets of a bulk transfer reach the collector with every byte of the stream.
+#[test]
+fn needs_root_tcp_super_packets_arrive_with_every_byte() {
+    World::run(|world| {
+        let _ingress = start(world, "ingress", &["--protocol=tcp"]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let capture = Capture::start(world.host(), "eth0");
+        tcp_exchange(world.client(), world.host(), 8080, 4 << 20);
+        let copies = collector.stop_after_quiet(QUIET);
+        let frames = capture.stop();
+
+        let bytes_by_sequence = |packets: Vec<&[u8]>| {
+            let mut bytes = std::collections::BTreeMap::new();
+            for packet in packets {
+                let tcp = etherparse::SlicedPacket::from_ip(packet).expect("a packet");
+                let Some(etherparse::TransportSlice::Tcp(tcp)) = tcp.transport else {
+                    panic!("not TCP: {packet:02x?}")
+                };
+                for (at, byte) in tcp.payload().iter().enumerate() {
+                    bytes.insert(tcp.sequence_number().wrapping_add(at as u32), *byte);
+                }
+            }
+            bytes
+        };
+        let received = frames.ipv4(Direction::Received);
+        assert!(received.iter().any(|packet| packet.len() > 1500), "no super-packet was received");
+        let expected = bytes_by_sequence(received);
+        assert!(expected.len() >= 4 << 20);
+        assert!(bytes_by_sequence(copies.ipv4()) == expected, "the copies' streams differ");
+    });
+}
+
+#[test]
+fn needs_root_any_protocol_can_be_asked_for_by_name_or_number() {
+    World::run(|world| {
+        let _ingress = start(world, "ingress", &["--protocol=gre,200"]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        for protocol in [47, 200, 201, 50] {
+            let mut frame = Vec::new();
+            etherparse::PacketBuilder::ethernet2(CLIENT_MAC, HOST_MAC)
+                .ipv4(CLIENT.octets(), HOST.octets(), 64)
+                .write(&mut frame, IpNumber(protocol), b"to nobody in particular")
+                .expect("a frame");
+            inject(world.client(), "eth0", &frame);
+        }
+        let copies = collector.stop_after_quiet(QUIET).packets();
+        assert_eq!(copies.iter().map(|copy| copy.protocol).collect::<Vec<_>>(), [47, 200]);
+        assert_eq!(copies[0].payload, b"to nobody in particular");
+    });
+}
+
+#[test]
+fn needs_root_packets_too_long_for_the_tunnel_are_counted_and_pass() {
+    World::run(|world| {
+        for ns in [world.client(), world.host()] {
+            ns.without_offloads("eth0");
+        }
+        let ingress = start(world, "ingress", &["--protocol=udp"]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        // 28 bytes of headers: the first fits into 1500 - 32 bytes, the second does not
+        udp_exchange(world.client(), world.host(), 5300, 4, 1440);
+        udp_exchange(world.client(), world.host(), 5300, 7, 1441);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 4);
+
+        ingress.signal(nix::sys::signal::Signal::SIGTERM);
+        let mut ingress = ingress;
+        assert!(ingress.wait().success());
+        let summary =
+            "11 packets matched, 4 copies sent; left out: 0 of the tunnel's own, 7 oversize";
+        assert!(ingress.output().contains(summary), "{}", ingress.output());
+    });
+}

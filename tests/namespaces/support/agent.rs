@@ -1,0 +1,84 @@
+//! The program under test in the roles that tests start it in.
+
+use std::os::fd::AsFd;
+use std::process::Output;
+use std::time::Duration;
+
+use libbpf_rs::{MapCore, MapHandle};
+use traffic_mirroring::bpf;
+use traffic_mirroring::config::{Direction as Way, InstanceId};
+use traffic_mirroring::pins::{self, Pins};
+
+use super::{Daemon, Ns, Root, World, mirroring};
+
+/// For a start, be it on a machine that is busy with other tests.
+const READY: Duration = Duration::from_secs(20);
+
+/// Where copies go in most tests.
+pub const TO_COLLECTOR: [&str; 2] = ["--tunnel-remote-address=10.2.0.2", "--redirect-to=eth1"];
+
+/// `--iface=eth0 --direction=<direction>` and the collector, then `more`.
+pub fn args<'a>(direction: &str, more: &[&'a str]) -> Vec<std::borrow::Cow<'a, str>> {
+    let mut args = vec!["--iface=eth0".into(), format!("--direction={direction}").into()];
+    args.extend(TO_COLLECTOR.map(Into::into));
+    args.extend(more.iter().map(|arg| (*arg).into()));
+    args
+}
+
+/// Starts mirroring `eth0` on the host; returns when packets are mirrored.
+pub fn start(world: &World, direction: &str, more: &[&str]) -> Daemon {
+    let args = args(direction, more);
+    let mut daemon = Daemon::mirroring(world.host(), args.iter().map(|arg| arg.as_ref()));
+    daemon.wait_ready(&format!("mirroring eth0 {direction}"), READY);
+    daemon
+}
+
+/// The same, behind `root` in a chain.
+pub fn start_chained(world: &World, direction: &str, root: &Root, more: &[&str]) -> Daemon {
+    let map_name = format!("--map-name={}", root.map_path.display());
+    start(world, direction, &[more, &[&map_name]].concat())
+}
+
+/// Runs one of the other commands, which must succeed.
+pub fn command(ns: &Ns, args: &[&str]) -> Output {
+    let output = mirroring(ns, args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {}: {stderr}", output.status);
+    output
+}
+
+/// Does what l3afd does before it runs us: loads the object, pins program and maps, and puts the
+/// program into the root's slot.
+pub fn load_as_l3afd(direction: Way, root: &Root) -> Pins {
+    let id = InstanceId {
+        interface: "eth0".parse().expect("a name"),
+        direction,
+        version: Default::default(),
+    };
+    let pins = Pins::new("/sys/fs/bpf".as_ref(), &id);
+    // maps that a crashed l3afd left pinned are used again
+    let left: Vec<(String, MapHandle)> = pins::map_names(direction)
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), MapHandle::from_pinned_path(pins.map(&name)).ok()?)))
+        .collect();
+    let reuse: Vec<_> = left.iter().map(|(name, map)| (name.as_str(), map)).collect();
+    let object = bpf::load(bpf::object_bytes(direction), &reuse).expect("the object");
+    for map in object.maps() {
+        let path = pins.map(&map.name().to_string_lossy());
+        if !path.exists() {
+            pins::pin(map.as_fd(), &path).expect("a map's pin");
+        }
+    }
+    let program = bpf::program(&object);
+    pins::pin(program.as_fd(), &pins.program()).expect("the program's pin");
+    root.put(program.as_fd());
+    pins
+}
+
+/// Runs the user program as l3afd does, which waits for its exit.
+pub fn run_as_l3afd(world: &World, direction: &str, more: &[&str]) {
+    let args = args(direction, more);
+    let output = mirroring(world.host(), args.iter().map(|arg| arg.as_ref()));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+}

@@ -1,0 +1,181 @@
+//! The other programs of a chain: a root as tc-root is one, and one that counts what it sees.
+//!
+//! They are a few instructions each, written out here, so that tests need no compiler.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+
+use super::Ns;
+
+/// One instruction, as the kernel reads it (struct bpf_insn, little endian).
+const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
+    code as u64
+        | (dst as u64) << 8
+        | (src as u64) << 12
+        | (off as u16 as u64) << 16
+        | (imm as u32 as u64) << 32
+}
+
+/// `dst = map`, in two instructions (BPF_PSEUDO_MAP_FD).
+fn load_map(dst: u8, map: &MapHandle) -> [u64; 2] {
+    [insn(0x18, dst, 1, 0, map.as_fd().as_raw_fd()), 0]
+}
+
+/// A program of the kind of tc-root: a tail call through key 0, nothing else.
+pub struct Root {
+    pub map_path: PathBuf,
+    map: MapHandle,
+    _program: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl Root {
+    /// Attaches to `eth0` by TCX and pins its map where tc-root has it.
+    pub fn attach(ns: &Ns, direction: &str) -> Self {
+        let map = array(MapType::ProgArray, 4);
+        let mut program = vec![];
+        program.extend(load_map(2, &map));
+        program.extend([
+            insn(0xb7, 3, 0, 0, 0),  // r3 = 0
+            insn(0x85, 0, 0, 0, 12), // bpf_tail_call(ctx, map, 0)
+            insn(0xb7, 0, 0, 0, 0),  // r0 = TC_ACT_OK
+            insn(0x95, 0, 0, 0, 0),  // exit
+        ]);
+        let program = load(&program);
+        let hook = match direction {
+            "ingress" => libbpf_sys::BPF_TCX_INGRESS,
+            _ => libbpf_sys::BPF_TCX_EGRESS,
+        };
+        let link = ns.run(|| {
+            let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0");
+            // SAFETY: open descriptors, and null for options that there are none of
+            owned(unsafe {
+                libbpf_sys::bpf_link_create(
+                    program.as_raw_fd(),
+                    ifindex as i32,
+                    hook,
+                    std::ptr::null(),
+                )
+            })
+        });
+        let dir = Path::new("/sys/fs/bpf/tc/globals/eth0/tc-root/latest");
+        fs::create_dir_all(dir).expect("a directory for pins");
+        let map_path = dir.join(format!("tc_{direction}_root_array"));
+        pin(&map, &map_path);
+        Self { map_path, map, _program: program, _link: link }
+    }
+
+    /// Id of the program in the slot.
+    pub fn slot(&self) -> Option<u32> {
+        slot(&self.map)
+    }
+
+    /// Pins the array a second time.
+    pub fn pin_map(&self, path: &str) {
+        pin(&self.map, path.as_ref());
+    }
+
+    /// From here on the array refuses everything.
+    pub fn freeze(&self) {
+        self.map.freeze().expect("a map to freeze");
+    }
+
+    /// Puts a program into the slot, as l3afd does.
+    pub fn put(&self, program: BorrowedFd<'_>) {
+        put(&self.map, program);
+    }
+}
+
+/// A program that counts the packets it sees and lets them pass.
+pub struct Counter {
+    counts: MapHandle,
+    pub program: OwnedFd,
+}
+
+impl Counter {
+    pub fn load() -> Self {
+        let counts = array(MapType::Array, 8);
+        let mut program = vec![
+            insn(0x62, 10, 0, -4, 0), // key = 0
+            insn(0xbf, 2, 10, 0, 0),
+            insn(0x07, 2, 0, 0, -4), // r2 = &key
+        ];
+        program.extend(load_map(1, &counts));
+        program.extend([
+            insn(0x85, 0, 0, 0, 1), // bpf_map_lookup_elem(map, &key)
+            insn(0x15, 0, 0, 2, 0), // none: past the next two
+            insn(0xb7, 1, 0, 0, 1),
+            insn(0xdb, 0, 1, 0, 0), // lock *(u64 *)r0 += 1
+            insn(0xb7, 0, 0, 0, 0), // r0 = TC_ACT_OK
+            insn(0x95, 0, 0, 0, 0), // exit
+        ]);
+        let program = load(&program);
+        Self { counts, program }
+    }
+
+    /// Links the program behind the one whose jump table is pinned at `path`.
+    pub fn follow(&self, path: &str) {
+        let map = MapHandle::from_pinned_path(path).expect("the jump table");
+        put(&map, self.program.as_fd());
+    }
+
+    /// Pins a map that is no PROG_ARRAY.
+    pub fn pin_counts(&self, path: &str) {
+        pin(&self.counts, path.as_ref());
+    }
+
+    pub fn count(&self) -> u64 {
+        let value = self.counts.lookup(&[0; 4], MapFlags::ANY);
+        let value = value.expect("the counter").expect("entry 0");
+        u64::from_ne_bytes(value.try_into().expect("8 bytes"))
+    }
+
+    pub fn id(&self) -> u32 {
+        libbpf_rs::Program::id_from_fd(self.program.as_fd()).expect("the program's id")
+    }
+}
+
+fn pin(map: &MapHandle, path: &Path) {
+    traffic_mirroring::pins::pin(map.as_fd(), path).expect("a pin");
+}
+
+fn slot(map: &MapHandle) -> Option<u32> {
+    let id = map.lookup(&[0; 4], MapFlags::ANY).expect("the slot")?;
+    Some(u32::from_ne_bytes(id.try_into().expect("4 bytes")))
+}
+
+fn put(map: &MapHandle, program: BorrowedFd<'_>) {
+    let fd = program.as_raw_fd().to_ne_bytes();
+    map.update(&[0; 4], &fd, MapFlags::ANY).expect("the slot");
+}
+
+fn array(kind: MapType, value_size: u32) -> MapHandle {
+    let options = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+        ..Default::default()
+    };
+    MapHandle::create(kind, Some("test"), 4, value_size, 1, &options).expect("a map")
+}
+
+fn load(program: &[u64]) -> OwnedFd {
+    // SAFETY: as many instructions as it says, strings that end in 0, and null for options
+    owned(unsafe {
+        libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            c"test".as_ptr(),
+            c"GPL".as_ptr(),
+            program.as_ptr().cast(),
+            program.len() as _,
+            std::ptr::null_mut(),
+        )
+    })
+}
+
+fn owned(fd: i32) -> OwnedFd {
+    assert!(fd >= 0, "{}", std::io::Error::from_raw_os_error(-fd));
+    // SAFETY: just opened, for nobody else
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

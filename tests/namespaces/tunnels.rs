@@ -1,0 +1,238 @@
+//! The tunnel: built in or existing, shared, never mirrored itself.
+
+use std::time::Duration;
+
+use crate::support::*;
+
+const QUIET: Duration = Duration::from_millis(300);
+
+/// Collectors that get copies about their own copies would see ever more of them.
+#[test]
+fn needs_root_the_tunnel_itself_is_not_mirrored_when_it_leaves_by_the_mirrored_interface() {
+    World::run(|world| {
+        let on_eth1 = |direction: &str| {
+            let direction_flag = format!("--direction={direction}");
+            let flags = ["--iface=eth1", &direction_flag];
+            let mut daemon = Daemon::mirroring(world.host(), [&flags[..], &TO_COLLECTOR].concat());
+            daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
+            daemon
+        };
+        let daemons = ["ingress", "egress"].map(on_eth1);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.host(), world.collector(), 10, 56);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 20, "10 requests and 10 replies");
+
+        // nobody listens any more: the collector's kernel answers each copy with an ICMP error
+        let capture = Capture::start(world.host(), "eth1");
+        ping(world.host(), world.collector(), 5, 56);
+        let frames = capture.stop();
+        let sent = frames.ipv4(Direction::Sent);
+        let copies = sent.iter().filter(|packet| packet[9] == 17).count();
+        assert_eq!(copies, 10, "5 requests and 5 replies");
+        let errors = frames.ipv4(Direction::Received).len() - 5;
+        assert!(errors > 0, "no ICMP error came: the test shows nothing");
+        for daemon in daemons {
+            assert!(daemon.terminate().success());
+        }
+    });
+}
+
+#[test]
+fn needs_root_instances_with_one_collector_share_a_tunnel_until_the_last_one_ends() {
+    World::run(|world| {
+        let ingress = start(world, "ingress", &[]);
+        let egress = start(world, "egress", &[]);
+        let tunnels = world.host().sh("ip -o link show type veth | grep -c 'mirroring: GUE'");
+        assert_eq!(tunnels.trim(), "1");
+        assert!(ingress.terminate().success());
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.client(), world.host(), 3, 56);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3, "egress goes on");
+        assert!(egress.terminate().success());
+        assert!(!world.host().sh("ip -o link").contains("gue1"));
+    });
+}
+
+#[test]
+fn needs_root_a_second_collector_wants_a_tunnel_of_another_name() {
+    World::run(|world| {
+        let _ingress = start(world, "ingress", &[]);
+        let before = Snapshot::of(world.host());
+        let other = ["--tunnel-remote-address=10.2.0.77"];
+        let refused = args("egress", &other);
+        let output = mirroring(world.host(), refused.iter().map(|arg| arg.as_ref()));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        for part in ["\"gue1\"", "eth0 ingress", "another collector"] {
+            assert!(stderr.contains(part), "{part:?} in {stderr}");
+        }
+        assert_eq!(Snapshot::of(world.host()), before);
+
+        world.collector().sh("ip address add 10.2.0.77/24 dev eth0");
+        let second = [&other[..], &["--tunnel-interface-name=gue2"]].concat();
+        let _egress = start(world, "egress", &second);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.client(), world.host(), 3, 56);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 6);
+    });
+}
+
+/// The name of a device that led elsewhere, and that nobody uses any more, is free again.
+#[test]
+fn needs_root_an_idle_tunnel_to_another_collector_is_replaced() {
+    World::run(|world| {
+        let root = Root::attach(world.host(), "ingress");
+        let pins = load_as_l3afd(traffic_mirroring::config::Direction::Ingress, &root);
+        run_as_l3afd(world, "ingress", &["--tunnel-remote-address=10.2.0.77"]);
+        pins.remove().expect("l3afd unloads without a word");
+        let _egress = start(world, "egress", &[]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.client(), world.host(), 3, 56);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3);
+    });
+}
+
+/// A VXLAN device that an operator made, used as it is.
+#[test]
+fn needs_root_an_existing_device_is_used_as_it_is_and_left_as_it_was() {
+    World::run(|world| {
+        let (host, collector) = (world.host(), world.collector());
+        let vxlan = |remote: &str| {
+            format!(
+                "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789; ip link set vx0 up"
+            )
+        };
+        host.sh(&vxlan("10.2.0.2"));
+        collector.sh(&vxlan("10.2.0.1"));
+        let before = Snapshot::of(host);
+
+        let ingress = start(world, "ingress", &["--tunnel-interface-name=vx0"]);
+        let changes = Snapshot::of(host).changes_since(&before);
+        let route = changes.iter().find(|change| change.contains("+ route: 10.2.0.2 dev eth1"));
+        assert!(route.is_some_and(|route| route.contains("proto 109")), "{changes:#?}");
+        let capture = Capture::start(collector, "vx0");
+        ping(world.client(), host, 3, 56);
+        let copies = capture.stop();
+        assert_eq!(copies.ipv4(Direction::Received).len(), 3);
+
+        ingress.kill();
+        command(host, &["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(Snapshot::of(host).changes_since(&before), [""; 0]);
+
+        // a host route that is there already is the operator's, and stays
+        host.sh("ip route add 10.2.0.2 dev eth1");
+        let with_route = Snapshot::of(host);
+        assert!(start(world, "ingress", &["--tunnel-interface-name=vx0"]).terminate().success());
+        assert_eq!(Snapshot::of(host).changes_since(&with_route), [""; 0]);
+    });
+}
+
+/// VXLAN over the mirrored interface: the copies are VXLAN packets, and no copies of copies come.
+#[test]
+fn needs_root_an_existing_devices_own_packets_are_not_mirrored() {
+    World::run(|world| {
+        world
+            .host()
+            .sh("ip link add vx0 type vxlan id 7 remote 10.2.0.2 dstport 4789; ip link set vx0 up");
+        let mut daemon = Daemon::mirroring(
+            world.host(),
+            [
+                &["--iface=eth1", "--direction=egress", "--tunnel-interface-name=vx0"][..],
+                &TO_COLLECTOR,
+            ]
+            .concat(),
+        );
+        daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
+        let capture = Capture::start(world.host(), "eth1");
+        ping(world.host(), world.collector(), 5, 56);
+        let frames = capture.stop();
+        let sent = frames.ipv4(Direction::Sent);
+        assert_eq!(sent.iter().filter(|packet| packet[9] == 17).count(), 5);
+    });
+}
+
+/// The payload with which people try things on one machine.
+#[test]
+fn needs_root_a_collector_on_this_machine_is_reached_by_lo() {
+    World::run(|world| {
+        let local = [
+            "--tunnel-local-port=6080",
+            "--tunnel-remote-port=6081",
+            "--tunnel-remote-address=127.0.0.1",
+            "--redirect-to=lo",
+        ];
+        for direction in ["ingress", "egress"] {
+            let daemon = start(world, direction, &local);
+            let collector = Collector::listen(world.host(), 6081);
+            ping(world.client(), world.host(), 3, 56);
+            let copies = collector.stop_after_quiet(QUIET);
+            copies.assert_gue_v0_ipv4();
+            assert_eq!(copies.0.len(), 3, "{direction}");
+            assert_eq!(copies.0[0].from.to_string(), "127.0.0.1:6080");
+            assert!(daemon.terminate().success());
+        }
+    });
+}
+
+/// Mirroring `lo` itself to a collector on it, where nobody may be listening.
+#[test]
+fn needs_root_mirroring_lo_to_lo_ends_with_each_packet_once() {
+    World::run(|world| {
+        let flags = |direction: &str| {
+            let direction = format!("--direction={direction}");
+            let args = [
+                "--iface=lo",
+                &direction,
+                "--tunnel-remote-port=6081",
+                "--tunnel-remote-address=127.0.0.1",
+                "--redirect-to=lo",
+            ];
+            let mut daemon = Daemon::mirroring(world.host(), args);
+            daemon.wait_ready("mirroring lo", Duration::from_secs(20));
+            daemon
+        };
+        let _daemons = ["ingress", "egress"].map(flags);
+        let capture = Capture::start(world.host(), "lo");
+        let ping_self = "ping -q -c 4 -i 0.05 -W 2 127.0.0.1";
+        world.host().sh(ping_self);
+        let frames = capture.stop();
+        let sent = frames.ipv4(Direction::Sent);
+        let copies = sent.iter().filter(|packet| packet[9] == 17).count();
+        // 4 requests and 4 replies, each once going out and once coming in
+        assert_eq!(copies, 16);
+    });
+}
+
+#[test]
+fn needs_root_without_redirect_to_the_kernels_route_to_the_collector_counts() {
+    World::run(|world| {
+        let args = ["--iface=eth0", "--direction=ingress", TO_COLLECTOR[0]];
+        let mut daemon = Daemon::mirroring(world.host(), args);
+        daemon.wait_ready("mirroring eth0", Duration::from_secs(20));
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.client(), world.host(), 3, 56);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3);
+    });
+}
+
+/// A collector in another network, behind a router that `--gtw-address` names, or that is the
+/// first address of the network.
+#[test]
+fn needs_root_a_collector_behind_a_router_is_reached() {
+    World::run(|world| {
+        // the collector's namespace is the router, and has the collector behind it
+        world.collector().sh("ip address add 192.0.2.50/32 dev lo
+             ip address add 10.3.0.1/24 dev eth0");
+        world.host().sh("ip address add 10.3.0.9/24 dev eth1; ip address del 10.2.0.1/24 dev eth1");
+        for gateway in [&[][..], &["--gtw-address=10.3.0.1"]] {
+            let far = ["--tunnel-remote-address=192.0.2.50"];
+            let daemon = start(world, "ingress", &[&far, gateway].concat());
+            let collector = Collector::listen(world.collector(), GUE_PORT);
+            ping(world.client(), world.host(), 3, 56);
+            let copies = collector.stop_after_quiet(QUIET);
+            assert_eq!(copies.0.len(), 3, "{gateway:?}");
+            assert_eq!(copies.0[0].from.to_string(), "10.3.0.9:6080");
+            assert!(daemon.terminate().success());
+        }
+    });
+}
