@@ -28,10 +28,11 @@ struct {
 	__type(value, struct gue_template);
 } gue_template SEC(".maps");
 
+/* packed: the IP header follows the 14 bytes of Ethernet without a gap */
 struct frame {
 	struct ethhdr eth;
 	struct iphdr ip;
-};
+} __attribute__((packed));
 
 struct encapsulated_frame {
 	struct ethhdr eth;
