@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use traffic_mirroring::bpf;
@@ -15,7 +16,8 @@ use traffic_mirroring::pins::map_name;
 use crate::harness::{Context, Harness, TC_ACT_OK, nowhere, rule, run, side_by_side};
 use crate::packets::{tcp, udp};
 
-const FLIPS: u32 = 200;
+/// For each direction.
+const FLIPS: u32 = 100;
 
 const TABLES: [&str; 5] = ["protocol", "src_port", "dst_port", "src_net", "dst_net"];
 const PREFIXES: [&str; 2] = ["src_prefix", "dst_prefix"];
@@ -200,6 +202,8 @@ fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], nev
                 run(object, always, Context::default(), BATCH);
                 run(object, never, Context::default(), BATCH);
                 runs.fetch_add(u64::from(BATCH), Ordering::Relaxed);
+                // many times within an update, and yet without holding it up
+                thread::sleep(Duration::from_micros(100));
             }
         });
         for flip in 0..FLIPS {
