@@ -28,6 +28,7 @@ struct {
 	__type(value, struct gue_template);
 } gue_template SEC(".maps");
 
+/* packed: the IP header follows the 14 bytes of Ethernet without a gap */
 struct frame {
 	struct ethhdr eth;
 	struct iphdr ip;
@@ -75,7 +76,7 @@ int gue_encapsulate(struct __sk_buff *skb)
 {
 	__u32 key = 0;
 	const struct gue_template *template = bpf_map_lookup_elem(&gue_template, &key);
-	struct bpf_redir_neigh next_hop = {.nh_family = AF_INET};
+	struct bpf_redir_neigh next_hop;
 	struct encapsulated_frame *out;
 	const struct frame *in;
 	__u8 protocol;
@@ -108,6 +109,9 @@ int gue_encapsulate(struct __sk_buff *skb)
 
 	if (!template->next_hop)
 		return bpf_redirect_neigh(template->ifindex, NULL, 0, 0);
+	/* piece by piece: an initializer would make a .rodata map */
+	__builtin_memset(&next_hop, 0, sizeof(next_hop));
+	next_hop.nh_family = AF_INET;
 	next_hop.ipv4_nh = template->next_hop;
 	return bpf_redirect_neigh(template->ifindex, &next_hop, sizeof(next_hop), 0);
 }

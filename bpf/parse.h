@@ -65,7 +65,7 @@ static __always_inline bool parse(struct __sk_buff *skb, struct packet *packet)
 {
 	struct iphdr ip_copy;
 	const struct iphdr *ip;
-	__u32 header_len;
+	__u32 header_len, total_len;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
 		return false;
@@ -73,8 +73,11 @@ static __always_inline bool parse(struct __sk_buff *skb, struct packet *packet)
 	if (!ip || ip->version != IPVERSION || ip->ihl < IP_MIN_IHL)
 		return false;
 	header_len = ip->ihl * 4;
+	total_len = bpf_ntohs(ip->tot_len);
 	/* a super-packet of more than 64 KiB says 0 (BIG TCP) */
-	if (bpf_ntohs(ip->tot_len) < header_len && !(ip->tot_len == 0 && skb->gso_size))
+	if (!total_len && skb->gso_size)
+		total_len = skb->len - ETH_HLEN;
+	if (total_len < header_len || skb->len < ETH_HLEN + header_len)
 		return false;
 
 	packet->src_address = bpf_ntohl(ip->saddr);
@@ -92,6 +95,9 @@ static __always_inline bool parse(struct __sk_buff *skb, struct packet *packet)
 		struct port_pair ports_copy;
 		const struct port_pair *ports;
 
+		/* what lies behind the packet is padding */
+		if (total_len < header_len + sizeof(*ports))
+			return false;
 		ports = header(skb, packet->l4_offset, &ports_copy, sizeof(ports_copy));
 		if (!ports)
 			return false;

@@ -5,7 +5,7 @@
 
 mod built_in;
 mod existing;
-mod outer;
+pub mod outer;
 mod sweep;
 
 use std::fmt;

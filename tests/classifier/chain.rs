@@ -1,0 +1,100 @@
+//! The verdict, and the next program of the chain, whatever becomes of the copy.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use libbpf_rs::{MapCore, MapFlags};
+use traffic_mirroring::config::Direction;
+
+use crate::guard::MARK;
+use crate::harness::{
+    Context, Fate, Harness, TC_ACT_OK, TC_ACT_UNSPEC, in_namespace, rule, tunnel,
+};
+use crate::packets::{tcp, udp};
+
+/// No verdict of tc's, so that it can only come from the next program.
+const NEXT: i32 = 42;
+
+/// A tc program of two instructions: `r0 = NEXT; exit`.
+fn next_program() -> OwnedFd {
+    let instructions = [
+        libbpf_sys::bpf_insn { code: 0xb7, imm: NEXT, ..Default::default() },
+        libbpf_sys::bpf_insn { code: 0x95, ..Default::default() },
+    ];
+    let (name, license) = (CString::new("next").unwrap(), CString::new("GPL").unwrap());
+    // SAFETY: strings that end in 0, as many instructions as we say, and no options; a descriptor
+    // that comes back is ours alone
+    unsafe {
+        let fd = libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            name.as_ptr(),
+            license.as_ptr(),
+            instructions.as_ptr(),
+            instructions.len() as libbpf_sys::size_t,
+            std::ptr::null_mut(),
+        );
+        assert!(fd >= 0, "the kernel refuses the next program: {fd}");
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
+/// Meets every fate once; `fate_with` checks verdict and packet each time.
+fn check_every_fate(harness: &Harness) {
+    let matching = tcp("10.0.0.1:1000", "192.0.2.1:80").frame();
+    let other = udp("10.0.0.1:1000", "192.0.2.1:80").frame();
+    let marked = Context { cb: [MARK[0], MARK[1], 0, 0, 0], ..Context::default() };
+    let rules = [rule("protocol=tcp")];
+
+    harness.maps.disable();
+    assert_eq!(harness.fate(&matching), Fate::NoMatch, "no rule is in force");
+    harness.install_to(&rules, tunnel());
+    assert_eq!(harness.fate(&matching), Fate::Sent);
+    assert_eq!(harness.fate(&other), Fate::NoMatch);
+    assert_eq!(harness.fate_with(&matching, marked), Fate::Guarded);
+    let mut short = tunnel();
+    short.max_len = 30;
+    harness.install_to(&rules, short);
+    assert_eq!(harness.fate(&matching), Fate::Oversize);
+    harness.install(&rules);
+    assert_eq!(harness.fate(&matching), Fate::Failed);
+}
+
+#[test]
+fn needs_root_the_verdict_is_the_configured_one_whatever_becomes_of_the_copy() {
+    in_namespace(|| {
+        for direction in Direction::ALL {
+            for verdict in [TC_ACT_OK, TC_ACT_UNSPEC] {
+                check_every_fate(&Harness::new(direction, verdict));
+            }
+        }
+    });
+}
+
+#[test]
+fn needs_root_the_next_program_of_the_chain_runs_whatever_becomes_of_the_copy() {
+    let next = next_program();
+    in_namespace(|| {
+        Harness::each(|harness| {
+            let alone = harness.verdict;
+            let key = 0_u32.to_ne_bytes();
+            let jmp_table = &harness.maps.jmp_table;
+            jmp_table.update(&key, &next.as_raw_fd().to_ne_bytes(), MapFlags::ANY).unwrap();
+            harness.verdict = NEXT;
+            check_every_fate(harness);
+
+            harness.maps.jmp_table.delete(&key).unwrap();
+            harness.verdict = alone;
+            check_every_fate(harness);
+        });
+    });
+}
+
+#[test]
+fn needs_root_maps_as_l3afd_makes_them_pass_everything_on() {
+    for direction in Direction::ALL {
+        let mut harness = Harness::new(direction, TC_ACT_OK);
+        harness.maps.config.write(0, Default::default());
+        harness.verdict = TC_ACT_OK;
+        assert_eq!(harness.fate(&tcp("10.0.0.1:1", "10.0.0.2:2").frame()), Fate::NoMatch);
+    }
+}

@@ -1,0 +1,233 @@
+//! Updates: at one instant, and without a trace of the rules before.
+
+use std::collections::BTreeMap;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use traffic_mirroring::bpf;
+use traffic_mirroring::config::Direction;
+use traffic_mirroring::filter::{self, Rule};
+use traffic_mirroring::mapped::Mapped;
+use traffic_mirroring::pins::map_name;
+
+use crate::harness::{Context, Harness, TC_ACT_OK, nowhere, rule, run, side_by_side};
+use crate::packets::{tcp, udp};
+
+/// For each direction.
+const FLIPS: u32 = 100;
+
+const TABLES: [&str; 5] = ["protocol", "src_port", "dst_port", "src_net", "dst_net"];
+const PREFIXES: [&str; 2] = ["src_prefix", "dst_prefix"];
+
+/// Of the masks of `struct mirroring_config`.
+const CONFIG_MASKS: [usize; 7] = [
+    offset_of!(bpf::Config, live),
+    offset_of!(bpf::Config, any_protocol),
+    offset_of!(bpf::Config, any_src_port),
+    offset_of!(bpf::Config, any_dst_port),
+    offset_of!(bpf::Config, any_src_address),
+    offset_of!(bpf::Config, any_dst_address),
+    offset_of!(bpf::Config, portless),
+];
+
+/// All that an update writes.
+struct Tables {
+    masks: Vec<Mapped<u64>>,
+    prefixes: Vec<MapHandle>,
+}
+
+/// Their contents, by map and place, less what is 0.
+#[derive(Debug, PartialEq, Eq)]
+struct Contents {
+    masks: BTreeMap<(usize, usize), u64>,
+    prefixes: BTreeMap<(usize, Vec<u8>), u64>,
+}
+
+impl Tables {
+    fn of(harness: &Harness, direction: Direction) -> Self {
+        let open = |name: &str| bpf::map(&harness.object, &map_name(direction, name)).unwrap();
+        Self {
+            masks: TABLES.iter().map(|name| Mapped::new(&open(name)).unwrap()).collect(),
+            prefixes: PREFIXES.iter().map(|name| open(name)).collect(),
+        }
+    }
+
+    /// What the generation in force says, as if it were generation 0; the other one holds nothing.
+    fn contents(&self, harness: &Harness) -> Contents {
+        let live = harness.maps.config.live().load(Ordering::Relaxed);
+        let shift = if live as u32 == 0 { 32 } else { 0 };
+        let in_force = |word: u64| {
+            assert_eq!(word & !(u64::from(u32::MAX) << shift), 0, "a leftover, live is {live:#x}");
+            word >> shift
+        };
+        let config = CONFIG_MASKS
+            .iter()
+            .map(|offset| harness.maps.config.word(*offset).load(Ordering::Relaxed));
+        let mut masks: BTreeMap<_, _> =
+            config.enumerate().map(|(place, word)| ((0, place), in_force(word))).collect();
+        for (table, words) in (1..).zip(&self.masks) {
+            for (place, word) in words.words().iter().enumerate() {
+                match word.load(Ordering::Relaxed) {
+                    0 => {}
+                    word => drop(masks.insert((table, place), in_force(word))),
+                }
+            }
+        }
+        let mut prefixes = BTreeMap::new();
+        for (table, map) in self.prefixes.iter().enumerate() {
+            for key in map.keys() {
+                let mask = map.lookup(&key, MapFlags::ANY).unwrap().unwrap();
+                let mask = u64::from_ne_bytes(mask.try_into().unwrap());
+                prefixes.insert((table, key), in_force(mask));
+            }
+        }
+        Contents { masks, prefixes }
+    }
+}
+
+/// What the maps hold after these updates, the last of which is in force.
+fn contents_after(direction: Direction, updates: &[&[Rule]]) -> Contents {
+    let harness = Harness::new(direction, TC_ACT_OK);
+    for rules in updates {
+        harness.install(rules);
+    }
+    Tables::of(&harness, direction).contents(&harness)
+}
+
+/// A rule that names much in every field.
+fn wide() -> Vec<Rule> {
+    let nets: Vec<String> =
+        (0..2000).map(|n| format!("10.{}.{}.0/{}", n / 250, n % 250, 20 + n % 5)).collect();
+    let nets = nets.join(",");
+    let flags = format!(
+        "protocol=tcp,udp,47 src-port=1-30000 dst-port=80,8000-9000 \
+         src-address=10.0.0.0/8,{nets} dst-address={nets},192.0.2.0/24"
+    );
+    vec![rule(&flags), rule("dst-port=80 src-address=10.1.0.0/16"), rule("protocol=icmp"), rule("")]
+}
+
+fn narrow() -> Vec<Rule> {
+    vec![rule("protocol=tcp dst-port=80 src-address=10.1.2.0/24 dst-address=192.0.2.1")]
+}
+
+#[test]
+fn needs_root_after_an_update_only_the_new_rule_matches() {
+    let one = udp("10.0.0.1:1", "192.0.2.1:53").frame();
+    let other = tcp("172.16.0.1:2", "198.51.100.1:80").frame();
+    Harness::each(|harness| {
+        for _ in 0..3 {
+            harness.install(&[rule("protocol=udp src-address=10.0.0.0/8 dst-port=53")]);
+            assert!(harness.matches(&one) && !harness.matches(&other));
+            harness.install(&[rule("protocol=tcp src-address=172.16.0.0/12 dst-port=80")]);
+            assert!(harness.matches(&other) && !harness.matches(&one));
+        }
+        harness.maps.disable();
+        assert!(!harness.matches(&other) && !harness.matches(&one));
+    });
+}
+
+#[test]
+fn needs_root_an_update_leaves_nothing_of_the_rules_before() {
+    side_by_side(Direction::ALL, |direction| {
+        let fresh = contents_after(direction, &[&narrow()]);
+        assert_eq!(fresh.prefixes.len(), 2);
+        assert_eq!(contents_after(direction, &[&wide(), &narrow()]), fresh);
+        assert_eq!(contents_after(direction, &[&narrow(), &wide(), &narrow()]), fresh);
+        assert_eq!(contents_after(direction, &[&narrow(), &narrow()]), fresh);
+        let open = contents_after(direction, &[&wide(), &[rule("")]]);
+        assert_eq!((open.masks.len(), open.prefixes.len()), (CONFIG_MASKS.len(), 0));
+    });
+}
+
+#[test]
+fn needs_root_an_update_after_disabling_leaves_nothing_of_the_rules_before() {
+    side_by_side(Direction::ALL, |direction| {
+        let fresh = contents_after(direction, &[&narrow()]);
+        // generation 0, and then generation 1 too, is in force when the rules go
+        for updates in [&[wide()][..], &[narrow(), wide()]] {
+            let harness = Harness::new(direction, TC_ACT_OK);
+            for rules in updates {
+                harness.install(rules);
+            }
+            harness.maps.disable();
+            harness.install(&narrow());
+            assert_eq!(Tables::of(&harness, direction).contents(&harness), fresh);
+        }
+    });
+}
+
+#[test]
+fn needs_root_what_an_update_cut_short_left_does_not_survive_the_next() {
+    side_by_side(Direction::ALL, |direction| {
+        let harness = Harness::new(direction, TC_ACT_OK);
+        let tables = Tables::of(&harness, direction);
+        let fresh = contents_after(direction, &[&narrow()]);
+        for _ in 0..3 {
+            let live = harness.maps.config.live().load(Ordering::Relaxed);
+            let stray = if live as u32 == 0 { u64::from(u32::MAX) } else { !u64::from(u32::MAX) };
+            for offset in &CONFIG_MASKS[1..] {
+                harness.maps.config.word(*offset).fetch_or(stray, Ordering::Relaxed);
+            }
+            for word in tables.masks.iter().flat_map(|table| table.words()) {
+                word.fetch_or(stray, Ordering::Relaxed);
+            }
+            for map in &tables.prefixes {
+                // 32 bits, 10.1.2.99 and 172.16.0.1: within a prefix of the rule's, and outside
+                for address in [[10, 1, 2, 99], [172, 16, 0, 1]] {
+                    let key = [&32_u32.to_ne_bytes()[..], &address].concat();
+                    map.update(&key, &stray.to_ne_bytes(), MapFlags::ANY).unwrap();
+                }
+            }
+            harness.install(&narrow());
+            assert_eq!(tables.contents(&harness), fresh);
+        }
+    });
+}
+
+/// Runs the program on both packets again and again while the two rules take turns. Only the first
+/// one is ever to match, and it always.
+fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], never: &[u8]) {
+    const BATCH: u32 = 16;
+    let Harness { object, maps, .. } = &Harness::new(direction, TC_ACT_OK);
+    let [one, other] = rules.map(|rule| filter::compile(&[rule]).unwrap());
+    maps.install(&other, nowhere()).unwrap();
+
+    let (runs, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                run(object, always, Context::default(), BATCH);
+                run(object, never, Context::default(), BATCH);
+                runs.fetch_add(u64::from(BATCH), Ordering::Relaxed);
+                // many times within an update, and yet without holding it up
+                thread::sleep(Duration::from_micros(100));
+            }
+        });
+        for flip in 0..FLIPS {
+            let rules = if flip % 2 == 0 { &one } else { &other };
+            maps.install(rules, nowhere()).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let runs = runs.into_inner();
+    assert!(runs > u64::from(FLIPS), "only {runs} runs");
+    assert_eq!(maps.outcomes().unwrap().matched, runs);
+}
+
+#[test]
+fn needs_root_no_packet_is_judged_by_half_of_an_update() {
+    // what one leaves open the other names
+    let rules = [
+        rule("protocol=udp dst-address=10.0.0.0/8 src-port=1-100"),
+        rule("dst-port=53 dst-address=10.1.2.0/24,20.0.0.0/8 src-address=172.16.0.0/12"),
+    ];
+    let both_accept = udp("172.16.0.1:7", "10.1.2.3:53").frame();
+    // each of its fields is accepted by one of them
+    let neither_accepts = udp("172.16.0.1:7", "20.0.0.1:54").frame();
+    side_by_side(Direction::ALL, |direction| {
+        flip_under_traffic(direction, rules.clone(), &both_accept, &neither_accepts);
+    });
+}

@@ -1,0 +1,155 @@
+//! The built-in tunnel's encapsulator: a marked copy in, a frame to the collector out.
+
+use std::net::Ipv4Addr;
+
+use etherparse::{Ipv4HeaderSlice, UdpHeaderSlice};
+use libbpf_rs::Object;
+use traffic_mirroring::bpf;
+use traffic_mirroring::mapped::Mapped;
+use traffic_mirroring::tunnel::outer::Path;
+
+use crate::guard::MARK;
+use crate::harness::{Context, hex, run};
+use crate::packets::{ETH_HLEN, Packet, frame, ping, tcp, udp};
+use crate::random::Random;
+
+const TC_ACT_SHOT: i32 = 2;
+const TC_ACT_REDIRECT: i32 = 7;
+
+const MUTATED_FRAMES: usize = 50_000;
+
+const PATH: Path = Path {
+    source: Ipv4Addr::new(10, 2, 0, 1),
+    collector: Ipv4Addr::new(203, 0, 113, 9),
+    local_port: 6079,
+    remote_port: 6080,
+    ifindex: 1,
+    next_hop: Some(Ipv4Addr::new(10, 2, 0, 254)),
+};
+
+const A: &str = "10.0.0.1:1000";
+const B: &str = "192.0.2.1:80";
+
+fn encapsulator(path: &Path) -> Object {
+    let object = bpf::load(bpf::gue_tunnel_bytes(), &[]).expect("load (are we root?)");
+    let map = bpf::map(&object, "gue_template").unwrap();
+    Mapped::new(&map).unwrap().write(0, path.template());
+    object
+}
+
+fn marked() -> Context {
+    Context { cb: [MARK[0], MARK[1], 0, 0, 0], ..Context::default() }
+}
+
+/// Holds a frame that left to what a collector has to find: the packet in GUE, UDP and IPv4.
+fn check_outer(left: &[u8], packet: &[u8]) {
+    let shown = hex(left);
+    let (ethernet, rest) = left.split_at(ETH_HLEN);
+    // the addresses are up to the neighbour's entry; a multicast one would be refused
+    assert_eq!(ethernet, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x08, 0x00], "{shown}");
+
+    let ip = Ipv4HeaderSlice::from_slice(rest).expect("an IPv4 header");
+    assert_eq!(usize::from(ip.total_len()), rest.len(), "{shown}");
+    assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum(), "{shown}");
+    assert_eq!((ip.source_addr(), ip.destination_addr()), (PATH.source, PATH.collector));
+    assert_eq!((ip.ihl(), ip.ttl(), ip.protocol().0), (5, 64, 17));
+    assert!(!ip.is_fragmenting_payload() && !ip.dont_fragment());
+
+    let udp = UdpHeaderSlice::from_slice(&rest[20..]).expect("a UDP header");
+    assert_eq!((udp.source_port(), udp.destination_port()), (6079, 6080));
+    assert_eq!(usize::from(udp.length()), rest.len() - 20, "{shown}");
+    assert_eq!(udp.checksum(), 0);
+
+    assert_eq!(rest[28..32], [0, 4, 0, 0], "GUE: version 0, no extensions, IPv4 follows");
+    assert!(rest[32..] == *packet, "{shown} does not end in {}", hex(packet));
+}
+
+#[test]
+fn needs_root_a_marked_copy_leaves_in_gue_with_the_packet_unchanged() {
+    let packets = [
+        tcp(A, B),
+        udp(A, B).of_length(1468),
+        udp(A, B).of_length(3000),
+        ping(A, B),
+        Packet::new(47, A, B),
+        tcp(A, B).with_options(10),
+        udp(A, B).fragment(0, true),
+        udp(A, B).fragment(185, false),
+        // a copy of a packet that is in a tunnel already
+        udp(A, "198.51.100.1:6080"),
+        Packet::new(4, A, B),
+        Packet::new(4, A, B).of_length(20),
+    ];
+    for path in [PATH, Path { next_hop: None, ..PATH }] {
+        let object = encapsulator(&path);
+        for packet in &packets {
+            let run = run(&object, &packet.frame(), marked(), 1);
+            assert_eq!(run.verdict, TC_ACT_REDIRECT, "{packet:?}");
+            check_outer(&run.frame, &packet.bytes());
+        }
+    }
+}
+
+#[test]
+fn needs_root_padding_of_short_frames_is_trimmed() {
+    let object = encapsulator(&PATH);
+    for len in 20..46 {
+        let packet = udp(A, B).of_length(len);
+        let frame = packet.padded_frame();
+        assert_eq!(frame.len(), 60);
+        let run = run(&object, &frame, marked(), 1);
+        assert_eq!(run.verdict, TC_ACT_REDIRECT);
+        check_outer(&run.frame, &packet.bytes());
+    }
+}
+
+#[test]
+fn needs_root_what_is_no_marked_ipv4_packet_is_dropped() {
+    let object = encapsulator(&PATH);
+    let packet = tcp(A, B);
+    let with_cb = |cb| Context { cb, ..Context::default() };
+    let cases = [
+        ("no mark", packet.frame(), Context::default()),
+        ("half a mark", packet.frame(), with_cb([MARK[0], 0, 0, 0, 0])),
+        ("the other half", packet.frame(), with_cb([0, MARK[1], 0, 0, 0])),
+        ("IPv6", frame(0x86dd, &[0x60; 60]), marked()),
+        ("ARP", frame(0x0806, &[0; 28]), marked()),
+    ];
+    for (name, frame, context) in cases {
+        let run = run(&object, &frame, context, 1);
+        assert_eq!(run.verdict, TC_ACT_SHOT, "{name}");
+        assert!(run.frame == frame, "{name}");
+    }
+}
+
+#[test]
+fn needs_root_outer_packets_have_ids_of_their_own_so_that_fragments_do_not_mix() {
+    let object = encapsulator(&PATH);
+    let ids = [(); 20].map(|()| {
+        let run = run(&object, &tcp(A, B).frame(), marked(), 1);
+        Ipv4HeaderSlice::from_slice(&run.frame[ETH_HLEN..]).unwrap().identification()
+    });
+    assert!(ids.iter().any(|id| *id != ids[0]), "{ids:?}");
+}
+
+#[test]
+fn needs_root_mutated_frames_leave_whole_or_not_at_all() {
+    let object = encapsulator(&PATH);
+    let mut random = Random(0x0067_7565);
+    let mut verdicts = [0_usize; 2];
+    for _ in 0..MUTATED_FRAMES {
+        let frame = random.mutated_frame();
+        let run = run(&object, &frame, marked(), 1);
+        verdicts[usize::from(run.verdict == TC_ACT_REDIRECT)] += 1;
+        if run.verdict != TC_ACT_REDIRECT {
+            assert_eq!(run.verdict, TC_ACT_SHOT, "{}", hex(&frame));
+            continue;
+        }
+        let packet = &frame[ETH_HLEN..];
+        let says = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+        // a total length that no packet has says nothing about padding
+        let len = if says < 20 { packet.len() } else { says.min(packet.len()) };
+        check_outer(&run.frame, &packet[..len]);
+    }
+    assert!(verdicts.iter().all(|&count| count > MUTATED_FRAMES / 100), "lopsided: {verdicts:?}");
+}

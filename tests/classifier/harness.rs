@@ -1,0 +1,237 @@
+//! A mirroring program with maps of its own, to be given packets.
+
+use std::fmt::Write;
+use std::thread;
+
+use libbpf_rs::{Object, ProgramInput};
+use nix::sched::{CloneFlags, unshare};
+use traffic_mirroring::bpf;
+use traffic_mirroring::config::Direction;
+use traffic_mirroring::filter::{self, Rule, parse};
+use traffic_mirroring::maps::Maps;
+use traffic_mirroring::netlink::Netlink;
+
+pub const TC_ACT_UNSPEC: i32 = -1;
+pub const TC_ACT_OK: i32 = 0;
+
+/// No network namespace has it.
+pub const NO_SUCH_DEVICE: u32 = i32::MAX as u32;
+
+/// What the program counted a packet as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    NoMatch,
+    Sent,
+    Guarded,
+    Oversize,
+    Failed,
+}
+
+/// What comes with a frame, as far as user space may set it (`convert___skb_to_skb` in
+/// net/bpf/test_run.c).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context {
+    pub mark: u32,
+    pub priority: u32,
+    pub cb: [u32; 5],
+    pub gso_size: u32,
+}
+
+/// Bytes of `struct __sk_buff` (include/uapi/linux/bpf.h).
+const CONTEXT_LEN: usize = 192;
+
+impl Context {
+    fn to_bytes(self) -> [u8; CONTEXT_LEN] {
+        let mut bytes = [0; CONTEXT_LEN];
+        let mut put = |offset: usize, word: u32| {
+            bytes[offset..offset + 4].copy_from_slice(&word.to_ne_bytes());
+        };
+        put(8, self.mark);
+        put(32, self.priority);
+        for (index, word) in self.cb.into_iter().enumerate() {
+            put(48 + 4 * index, word);
+        }
+        put(176, self.gso_size);
+        bytes
+    }
+
+    /// What the kernel reports back: everything but `gso_size`.
+    fn from_bytes(bytes: &[u8]) -> Self {
+        let get = |offset: usize| {
+            u32::from_ne_bytes(bytes[offset..offset + 4].try_into().expect("4 bytes"))
+        };
+        Self {
+            mark: get(8),
+            priority: get(32),
+            cb: [0, 1, 2, 3, 4].map(|index| get(48 + 4 * index)),
+            gso_size: 0,
+        }
+    }
+}
+
+/// What a program made of a frame.
+pub struct Run {
+    pub verdict: i32,
+    pub frame: Vec<u8>,
+    context: Context,
+}
+
+/// Runs the only program of `object` on a frame, `repeat` times.
+///
+/// # Panics
+/// The kernel refuses the run.
+pub fn run(object: &Object, frame: &[u8], context: Context, repeat: u32) -> Run {
+    let mut context_in = context.to_bytes();
+    let mut context_out = [0; CONTEXT_LEN];
+    // room for the tunnel's headers
+    let mut data_out = vec![0; frame.len() + 64];
+    let output = bpf::program(object)
+        .test_run(ProgramInput {
+            context_in: Some(&mut context_in),
+            context_out: Some(&mut context_out),
+            data_in: Some(frame),
+            data_out: Some(&mut data_out),
+            repeat,
+            ..Default::default()
+        })
+        .unwrap_or_else(|error| panic!("test run: {error}\n{}", hex(frame)));
+    let frame = output.data.expect("there is a buffer for it").to_vec();
+    let context = Context::from_bytes(output.context.expect("there is a buffer for it"));
+    Run { verdict: output.return_value as i32, frame, context }
+}
+
+pub struct Harness {
+    pub object: Object,
+    pub maps: Maps,
+    /// Where it stands in a chain: what the program, or the one behind it, is to return.
+    pub verdict: i32,
+}
+
+impl Harness {
+    pub fn new(direction: Direction, verdict: i32) -> Self {
+        let object = bpf::load(bpf::object_bytes(direction), &[]).expect("load (are we root?)");
+        let maps = Maps::of(&object, direction).unwrap();
+        let loader = bpf::Loader::MIRRORING_LOADER_SELF;
+        maps.config.write(0, bpf::Config { loader, verdict, ..Default::default() });
+        Self { object, maps, verdict }
+    }
+
+    /// Tries both programs, side by side; one as in a chain, and one as on an interface on its own.
+    pub fn each(body: impl Fn(&mut Self) + Sync) {
+        side_by_side([(Direction::Ingress, TC_ACT_OK), (Direction::Egress, TC_ACT_UNSPEC)], |it| {
+            body(&mut Self::new(it.0, it.1));
+        });
+    }
+
+    /// Puts rules into force; the clone of a packet that matches them fails.
+    pub fn install(&self, rules: &[Rule]) {
+        self.install_to(rules, nowhere());
+    }
+
+    pub fn install_to(&self, rules: &[Rule], tunnel: bpf::Tunnel) {
+        self.maps.install(&filter::compile(rules).unwrap(), tunnel).unwrap();
+    }
+
+    /// Runs the program on a frame with an ordinary context.
+    pub fn fate(&self, frame: &[u8]) -> Fate {
+        // words that others may have put there, and must find again
+        self.fate_with(frame, Context { mark: 1, priority: 2, cb: [3, 4, 5, 6, 7], gso_size: 0 })
+    }
+
+    /// Runs the program on a frame, and holds it to its first promise: the verdict is the
+    /// configured one, and the packet goes on as it came.
+    pub fn fate_with(&self, frame: &[u8], context: Context) -> Fate {
+        let before = self.counts();
+        let run = run(&self.object, frame, context, 1);
+        assert_eq!(run.verdict, self.verdict, "verdict on {}", hex(frame));
+        assert!(run.frame == frame, "changed: {}\nto: {}", hex(frame), hex(&run.frame));
+        assert_eq!(
+            (run.context.mark, run.context.priority, run.context.cb),
+            (context.mark, context.priority, context.cb),
+            "context of {}",
+            hex(frame)
+        );
+        let after = self.counts();
+        let fates = [Fate::NoMatch, Fate::Sent, Fate::Guarded, Fate::Oversize, Fate::Failed];
+        let fate = fates.into_iter().find(|fate| {
+            let mut expected = before;
+            if *fate != Fate::NoMatch {
+                expected[0] += 1;
+                expected[*fate as usize] += 1;
+            }
+            expected == after
+        });
+        fate.unwrap_or_else(|| panic!("{before:?} became {after:?} by {}", hex(frame)))
+    }
+
+    pub fn matches(&self, frame: &[u8]) -> bool {
+        self.fate(frame) != Fate::NoMatch
+    }
+
+    /// `matched`, then the others in the order of [`Fate`].
+    fn counts(&self) -> [u64; 5] {
+        let it = self.maps.outcomes().unwrap();
+        [it.matched, it.sent, it.guarded, it.oversize, it.failed]
+    }
+}
+
+/// GUE to 203.0.113.9:6080, through the loopback device, for packets of any length.
+pub fn tunnel() -> bpf::Tunnel {
+    bpf::Tunnel {
+        ifindex: 1,
+        collector: u32::from_ne_bytes([203, 0, 113, 9]),
+        port: 6080_u16.to_be(),
+        protocol: 17,
+        ..Default::default()
+    }
+}
+
+/// The same, through a device that does not exist: the clone of each packet fails.
+pub fn nowhere() -> bpf::Tunnel {
+    bpf::Tunnel { ifindex: NO_SUCH_DEVICE, ..tunnel() }
+}
+
+/// A rule as flags say it, without their dashes: `protocol=tcp dst-port=80,443`.
+pub fn rule(flags: &str) -> Rule {
+    let mut rule = Rule::default();
+    for flag in flags.split_whitespace() {
+        match flag.split_once('=').expect("flag=value") {
+            ("protocol", list) => rule.protocol = parse::protocols(list).unwrap(),
+            ("src-address", list) => rule.src_address = parse::addresses(list).unwrap(),
+            ("dst-address", list) => rule.dst_address = parse::addresses(list).unwrap(),
+            ("src-port", list) => rule.src_port = parse::ports(list).unwrap(),
+            ("dst-port", list) => rule.dst_port = parse::ports(list).unwrap(),
+            (flag, _) => panic!("no flag {flag}"),
+        }
+    }
+    rule
+}
+
+/// Calls `body` on both, each in a thread: an update mostly waits.
+pub fn side_by_side<T: Send>(both: [T; 2], body: impl Fn(T) + Sync) {
+    thread::scope(|scope| {
+        for one in both {
+            scope.spawn(|| body(one));
+        }
+    });
+}
+
+/// Runs `body` in a network namespace of its own, with its loopback device up.
+pub fn in_namespace(body: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("unshare (are we root?)");
+            let mut netlink = Netlink::open().unwrap();
+            let loopback = netlink.link("lo").unwrap().unwrap();
+            netlink.set_up(loopback.index).unwrap();
+            body();
+        });
+    });
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes all");
+        text
+    })
+}

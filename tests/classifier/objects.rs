@@ -1,0 +1,68 @@
+//! What the compiled objects contain, held against what l3afd and user space expect. Loads nothing,
+//! and needs no privileges.
+
+use libbpf_rs::{AsRawLibbpf, ObjectBuilder, OpenObject};
+use traffic_mirroring::bpf;
+use traffic_mirroring::config::Direction;
+use traffic_mirroring::pins;
+
+fn open(bytes: &[u8]) -> OpenObject {
+    ObjectBuilder::default().open_memory(bytes).unwrap()
+}
+
+fn map_names(object: &OpenObject) -> Vec<String> {
+    let mut names: Vec<_> =
+        object.maps().map(|map| map.name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn objects() -> [(&'static [u8], String); 3] {
+    let mirroring = |direction| (bpf::object_bytes(direction), pins::program_name(direction));
+    [
+        mirroring(Direction::Ingress),
+        mirroring(Direction::Egress),
+        (bpf::gue_tunnel_bytes(), "gue_encapsulate".to_owned()),
+    ]
+}
+
+#[test]
+fn the_maps_of_an_object_are_those_that_user_space_pins() {
+    for direction in Direction::ALL {
+        let mut expected = pins::map_names(direction);
+        expected.sort();
+        assert_eq!(map_names(&open(bpf::object_bytes(direction))), expected);
+    }
+    assert_eq!(map_names(&open(bpf::gue_tunnel_bytes())), ["gue_template"]);
+}
+
+/// l3afd pins every map of an object but `.bss`, and the BPF file system refuses names with a dot.
+#[test]
+fn no_object_has_a_map_of_the_compilers() {
+    for (bytes, _) in objects() {
+        let names = map_names(&open(bytes));
+        assert!(names.iter().all(|name| !name.contains('.')), "{names:?}");
+    }
+}
+
+/// A prog array takes only programs with the expected attach type of its owner, and l3afd's root
+/// has none.
+#[test]
+fn an_object_has_one_program_for_any_tc_chain() {
+    for (bytes, name) in objects() {
+        let object = open(bytes);
+        let programs: Vec<_> = object.progs().collect();
+        assert_eq!(programs.len(), 1);
+        assert_eq!(programs[0].name(), name.as_str());
+        assert_eq!(programs[0].section(), "tc");
+        let program = programs[0].as_libbpf_object();
+        // SAFETY: a program of an object that is open
+        let (kind, attach_type) = unsafe {
+            (
+                libbpf_sys::bpf_program__type(program.as_ptr()),
+                libbpf_sys::bpf_program__expected_attach_type(program.as_ptr()),
+            )
+        };
+        assert_eq!((kind, attach_type), (libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, 0));
+    }
+}

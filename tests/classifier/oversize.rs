@@ -1,0 +1,75 @@
+//! Packets that the tunnel cannot carry whole are counted, and not cloned.
+
+use traffic_mirroring::bpf;
+
+use crate::harness::{Context, Fate, Harness, NO_SUCH_DEVICE, in_namespace, rule, tunnel};
+use crate::packets::{Packet, tcp, udp};
+
+const A: &str = "10.0.0.1:1000";
+const B: &str = "192.0.2.1:80";
+
+/// Bytes from the IP header on.
+const MAX_LEN: u32 = 1000;
+const MAX_SEGMENT_LEN: u32 = 1200;
+
+fn limited() -> bpf::Tunnel {
+    bpf::Tunnel { max_len: MAX_LEN, max_segment_len: MAX_SEGMENT_LEN, ..tunnel() }
+}
+
+/// The fate of a packet, or of a super-packet if `gso_size` is not 0.
+fn fate(harness: &Harness, packet: &Packet, gso_size: u32) -> Fate {
+    harness.fate_with(&packet.frame(), Context { gso_size, ..Context::default() })
+}
+
+#[test]
+fn needs_root_a_packet_of_the_greatest_length_is_sent_and_one_byte_more_is_oversize() {
+    in_namespace(|| {
+        Harness::each(|harness| {
+            harness.install_to(&[rule("")], limited());
+            for packet in [tcp(A, B), udp(A, B), Packet::new(47, A, B), udp(A, B).with_options(5)] {
+                let of_length = |len: u32| packet.clone().of_length(len as usize);
+                assert_eq!(fate(harness, &of_length(MAX_LEN), 0), Fate::Sent);
+                assert_eq!(fate(harness, &of_length(MAX_LEN + 1), 0), Fate::Oversize);
+            }
+            harness.install_to(&[rule("")], tunnel());
+            assert_eq!(fate(harness, &udp(A, B).of_length(2000), 0), Fate::Sent, "no limit");
+        });
+    });
+}
+
+/// The device does not exist: the kernel would cut a super-packet, and these are none of its own
+/// making.
+#[test]
+fn needs_root_of_a_super_packet_the_segments_count() {
+    // the longest TCP header is assumed
+    let cases = [
+        (tcp(A, B), MAX_SEGMENT_LEN - 20 - 60),
+        (tcp(A, B).with_options(5), MAX_SEGMENT_LEN - 40 - 60),
+        (udp(A, B), MAX_LEN - 20 - 8),
+    ]
+    .map(|(packet, gso_size)| (packet.of_length(3000), gso_size));
+    Harness::each(|harness| {
+        harness.install_to(&[rule("")], bpf::Tunnel { ifindex: NO_SUCH_DEVICE, ..limited() });
+        for (packet, gso_size) in &cases {
+            assert_eq!(fate(harness, packet, *gso_size), Fate::Failed);
+            assert_eq!(fate(harness, packet, gso_size + 1), Fate::Oversize);
+        }
+        harness.install(&[rule("")]);
+        for (packet, gso_size) in &cases {
+            assert_eq!(fate(harness, packet, gso_size + 1), Fate::Failed, "no limit");
+        }
+    });
+}
+
+#[test]
+fn needs_root_a_super_packet_too_long_for_the_ip_length_field_says_0() {
+    let mut packet = tcp(A, B).of_length(3000).frame();
+    packet[16..18].fill(0);
+    Harness::each(|harness| {
+        harness.install(&[rule("dst-port=80")]);
+        let fate =
+            |gso_size| harness.fate_with(&packet, Context { gso_size, ..Context::default() });
+        assert_eq!(fate(1400), Fate::Failed);
+        assert_eq!(fate(0), Fate::NoMatch);
+    });
+}
