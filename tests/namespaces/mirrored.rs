@@ -173,7 +173,10 @@ fn needs_root_tcp_super_packets_arrive_with_every_byte() {
         assert!(received.iter().any(|packet| packet.len() > 1500), "no super-packet was received");
         let expected = bytes_by_sequence(received);
         assert!(expected.len() >= 4 << 20);
-        assert!(bytes_by_sequence(copies.ipv4()) == expected, "the copies' streams differ");
+        let found = bytes_by_sequence(copies.ipv4());
+        let missing: Vec<_> = expected.keys().filter(|at| !found.contains_key(at)).collect();
+        assert!(missing.is_empty(), "{} bytes from {:?} on", missing.len(), missing.first());
+        assert!(found == expected, "the copies' stream is another");
     });
 }
 
