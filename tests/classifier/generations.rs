@@ -206,11 +206,13 @@ fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], nev
                 thread::sleep(Duration::from_micros(100));
             }
         });
-        for flip in 0..FLIPS {
+        let flips = (0..FLIPS).try_for_each(|flip| {
             let rules = if flip % 2 == 0 { &one } else { &other };
-            maps.install(rules, nowhere()).unwrap();
-        }
+            maps.install(rules, nowhere())
+        });
+        // also when an update failed, lest the traffic never end
         done.store(true, Ordering::Relaxed);
+        flips.unwrap();
     });
     let runs = runs.into_inner();
     assert!(runs > u64::from(FLIPS), "only {runs} runs");
