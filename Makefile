@@ -1,0 +1,45 @@
+# The everyday commands; `make help` lists them, V=1 shows what they run.
+
+Q := $(if $(V),,@)
+BUILT := $(or $(CARGO_TARGET_DIR),target)/release
+PACKAGE := dist/l3af_traffic_mirroring.tar.gz
+
+.DEFAULT_GOAL := build
+.NOTPARALLEL:
+.PHONY: build setup demo test check package publish payload clean help
+
+build: ## Build the release binary and the tc programs
+	$(Q)cargo build --locked --release
+
+setup: ## Install what is missing for all of the below (Debian, Ubuntu)
+	$(Q)scripts/setup
+
+demo: setup build ## Mirror real traffic between network namespaces, and show it
+	$(Q)cargo build --locked --release --examples
+	$(Q)scripts/demo
+
+test: setup check ## Run all checks and tests; as root, also those that need it
+	$(Q)scripts/test
+
+check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy
+	$(Q)cargo fmt --check
+	$(Q)clang-format --dry-run --Werror bpf/*.[ch]
+	$(Q)shellcheck scripts/* .ci/run
+	$(Q)cargo clippy --locked --all-targets -- -D warnings
+
+package: build ## Write dist/l3af_traffic_mirroring.tar.gz
+	$(Q)scripts/package $(BUILT) $(PACKAGE)
+
+publish: $(if $(REPO),package) ## Add the package to an l3afd repository: REPO=<dir> [VERSION= PLATFORM=]
+	$(Q)scripts/publish $(PACKAGE)
+
+payload: ## Print a payload for l3afd: IFACE=eth0 [COLLECTOR= REDIRECT_TO= DIRECTION= ...]
+	$(Q)scripts/payload
+
+clean: ## Remove all that was built
+	$(Q)cargo clean
+	$(Q)rm -rf dist
+
+help: ## List these targets
+	$(Q)sed -nE 's/^([a-z]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | \
+		while read -r target text; do printf '%-9s%s\n' "$$target" "$$text"; done

@@ -1,0 +1,308 @@
+//! The package as l3afd sees it: the manifest against the binary and the objects that it names, the
+//! archive, the repository, the payload; and `make help`. Runs on what `cargo test` has built.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use libbpf_rs::{MapType, ObjectBuilder, OpenObject};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+const TOP: &str = env!("CARGO_MANIFEST_DIR");
+const BINARY: &str = env!("CARGO_BIN_EXE_mirroring");
+const DIRECTIONS: [&str; 2] = ["ingress", "egress"];
+
+/// The names that existing payloads use. They never change.
+const PACKAGE: &str = "traffic-mirroring";
+const ARTIFACT: &str = "l3af_traffic_mirroring.tar.gz";
+const FOLDER: &str = "l3af_traffic_mirroring/";
+
+/// The folder of the binary and the objects.
+fn built() -> &'static Path {
+    Path::new(BINARY).parent().expect("the binary lies in a folder")
+}
+
+fn manifest() -> Value {
+    let text = fs::read_to_string(Path::new(TOP).join("l3af-manifest.json")).unwrap();
+    serde_json::from_str(&text).expect("l3af-manifest.json is JSON")
+}
+
+/// The manifest's one program for a direction, a payload entry in l3afd's keys.
+fn program(direction: &str) -> Value {
+    let programs = manifest()["programs"][format!("tc_{direction}")].take();
+    let [program] = programs.as_array().unwrap().as_slice() else {
+        panic!("not one program: {programs}");
+    };
+    program.clone()
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("no text under \"{key}\" in {value}"))
+}
+
+/// Opens, without loading, the object that the manifest names; needs no privileges.
+fn object(direction: &str) -> OpenObject {
+    let path = built().join(text(&program(direction), "object_file"));
+    ObjectBuilder::default().open_file(path).unwrap()
+}
+
+fn map_names(object: &OpenObject) -> BTreeSet<String> {
+    object.maps().map(|map| map.name().to_str().unwrap().to_owned()).collect()
+}
+
+/// A command at the top of the source tree, with none of the variables by which a `make` that
+/// runs this test, or whoever called it, would change what the command does.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(TOP);
+    for variable in [
+        "MAKEFLAGS",
+        "MFLAGS",
+        "MAKELEVEL",
+        "V",
+        "REPO",
+        "PLATFORM",
+        "VERSION",
+        "IFACE",
+        "COLLECTOR",
+        "REDIRECT_TO",
+        "DIRECTION",
+        "HOST_NAME",
+        "HOST_ADDRESS",
+        "SOURCE_DATE_EPOCH",
+    ] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// What a command that succeeds prints.
+fn stdout(command: &mut Command) -> String {
+    let output = output(command);
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command that fails prints on stderr.
+fn stderr_of_failure(command: &mut Command) -> String {
+    let output = output(command);
+    assert!(!output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Packs the built files into a folder.
+fn pack(folder: &Path) -> PathBuf {
+    let package = folder.join(ARTIFACT);
+    stdout(command("scripts/package").arg(built()).arg(&package));
+    package
+}
+
+#[test]
+fn the_manifest_describes_this_crate() {
+    let manifest = manifest();
+    assert_eq!(text(&manifest, "name"), PACKAGE);
+    assert_eq!(text(&manifest, "artifact"), ARTIFACT);
+    assert_eq!(text(&manifest, "version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(text(&manifest, "description"), env!("CARGO_PKG_DESCRIPTION"));
+    assert_eq!(text(&manifest, "license"), env!("CARGO_PKG_LICENSE"));
+}
+
+#[test]
+fn the_manifest_keeps_the_names_that_existing_payloads_use() {
+    for direction in DIRECTIONS {
+        let program = program(direction);
+        assert_eq!(text(&program, "name"), PACKAGE);
+        assert_eq!(text(&program, "artifact"), ARTIFACT);
+        assert_eq!(text(&program, "cmd_start"), "mirroring");
+        assert_eq!(text(&program, "prog_type"), "tc");
+        assert_eq!(text(&program, "object_file"), format!("mirroring_{direction}.bpf.o"));
+        assert_eq!(text(&program, "entry_function_name"), format!("_{direction}_redirect"));
+        assert_eq!(text(&program, "map_name"), format!("mirroring_{direction}_jmp_table"));
+    }
+}
+
+#[test]
+fn the_binary_knows_every_flag_that_l3afd_will_give_it() {
+    let help = stdout(command(BINARY).arg("--help"));
+    let flags: BTreeSet<&str> = help
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+        .filter_map(|word| word.strip_prefix("--"))
+        .collect();
+
+    // l3afd's own: to every start, to a start without an object file, to an update
+    let own = ["iface", "direction", "version", "log-dir", "rules-file", "map-name", "cmd"];
+    for flag in own {
+        assert!(flags.contains(flag), "--{flag} is not in:\n{help}");
+    }
+    for direction in DIRECTIONS {
+        for (flag, value) in program(direction)["start_args"].as_object().unwrap() {
+            assert!(flags.contains(flag.as_str()), "--{flag} is not in:\n{help}");
+            assert!(value.is_string(), "l3afd takes nothing but text: {flag}: {value}");
+        }
+    }
+}
+
+#[test]
+fn the_objects_have_the_program_and_the_maps_that_the_manifest_names() {
+    for direction in DIRECTIONS {
+        let program = program(direction);
+        let object = object(direction);
+
+        let entries: Vec<_> = object.progs().map(|entry| entry.name().to_owned()).collect();
+        assert_eq!(entries, [text(&program, "entry_function_name")]);
+
+        let jmp_table = object
+            .maps()
+            .find(|map| map.name() == text(&program, "map_name"))
+            .expect("the object has the jump table");
+        assert_eq!(jmp_table.map_type(), MapType::ProgArray);
+        assert_eq!(jmp_table.max_entries(), 1);
+
+        let maps = map_names(&object);
+        for monitored in program["monitor_maps"].as_array().unwrap() {
+            assert!(maps.contains(text(monitored, "name")), "{monitored} is not in {maps:?}");
+        }
+    }
+}
+
+#[test]
+fn l3afd_can_pin_the_maps_of_both_objects_in_one_folder() {
+    let [ingress, egress] = DIRECTIONS.map(|direction| map_names(&object(direction)));
+    // it skips a name that is there already
+    assert!(ingress.is_disjoint(&egress), "{ingress:?} {egress:?}");
+}
+
+#[test]
+fn the_same_files_are_packed_into_the_same_bytes() {
+    let (one, other) = (tempdir().unwrap(), tempdir().unwrap());
+    let (one, other) = (fs::read(pack(one.path())).unwrap(), fs::read(pack(other.path())).unwrap());
+    assert!(one == other, "two packages differ");
+}
+
+#[test]
+fn the_package_is_one_folder_with_exactly_what_it_promises() {
+    let folder = tempdir().unwrap();
+    let package = pack(folder.path());
+
+    let members = stdout(command("tar").arg("--list").arg("--file").arg(&package));
+    let members: Vec<&str> = members.lines().collect();
+    let expected = [
+        "",
+        "LICENSE.BSD-2-Clause",
+        "LICENSE.GPL-2.0",
+        "README.md",
+        "l3af-manifest.json",
+        "mirroring",
+        "mirroring_egress.bpf.o",
+        "mirroring_ingress.bpf.o",
+    ];
+    assert_eq!(members, expected.map(|name| format!("{FOLDER}{name}")));
+
+    stdout(
+        command("tar").arg("--extract").arg("--file").arg(&package).arg("-C").arg(folder.path()),
+    );
+    let unpacked = folder.path().join(FOLDER).join("mirroring");
+    stdout(command(unpacked.to_str().unwrap()).arg("--help"));
+}
+
+#[test]
+fn the_package_is_published_where_l3afd_looks_for_it() {
+    let folder = tempdir().unwrap();
+    let package = pack(folder.path());
+    let repo = folder.path().join("repo");
+    let publish = || {
+        let mut publish = command("scripts/publish");
+        publish.arg(&package).env("REPO", &repo).env("PLATFORM", "jammy");
+        publish
+    };
+
+    for version in ["latest", "1.2.3", "latest"] {
+        stdout(publish().env("VERSION", version));
+        let there = repo.join(PACKAGE).join(version).join("jammy");
+        let names: Vec<_> = fs::read_dir(&there).unwrap().map(|f| f.unwrap().file_name()).collect();
+        assert_eq!(names, [ARTIFACT]);
+        assert!(fs::read(there.join(ARTIFACT)).unwrap() == fs::read(&package).unwrap());
+    }
+
+    let error = stderr_of_failure(publish().env("VERSION", "../up"));
+    assert!(error.contains("\"../up\" cannot be the name of a folder"), "{error}");
+}
+
+#[test]
+fn publishing_nowhere_is_refused_before_anything_is_built() {
+    let error = stderr_of_failure(command("make").arg("publish"));
+    assert!(error.contains("REPO is not given"), "{error}");
+}
+
+#[test]
+fn a_payload_carries_what_was_given_and_the_manifest_for_the_rest() {
+    let payload = stdout(command("make").arg("payload").args([
+        "IFACE=eth7",
+        "COLLECTOR=198.51.100.9",
+        "REDIRECT_TO=eth8",
+        "VERSION=1.2.3",
+        "HOST_NAME=a host with \"quotes\"",
+        "HOST_ADDRESS=198.51.100.1",
+    ]));
+    let payload: Value = serde_json::from_str(&payload).unwrap();
+
+    let mut programs = manifest()["programs"].take();
+    for direction in DIRECTIONS {
+        let program = &mut programs[format!("tc_{direction}")][0];
+        program["version"] = "1.2.3".into();
+        program["start_args"]["tunnel-remote-address"] = "198.51.100.9".into();
+        program["start_args"]["redirect-to"] = "eth8".into();
+    }
+    let expected = json!([{
+        "host_name": "a host with \"quotes\"",
+        "iface": "eth7",
+        "ipv4_address": "198.51.100.1",
+        "bpf_programs": programs,
+    }]);
+    assert_eq!(payload, expected);
+}
+
+#[test]
+fn a_payload_can_be_for_one_direction() {
+    let payload = stdout(command("make").args(["payload", "IFACE=lo", "DIRECTION=egress"]));
+    let payload: Value = serde_json::from_str(&payload).unwrap();
+    let programs = payload[0]["bpf_programs"].as_object().unwrap();
+    assert_eq!(programs.keys().collect::<Vec<_>>(), ["tc_egress"]);
+    assert_eq!(programs["tc_egress"][0]["start_args"]["redirect-to"], "lo");
+
+    let error = stderr_of_failure(command("make").args(["payload", "IFACE=lo", "DIRECTION=up"]));
+    assert!(error.contains("\"up\" is none of ingress, egress and both"), "{error}");
+    let error = stderr_of_failure(command("make").arg("payload"));
+    assert!(error.contains("IFACE is not given"), "{error}");
+}
+
+#[test]
+fn the_binary_needs_nothing_on_its_host_but_libc() {
+    let libraries = stdout(command("ldd").arg(BINARY));
+    for library in libraries.lines() {
+        let library = library.trim_start();
+        assert!(
+            library.starts_with("linux-vdso.so")
+                || library.starts_with("libc.so")
+                || library.starts_with("/lib") && library.contains("/ld-linux"),
+            "{library} in:\n{libraries}"
+        );
+    }
+}
+
+#[test]
+fn make_help_lists_every_target() {
+    let makefile = fs::read_to_string(Path::new(TOP).join("Makefile")).unwrap();
+    let phony = makefile.lines().find_map(|line| line.strip_prefix(".PHONY: ")).unwrap();
+    let phony: BTreeSet<&str> = phony.split_whitespace().collect();
+
+    let help = stdout(command("make").arg("help"));
+    let listed: BTreeSet<&str> = help.lines().filter_map(|l| l.split_whitespace().next()).collect();
+    assert_eq!(listed, phony);
+}
