@@ -79,12 +79,14 @@ struct mirroring_outcomes {
  */
 struct mirroring_instance {
 	__u64 start_time; /* of the process: clock ticks since boot (proc_pid_stat(5), field 22) */
+	__u32 program; /* id of the program that we loaded; 0: l3afd loaded it */
 	__u32 pid; /* of the process that stays with the program; 0: none */
 	__u32 ifindex; /* of the mirrored interface */
 	__u32 previous_map; /* id of the PROG_ARRAY whose key 0 is our slot; 0: not chained */
 	__u32 filter_handle; /* of our clsact filter; 0: there is none */
 	__u32 filter_priority;
 	__u32 made_clsact; /* 1: the interface's clsact qdisc is our work */
+	__u32 reserved;
 };
 
 /*

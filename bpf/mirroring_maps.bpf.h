@@ -3,6 +3,9 @@
  * The maps, named after DIRECTION: l3afd pins the maps of both objects into one directory, and
  * skips a name that is there already.
  *
+ * Pinning by name makes l3afd's loader (cilium/ebpf) take up maps that are pinned already, as after
+ * a crash of l3afd: those are the ones that user space goes on to fill in.
+ *
  * Arrays can be mapped into memory (Linux 5.5): user space fills in a table, and changes the
  * generation in force, by plain stores.
  */
@@ -12,13 +15,14 @@
 #define JMP_TABLE CONCAT(mirroring_, DIRECTION, _jmp_table)
 #define ENTRY CONCAT(_, DIRECTION, _redirect)
 
-#define ARRAY(name, entry_type, entries)           \
-	struct {                                   \
-		__uint(type, BPF_MAP_TYPE_ARRAY);  \
-		__uint(map_flags, BPF_F_MMAPABLE); \
-		__uint(max_entries, entries);      \
-		__type(key, __u32);                \
-		__type(value, entry_type);         \
+#define ARRAY(name, entry_type, entries)             \
+	struct {                                     \
+		__uint(type, BPF_MAP_TYPE_ARRAY);    \
+		__uint(map_flags, BPF_F_MMAPABLE);   \
+		__uint(max_entries, entries);        \
+		__type(key, __u32);                  \
+		__type(value, entry_type);           \
+		__uint(pinning, LIBBPF_PIN_BY_NAME); \
 	} MAP(name) SEC(".maps")
 
 #define PREFIXES(name)                                   \
@@ -28,6 +32,7 @@
 		__uint(max_entries, MIRRORING_PREFIXES); \
 		__type(key, struct mirroring_prefix);    \
 		__type(value, __u64);                    \
+		__uint(pinning, LIBBPF_PIN_BY_NAME);     \
 	} MAP(name) SEC(".maps")
 
 ARRAY(config, struct mirroring_config, 1);
@@ -52,6 +57,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct mirroring_outcomes);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } MAP(outcomes) SEC(".maps");
 
 /* the next program of the chain */
@@ -60,4 +66,5 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } JMP_TABLE SEC(".maps");

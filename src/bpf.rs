@@ -2,7 +2,7 @@
 //! `bpf/gue.h`).
 
 use anyhow::{Context, Result, anyhow};
-use libbpf_rs::{MapCore, MapHandle, Object, ObjectBuilder, ProgramMut};
+use libbpf_rs::{AsRawLibbpf, MapCore, MapHandle, Object, ObjectBuilder, ProgramMut};
 
 use crate::config::Direction;
 use crate::host;
@@ -47,6 +47,11 @@ pub fn load(bytes: &[u8], reuse: &[(&str, &MapHandle)]) -> Result<Object> {
         .open_memory(bytes)
         .context("cannot open the built-in BPF object")?;
     for mut map in object.maps_mut() {
+        // pinning by name is a word to l3afd's loader: what we take up and pin, and when, we say
+        // SAFETY: a map of an open object, and null for no path
+        unsafe {
+            libbpf_sys::bpf_map__set_pin_path(map.as_libbpf_object().as_ptr(), std::ptr::null());
+        }
         if let Some((name, existing)) = reuse.iter().find(|(name, _)| map.name() == *name) {
             use std::os::fd::AsFd;
             map.reuse_fd(existing.as_fd())

@@ -18,7 +18,8 @@ use crate::pins;
 pub struct TcxLink(OwnedFd);
 
 impl TcxLink {
-    /// Attaches behind the programs that are there. `None` where the kernel has no TCX.
+    /// Attaches in front of the programs that are there, one of which may end the way of its
+    /// packets, while ours never does. `None` where the kernel has no TCX.
     pub fn attach(
         program: BorrowedFd<'_>,
         ifindex: u32,
@@ -30,9 +31,15 @@ impl TcxLink {
         };
         // not bpf_program__attach_tcx: it wants an expected_attach_type, with which the program
         // could not be in a chain (kernel 6.18, bpf_prog_map_compatible)
-        // SAFETY: descriptors that are open, and null for options that there are none of
+        let options = libbpf_sys::bpf_link_create_opts {
+            sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
+            // relative to none: in front of all
+            flags: libbpf_sys::BPF_F_BEFORE,
+            ..Default::default()
+        };
+        // SAFETY: descriptors that are open, and options that say their size
         let fd = unsafe {
-            libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, hook, std::ptr::null())
+            libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, hook, &options)
         };
         match owned(fd) {
             Ok(fd) => Ok(Some(Self(fd))),
@@ -50,6 +57,11 @@ impl TcxLink {
         let link = Link::open(path)
             .with_context(|| format!("cannot open the pinned link {}", path.display()))?;
         Ok(Some(Self(link.as_fd().try_clone_to_owned()?)))
+    }
+
+    /// Id of the program that the link pinned at `path` attaches.
+    pub fn program(path: &Path) -> Option<u32> {
+        Link::open(path).ok()?.info().ok().map(|info| info.prog_id)
     }
 
     pub fn pin(&self, path: &Path) -> Result<()> {
@@ -104,8 +116,8 @@ impl Filter {
         record.filter_priority = self.priority;
     }
 
-    /// Attaches a program with a handle and priority that the kernel picks. Returns whether the
-    /// clsact qdisc is our work, too.
+    /// Attaches a program in front of the filters that are there, as far as priorities allow.
+    /// Returns whether the clsact qdisc is our work, too.
     pub fn attach(
         program: BorrowedFd<'_>,
         ifindex: u32,
@@ -113,10 +125,15 @@ impl Filter {
         netlink: &mut Netlink,
     ) -> Result<(Self, bool)> {
         let made_clsact = !netlink.has_clsact(ifindex)?;
-        let mut filter = Self { ifindex, direction, handle: 0, priority: 0 };
-        let mut hook = filter.hook(program);
-        hook.create().context("cannot make the clsact qdisc")?;
-        match hook.attach() {
+        // a handle of 0: the kernel picks one
+        let mut filter = Self { ifindex, direction, handle: 0, priority: 1 };
+        filter.hook(program).create().context("cannot make the clsact qdisc")?;
+        let attached = filter.hook(program).attach().or_else(|_| {
+            // a filter of another kind has that priority: the one before all others, then
+            filter.priority = 0;
+            filter.hook(program).attach()
+        });
+        match attached {
             Ok(attached) => {
                 filter.handle = attached.get_handle();
                 filter.priority = attached.get_priority();

@@ -1,11 +1,12 @@
 //! The instances of this host, as their pinned maps tell of them: also those whose process is
 //! gone, and those that l3afd loaded.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::Result;
-use libbpf_rs::MapCore;
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
+use libbpf_rs::{MapCore, Program};
 
 use crate::bpf;
 use crate::maps::Maps;
@@ -47,9 +48,17 @@ impl Instance {
         Process { pid: record.pid, start_time: record.start_time }
     }
 
-    /// Whether somebody but l3afd loaded the program, and so owns its pins.
+    /// Whether the program that is pinned, and so all its pins, is our work. (l3afd, loading over the
+    /// pins of a dead instance of ours, takes up the maps that say they are ours.)
     pub fn is_self_loaded(&self) -> bool {
-        self.maps.config.read(0).loader == bpf::Loader::MIRRORING_LOADER_SELF
+        let loader = self.maps.config.read(0).loader;
+        loader == bpf::Loader::MIRRORING_LOADER_SELF
+            && self.pinned_program().is_none_or(|id| id == self.record().program)
+    }
+
+    fn pinned_program(&self) -> Option<u32> {
+        let program = Program::fd_from_pinned_path(self.pins.program()).ok()?;
+        Program::id_from_fd(program.as_fd()).ok()
     }
 
     /// Whether packets are being mirrored, be it without a process.

@@ -107,6 +107,11 @@ impl Mapped<bpf::Config> {
         self.word(offset_of!(bpf::Config, live))
     }
 
+    /// Makes the program l3afd's: loader and verdict share the word, and both are 0 then.
+    pub fn give_to_l3afd(&self) {
+        self.word(offset_of!(bpf::Config, loader)).store(0, Ordering::Release);
+    }
+
     /// Whether any rule is in force.
     pub fn is_live(&self) -> bool {
         self.live().load(Ordering::Acquire) != 0

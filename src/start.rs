@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapCore, Object, ProgramHandle, ProgramMut};
+use libbpf_rs::{MapCore, Object, Program, ProgramHandle, ProgramMut};
 
 use crate::bpf;
 use crate::chain::Slot;
@@ -64,6 +64,7 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     let launch = Launch { pins: &pins, ifindex: mirrored.index, rules: &rules, tunnel };
     let stays = match &previous {
         Some(instance) if slot.is_none() && !instance.is_self_loaded() => {
+            stop::make_way_for_l3afd(instance, &mut netlink, bpffs)?;
             let process = start.resident.then(Process::current).transpose()?;
             launch.fill_in(instance, process)?;
             start.resident
@@ -142,6 +143,7 @@ impl Launch<'_> {
         maps.install(self.rules, self.tunnel)?;
 
         let mut record = self.record(Some(Process::current()?));
+        record.program = Program::id_from_fd(program.as_fd())?;
         record.previous_map = slot.map(Slot::map_id).transpose()?.unwrap_or(0);
         maps.instance.write(0, record);
 

@@ -9,11 +9,11 @@ use anyhow::{Result, ensure};
 use crate::bpf;
 use crate::chain::Slot;
 use crate::config::{InstanceId, Selection};
-use crate::hook::{Filter, remove_clsact};
+use crate::hook::{Filter, TcxLink, remove_clsact};
 use crate::host::{self, Turn};
 use crate::instance::Instance;
 use crate::netlink::Netlink;
-use crate::pins::Pins;
+use crate::pins::{self, Pins};
 use crate::process::Process;
 use crate::tunnel;
 
@@ -66,7 +66,7 @@ fn selected(bpffs: &Path, selection: &Selection) -> Vec<Instance> {
 fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let id = &instance.pins.id;
     if instance.is_self_loaded() {
-        detach(instance, netlink, bpffs)?;
+        detach(instance, |program| instance.owns(program), netlink, bpffs)?;
         instance.pins.remove()?;
     } else {
         // the program and its pins are l3afd's
@@ -86,12 +86,32 @@ fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Takes away what a dead instance of ours left attached, over whose maps l3afd has loaded a program
+/// of its own since.
+pub fn make_way_for_l3afd(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
+    if instance.maps.config.read(0).loader == bpf::Loader::MIRRORING_LOADER_L3AFD {
+        return Ok(());
+    }
+    let dead = instance.record().program;
+    detach(instance, |program| program == dead, netlink, bpffs)?;
+    let link = instance.pins.link();
+    if TcxLink::program(&link) == Some(dead) {
+        pins::remove(&link)?;
+    }
+    instance.maps.config.give_to_l3afd();
+    Ok(())
+}
+
 /// Takes the program away from its packets. (A TCX link ends with its pin.)
-fn detach(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
+fn detach(
+    instance: &Instance,
+    is_ours: impl Fn(u32) -> bool,
+    netlink: &mut Netlink,
+    bpffs: &Path,
+) -> Result<()> {
     let record = instance.record();
-    let is_ours = |program| instance.owns(program);
     if let Some(slot) = Slot::of_map(record.previous_map) {
-        slot.leave(is_ours, &Slot::of_jmp_table(&instance.maps.jmp_table)?)?;
+        slot.leave(&is_ours, &Slot::of_jmp_table(&instance.maps.jmp_table)?)?;
     }
     let any = instance.maps.jmp_table.as_fd();
     if let Some(filter) = Filter::of(&record, instance.pins.id.direction) {

@@ -66,6 +66,18 @@ fn needs_root_standalone_other_programs_on_the_interface_see_every_packet() {
     });
 }
 
+/// What is in front may end the way of its packets with TC_ACT_OK, as tc-root does.
+#[test]
+fn needs_root_standalone_we_see_every_packet_whoever_else_is_on_the_interface() {
+    World::run(|world| {
+        let _root = Root::attach(world.host(), "ingress");
+        let _daemon = start(world, "ingress", &[]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.client(), world.host(), 3, 56);
+        assert_eq!(collector.stop_after_quiet(Duration::from_millis(300)).0.len(), 3);
+    });
+}
+
 #[test]
 fn needs_root_a_program_that_stands_in_the_slot_moves_behind_us_and_back_when_we_leave() {
     World::run(|world| {

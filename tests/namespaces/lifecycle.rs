@@ -278,6 +278,21 @@ fn needs_root_a_resident_start_stays_and_clears_up_at_sigterm() {
     });
 }
 
+/// A standalone instance died, and l3afd loads its own program over the maps that are still there.
+#[test]
+fn needs_root_l3afd_takes_over_from_a_dead_standalone_instance() {
+    World::run(|world| {
+        start(world, "ingress", &[]).kill();
+        let root = Root::attach(world.host(), "ingress");
+        let pins = load_as_l3afd(Way::Ingress, &root);
+        run_as_l3afd(world, "ingress", &["--protocol=icmp"]);
+        assert_eq!(copies_of_three_pings(world), 3, "once each");
+        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(copies_of_three_pings(world), 0);
+        assert!(pins.program().exists() && root.slot().is_some(), "l3afd's are l3afd's");
+    });
+}
+
 #[test]
 fn needs_root_a_missing_bpffs_is_mounted() {
     World::run(|world| {
