@@ -14,9 +14,9 @@ build: ## Build the release binary and the tc programs
 setup: ## Install what is missing for all of the below (Debian, Ubuntu)
 	$(Q)scripts/setup
 
-demo: setup build ## Mirror real traffic between network namespaces, and show it
-	$(Q)cargo build --locked --release --examples
-	$(Q)scripts/demo
+demo: setup ## Mirror real traffic between network namespaces, and show it
+	$(Q)cargo build --locked --release --bins --examples
+	$(Q)scripts/demo $(BUILT)/mirroring
 
 test: setup check ## Run all checks and tests; as root, also those that need it
 	$(Q)scripts/test

@@ -88,7 +88,7 @@ pub struct Cli {
     #[arg(long, value_name = "ADDRESS", help_heading = TUNNEL)]
     pub tunnel_remote_address: Option<String>,
 
-    /// Interface by which the copies leave for the collector
+    /// Interface by which the copies leave for the collector [default: as the kernel routes]
     #[arg(long, value_name = "NAME", help_heading = TUNNEL)]
     pub redirect_to: Option<String>,
 
