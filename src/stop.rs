@@ -27,8 +27,12 @@ pub fn stop(bpffs: &Path, selection: &Selection) -> Result<()> {
         log::info!("nothing to stop: no BPF file system is mounted at {}", bpffs.display());
         return Ok(());
     }
+    let chosen = selected(bpffs, selection);
+    if chosen.is_empty() {
+        log::info!("nothing to stop: nothing of that is mirrored");
+    }
     // before we take our turn: a process takes one to end
-    for instance in selected(bpffs, selection) {
+    for instance in chosen {
         let process = instance.process();
         ensure!(
             !process.is_alive() || process.terminate(PATIENCE)?,
