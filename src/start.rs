@@ -79,7 +79,9 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     drop(turn);
     log::info!("mirroring {}: {}", start.id, plan);
     if stays {
-        log::info!("{} ends us", stay.wait()?);
+        // not inside the macro, which evaluates nothing where nobody logs
+        let signal = stay.wait()?;
+        log::info!("{signal} ends us");
         stop::end_own(bpffs, &start.id)?;
     }
     Ok(())

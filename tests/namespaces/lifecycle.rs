@@ -1,6 +1,7 @@
 //! Starting, ending, crashing, starting again: nothing stays behind, and nothing of others goes.
 
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -348,6 +349,10 @@ fn needs_root_the_log_tells_the_story_and_a_missing_one_is_no_obstacle() {
         eventually(Duration::from_secs(20), "packets mirrored without a log", || {
             status(world, &[]).0 == "RUNNING"
         });
+        // and goes on until it is told to end
+        thread::sleep(QUIET);
+        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(status(world, &[]).0, "RUNNING");
         assert!(daemon.terminate().success());
     });
 }
