@@ -205,6 +205,7 @@ impl Launch<'_> {
             && filter.replace(program).is_ok()
         {
             filter.note_in(&mut record);
+            record.made_clsact = previous.map_or(0, |previous| previous.record().made_clsact);
         } else if let Some(link) = TcxLink::attach(program, self.ifindex, direction)? {
             return link.pin(&self.pins.link());
         } else {

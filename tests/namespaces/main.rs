@@ -3,6 +3,7 @@
 mod bad_input;
 mod chain;
 mod fixture;
+mod hooks;
 mod lifecycle;
 mod mirrored;
 mod support;
