@@ -71,6 +71,10 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
         }
         previous => {
             launch.load(previous.as_ref(), slot.as_ref(), &mut netlink, &mut undo)?;
+            if let Some(dead) = &previous {
+                // it may have had its packets from elsewhere: another chain, or none
+                stop::detach_dead(dead, &mut netlink, bpffs)?;
+            }
             true
         }
     };

@@ -92,13 +92,20 @@ pub fn make_way_for_l3afd(instance: &Instance, netlink: &mut Netlink, bpffs: &Pa
     if instance.maps.config.read(0).loader == bpf::Loader::MIRRORING_LOADER_L3AFD {
         return Ok(());
     }
+    detach_dead(instance, netlink, bpffs)?;
+    instance.maps.config.give_to_l3afd();
+    Ok(())
+}
+
+/// Takes a dead instance's program away from its packets, wherever another one has not taken its
+/// place by now.
+pub fn detach_dead(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let dead = instance.record().program;
     detach(instance, |program| program == dead, netlink, bpffs)?;
     let link = instance.pins.link();
     if TcxLink::program(&link) == Some(dead) {
         pins::remove(&link)?;
     }
-    instance.maps.config.give_to_l3afd();
     Ok(())
 }
 

@@ -152,7 +152,7 @@ fn needs_root_a_clsact_qdisc_of_others_is_not_taken_for_ours() {
 
 #[test]
 fn needs_root_replacing_a_program_misses_no_packet_and_keeps_its_place() {
-    const FRAMES: u64 = 2000;
+    const FRAMES: u64 = 200;
     World::run(|world| {
         let programs = [Counter::load_undecided(), Counter::load_undecided()];
         let (filter, _) = attach(&programs[0], Way::Ingress);

@@ -113,6 +113,24 @@ fn needs_root_a_start_after_a_sigkill_takes_over_and_mirrors_each_packet_once() 
 }
 
 #[test]
+fn needs_root_a_start_after_a_sigkill_takes_over_from_another_launch_mode() {
+    World::run(|world| {
+        let root = Root::attach(world.host(), "ingress");
+        let before = Snapshot::of(world.host());
+        start(world, "ingress", &[]).kill();
+        let daemon = start_chained(world, "ingress", &root, &[]);
+        assert_eq!(copies_of_three_pings(world), 3, "once each");
+
+        daemon.kill();
+        let daemon = start(world, "ingress", &[]);
+        assert_eq!(root.slot(), None);
+        assert_eq!(copies_of_three_pings(world), 3, "once each");
+        assert!(daemon.terminate().success());
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+#[test]
 fn needs_root_a_start_over_a_live_instance_is_refused_and_names_it() {
     World::run(|world| {
         let daemon = start(world, "ingress", &[]);
