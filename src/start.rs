@@ -180,9 +180,8 @@ impl Launch<'_> {
     }
 
     fn pin(&self, object: &Object, program: &ProgramMut<'_>) -> Result<()> {
-        for map in object.maps() {
-            let name = map.name().to_string_lossy();
-            pins::pin(map.as_fd(), &self.pins.map(&name))?;
+        for name in pins::map_names(self.pins.id.direction) {
+            pins::pin(bpf::map(object, &name)?.as_fd(), &self.pins.map(&name))?;
         }
         pins::pin(program.as_fd(), &self.pins.program())
     }

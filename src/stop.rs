@@ -12,6 +12,7 @@ use crate::config::{InstanceId, Selection};
 use crate::hook::{Filter, TcxLink, remove_clsact};
 use crate::host::{self, Turn};
 use crate::instance::Instance;
+use crate::maps;
 use crate::netlink::Netlink;
 use crate::pins::{self, Pins};
 use crate::process::Process;
@@ -41,6 +42,12 @@ pub fn stop(bpffs: &Path, selection: &Selection) -> Result<()> {
     let mut netlink = Netlink::open()?;
     for instance in selected(bpffs, selection) {
         end(&instance, &mut netlink, bpffs)?;
+    }
+    for pins in Pins::all(bpffs) {
+        if selection.includes(&pins.id) && maps::are_remains(&pins) {
+            pins.remove()?;
+            log::info!("removed what was left of {}", pins.id);
+        }
     }
     tunnel::sweep(&mut netlink, bpffs)
 }

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::config::{Direction as Way, InstanceId};
+use traffic_mirroring::pins::{self, Pins};
 
 use crate::support::*;
 
@@ -105,6 +106,39 @@ fn needs_root_a_start_after_a_sigkill_takes_over_and_mirrors_each_packet_once() 
     World::run(|world| {
         let before = Snapshot::of(world.host());
         start(world, "ingress", &[]).kill();
+        let daemon = start(world, "ingress", &[]);
+        assert_eq!(copies_of_three_pings(world), 3);
+        assert!(daemon.terminate().success());
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+/// Pins are made one after the other, and removed so: a SIGKILL can come between any two.
+#[test]
+fn needs_root_pins_cut_short_are_in_nobodys_way_and_go_with_a_stop() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let id = InstanceId {
+            interface: "eth0".parse().expect("a name"),
+            direction: Way::Ingress,
+            version: Default::default(),
+        };
+        let pins = Pins::new("/sys/fs/bpf".as_ref(), &id);
+        let cut_short = |left: usize| {
+            start(world, "ingress", &[]).kill();
+            let mut later = vec![pins.link(), pins.program()];
+            later.extend(pins::map_names(Way::Ingress)[left..].iter().map(|name| pins.map(name)));
+            for pin in later {
+                fs::remove_file(pin).expect("a pin");
+            }
+        };
+        for left in [1, 3, 11] {
+            cut_short(left);
+            assert_eq!(status(world, &[]).0, "STOPPED");
+            command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0], "{left} maps");
+        }
+        cut_short(3);
         let daemon = start(world, "ingress", &[]);
         assert_eq!(copies_of_three_pings(world), 3);
         assert!(daemon.terminate().success());
