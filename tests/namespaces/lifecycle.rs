@@ -1,10 +1,14 @@
 //! Starting, ending, crashing, starting again: nothing stays behind, and nothing of others goes.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use traffic_mirroring::config::{Direction as Way, InstanceId};
 use traffic_mirroring::pins::{self, Pins};
 
@@ -407,6 +411,47 @@ fn needs_root_the_log_tells_the_story_and_a_missing_one_is_no_obstacle() {
         assert_eq!(status(world, &[]).0, "RUNNING");
         assert!(daemon.terminate().success());
     });
+}
+
+/// As when a login over the network breaks: the terminal is gone, and SIGHUP says so.
+#[test]
+fn needs_root_a_hangup_with_nobody_left_to_tell_ends_in_order() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let mut terminal = pty();
+        let mut command = world.host().command(env!("CARGO_BIN_EXE_mirroring"));
+        command.args(args("ingress", &["--log-dir=/no/such/place"]).iter().map(|arg| arg.as_ref()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal.1);
+        let mut process = command.spawn().expect("mirroring");
+        drop(command);
+        let mut said = String::new();
+        while !said.contains("mirroring eth0 ingress") {
+            let mut buffer = [0; 256];
+            let length = terminal.0.read(&mut buffer).expect("words on the terminal");
+            said += &String::from_utf8_lossy(&buffer[..length]);
+        }
+
+        drop(terminal.0);
+        nix::sys::signal::kill(Pid::from_raw(process.id() as i32), Signal::SIGHUP)
+            .expect("a signal");
+        assert_eq!(process.wait().expect("an exit").code(), Some(0));
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+/// A terminal: the end that shows, and the end that programs write to.
+fn pty() -> (File, File) {
+    let shown = File::options().read(true).write(true).open("/dev/ptmx").expect("a terminal");
+    let unlocked = 0;
+    // SAFETY: both requests are for an open terminal; the first reads an integer, the second is
+    // given flags and returns a descriptor
+    let written = unsafe {
+        assert_eq!(libc::ioctl(shown.as_raw_fd(), libc::TIOCSPTLCK, &unlocked), 0);
+        let fd = libc::ioctl(shown.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY);
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        File::from_raw_fd(fd)
+    };
+    (shown, written)
 }
 
 fn has_tunnel(world: &World) -> bool {
