@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapCore, Object, Program, ProgramHandle, ProgramMut};
+use libbpf_rs::{Object, Program, ProgramHandle, ProgramMut};
 
 use crate::bpf;
 use crate::chain::Slot;
