@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use etherparse::IpNumber;
 use libbpf_rs::{TC_EGRESS, TcHookBuilder};
 
@@ -79,6 +79,7 @@ impl BuiltIn {
             format!("{ALIAS} {} > {collector}:{}", wanted.local_port, wanted.remote_port);
         let mut replaces = None;
         if let Some(link) = found {
+            let is_of_this = is_of(&link, bpffs);
             let alias = link.alias.unwrap_or_default();
             if alias.split(", ").next() != Some(&identity) {
                 let mut instances = Instance::all(bpffs).into_iter();
@@ -89,6 +90,13 @@ impl BuiltIn {
                         user.pins.id
                     );
                 }
+                // whom it serves is not known here, so it is not ours to replace
+                ensure!(
+                    is_of_this,
+                    "the tunnel \"{name}\" of instances in another BPF file system leads to another \
+                     collector ({alias}); give this one another --tunnel-interface-name, or, where \
+                     they are gone, `ip link delete {name}`"
+                );
                 replaces = Some(link.index);
             }
         }
