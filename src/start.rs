@@ -56,8 +56,11 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     let plan = tunnel::Plan::new(&mut netlink, &start.tunnel, &mirrored, bpffs)?;
 
     let mut undo = Undo::default();
+    // where others take their turns, as soon as something is mounted there
+    let mut turn_on_mount = None;
     if !mounted && host::mount_bpffs(bpffs)? {
         undo.with("the mount of the BPF file system", || host::unmount_bpffs(bpffs));
+        turn_on_mount = Some(Turn::take(bpffs)?);
     }
     undo.with("tunnel and route", || tunnel::sweep(&mut Netlink::open()?, bpffs));
     let tunnel = plan.carry_out(&mut netlink)?;
@@ -80,7 +83,7 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     };
     undo.keep();
     tunnel::sweep(&mut netlink, bpffs)?;
-    drop(turn);
+    drop((turn, turn_on_mount));
     log::info!("mirroring {}: {}", start.id, plan);
     if stays {
         // not inside the macro, which evaluates nothing where nobody logs
