@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{BPF_FS_MAGIC, Statfs, statfs};
 
-/// Capabilities that every command but `status` needs, with their bits (capability.h).
+/// Capabilities that every command needs, with their bits (capability.h).
 const CAPABILITIES: [(&str, u32); 2] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
 
 /// Fails where the process may not do what we are about to.

@@ -28,17 +28,15 @@ pub fn stop(bpffs: &Path, selection: &Selection) -> Result<()> {
         log::info!("nothing to stop: no BPF file system is mounted at {}", bpffs.display());
         return Ok(());
     }
-    // before we take our turn: a process takes one to end
-    for instance in selected(bpffs, selection) {
-        let process = instance.process();
-        ensure!(
-            !process.is_alive() || process.terminate(PATIENCE)?,
-            "process {0} of {1} does not end; `kill -9 {0}` and run --cmd=stop once more",
-            process.pid,
-            instance.pins.id
-        );
-    }
-    let _turn = Turn::take(bpffs)?;
+    // A process takes a turn to end, so it is told before we take ours. While we wait for that, a
+    // start may come to its end.
+    let _turn = loop {
+        end_processes(&selected(bpffs, selection))?;
+        let turn = Turn::take(bpffs)?;
+        if !selected(bpffs, selection).iter().any(|instance| instance.process().is_alive()) {
+            break turn;
+        }
+    };
     let mut netlink = Netlink::open()?;
     for instance in selected(bpffs, selection) {
         end(&instance, &mut netlink, bpffs)?;
@@ -62,6 +60,19 @@ pub fn end_own(bpffs: &Path, id: &InstanceId) -> Result<()> {
         end(&instance, &mut netlink, bpffs)?;
     }
     tunnel::sweep(&mut netlink, bpffs)
+}
+
+fn end_processes(instances: &[Instance]) -> Result<()> {
+    for instance in instances {
+        let process = instance.process();
+        ensure!(
+            !process.is_alive() || process.terminate(PATIENCE)?,
+            "process {0} of {1} does not end; `kill -9 {0}` and run --cmd=stop once more",
+            process.pid,
+            instance.pins.id
+        );
+    }
+    Ok(())
 }
 
 fn selected(bpffs: &Path, selection: &Selection) -> Vec<Instance> {

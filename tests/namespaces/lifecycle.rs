@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use traffic_mirroring::config::{Direction as Way, InstanceId};
+use traffic_mirroring::host::Turn;
 use traffic_mirroring::pins::{self, Pins};
 
 use crate::support::*;
@@ -87,6 +89,30 @@ fn needs_root_stop_from_outside_ends_a_process_in_order() {
         assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
         // there being nothing to stop is what was asked for
         command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+    });
+}
+
+#[test]
+fn needs_root_a_stop_ends_the_process_of_a_start_that_it_waited_for() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("our turn");
+        let args = args("ingress", &[]);
+        let mut daemon = Daemon::mirroring(world.host(), args.iter().map(|arg| arg.as_ref()));
+        let mut stop = Daemon::mirroring(world.host(), ["--cmd=stop", "--iface=eth0"]);
+        eventually(Duration::from_secs(20), "a stop that waits for its turn", || {
+            let open = fs::read_dir(format!("/proc/{}/fd", stop.pid())).into_iter().flatten();
+            let mut open = open.flatten().flat_map(|entry| fs::read_link(entry.path()));
+            open.any(|path| path == Path::new("/sys/fs/bpf"))
+        });
+        // the start shall be first
+        stop.signal(Signal::SIGSTOP);
+        drop(turn);
+        daemon.wait_ready("mirroring eth0 ingress", Duration::from_secs(20));
+        stop.signal(Signal::SIGCONT);
+        assert!(stop.wait().success());
+        assert!(daemon.wait().success());
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
     });
 }
 
