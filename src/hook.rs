@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use libbpf_rs::{Link, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
 use nix::errno::Errno;
 
@@ -124,15 +124,28 @@ impl Filter {
         direction: Direction,
         netlink: &mut Netlink,
     ) -> Result<(Self, bool)> {
-        let made_clsact = !netlink.has_clsact(ifindex)?;
+        let had_clsact = netlink.has_clsact(ifindex)?;
         // a handle of 0: the kernel picks one
-        let mut filter = Self { ifindex, direction, handle: 0, priority: 1 };
+        let mut filter = Self { ifindex, direction, handle: 0, priority: 0 };
         filter.hook(program).create().context("cannot make the clsact qdisc")?;
-        let attached = filter.hook(program).attach().or_else(|_| {
-            // a filter of another kind has that priority: the one before all others, then
-            filter.priority = 0;
-            filter.hook(program).attach()
-        });
+        // the older ingress qdisc may stand in its place: that has one hook, whichever is named
+        let has_clsact = netlink.has_clsact(ifindex)?;
+        ensure!(
+            has_clsact || direction == Direction::Ingress,
+            "cannot attach to {direction} (clsact): an ingress qdisc stands where a clsact qdisc \
+             would; `tc qdisc delete … ingress`, and then start again"
+        );
+        let made_clsact = has_clsact && !had_clsact;
+        // A priority is for one kind of filter: where another has it, the next one. At 0 the kernel
+        // picks one, which comes behind those that were chosen by hand.
+        let mut attached = Err(libbpf_rs::Error::from_raw_os_error(libc::EEXIST));
+        for priority in [1, 2, 3, 4, 5, 6, 7, 8, 0] {
+            filter.priority = priority;
+            attached = filter.hook(program).attach();
+            if attached.is_ok() {
+                break;
+            }
+        }
         match attached {
             Ok(attached) => {
                 filter.handle = attached.get_handle();
@@ -181,8 +194,11 @@ impl Filter {
 }
 
 /// Removes a clsact qdisc that we made, unless somebody has a filter on it by now. Returns whether
-/// it is gone. `any` is any open descriptor.
+/// it is gone, be it with its interface. `any` is any open descriptor.
 pub fn remove_clsact(any: BorrowedFd<'_>, ifindex: u32, netlink: &mut Netlink) -> Result<bool> {
+    if !netlink.has_clsact(ifindex)? {
+        return Ok(true);
+    }
     if netlink.has_filters(ifindex)? {
         return Ok(false);
     }

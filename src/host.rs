@@ -1,6 +1,7 @@
 //! What the host gives us: privileges, a kernel that is new enough, a BPF file system.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{BPF_FS_MAGIC, Statfs, statfs};
 
-/// Capabilities that every command but `status` needs, with their bits (capability.h).
+/// Capabilities that every command needs, with their bits (capability.h).
 const CAPABILITIES: [(&str, u32); 2] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
 
 /// Fails where the process may not do what we are about to.
@@ -75,7 +76,7 @@ fn is_mounted(path: &Path) -> bool {
     statfs(path).is_ok_and(|fs| is_bpffs(&fs))
 }
 
-/// Whether a BPF file system is mounted at `path`; what `Bpffs::ensure` will mount is not, yet.
+/// Whether a BPF file system is mounted at `path`; what [`mount_bpffs`] will mount is not, yet.
 pub fn check_bpffs(path: &Path) -> Result<bool> {
     if is_mounted(path) {
         return Ok(true);
@@ -122,11 +123,13 @@ impl Turn {
     pub fn take(bpffs: &Path) -> Result<Self> {
         const PATIENCE: Duration = Duration::from_secs(20);
         let began = Instant::now();
-        let mut dir =
-            File::open(bpffs).with_context(|| format!("cannot open {}", bpffs.display()))?;
+        let open = || File::open(bpffs).with_context(|| format!("cannot open {}", bpffs.display()));
+        let mut dir = open()?;
         loop {
             match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self { _lock: lock }),
+                Ok(lock) if is_at(&lock, bpffs) => return Ok(Self { _lock: lock }),
+                // somebody has mounted the BPF file system over it meanwhile
+                Ok(_) => dir = open()?,
                 Err((back, nix::errno::Errno::EWOULDBLOCK)) if began.elapsed() < PATIENCE => {
                     dir = back;
                     thread::sleep(Duration::from_millis(5));
@@ -140,4 +143,11 @@ impl Turn {
             }
         }
     }
+}
+
+/// Whether an open file is the one that is at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    file.metadata()
+        .is_ok_and(|open| fs::metadata(path).is_ok_and(|there| inode(open) == inode(there)))
 }

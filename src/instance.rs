@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
 use libbpf_rs::{MapCore, Program};
 
@@ -48,12 +48,18 @@ impl Instance {
         Process { pid: record.pid, start_time: record.start_time }
     }
 
-    /// Whether the program that is pinned, and so all its pins, is our work. (l3afd, loading over the
-    /// pins of a dead instance of ours, takes up the maps that say they are ours.)
+    /// Whether the pins are our work. (l3afd, loading over the pins of a dead instance of ours, takes
+    /// up maps that say so: then the program that is pinned tells.)
     pub fn is_self_loaded(&self) -> bool {
         let loader = self.maps.config.read(0).loader;
         loader == bpf::Loader::MIRRORING_LOADER_SELF
             && self.pinned_program().is_none_or(|id| id == self.record().program)
+    }
+
+    /// Whether a program of l3afd's awaits its maps. It pins the program before it calls us; maps
+    /// alone are what it left when it crashed.
+    pub fn is_loaded_by_l3afd(&self) -> bool {
+        self.pinned_program().is_some() && !self.is_self_loaded()
     }
 
     fn pinned_program(&self) -> Option<u32> {
@@ -79,11 +85,16 @@ impl Instance {
     /// Whether a program is this instance's: whichever start loaded it, it leads on through the
     /// same jump table.
     pub fn owns(&self, program: u32) -> bool {
-        let Ok(jmp_table) = self.maps.jmp_table.info() else {
+        let Ok(jmp_table) = self.jmp_table_id() else {
             return false;
         };
         let with_maps = ProgInfoQueryOptions::default().include_map_ids(true);
         let mut programs = ProgInfoIter::with_query_opts(with_maps);
-        programs.any(|it| it.id == program && it.map_ids.contains(&jmp_table.info.id))
+        programs.any(|it| it.id == program && it.map_ids.contains(&jmp_table))
+    }
+
+    pub fn jmp_table_id(&self) -> Result<u32> {
+        let info = self.maps.jmp_table.info().context("cannot ask about the jump table")?;
+        Ok(info.info.id)
     }
 }

@@ -1,7 +1,7 @@
 //! The log: a file for whoever comes later, and the terminal for whoever is there.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, LineWriter, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -20,10 +20,10 @@ pub fn init(dir: &Path, quiet: bool) {
         .level_for("libbpf", LevelFilter::Debug);
     match open(dir) {
         Ok(file) => log = log.chain(to_file(file)),
-        Err(error) => eprintln!(
-            "mirroring: cannot open the log {}: {error}; going on without it",
+        Err(error) => to_stderr(&format!(
+            "cannot open the log {}: {error}; going on without it",
             dir.join(FILE).display()
-        ),
+        )),
     }
     if io::stderr().is_terminal() && !quiet {
         log = log.chain(to_terminal());
@@ -54,7 +54,7 @@ fn to_file(file: File) -> fern::Dispatch {
                 record.level(),
             ));
         })
-        .chain(file)
+        .chain(tolerant(file))
 }
 
 /// Errors are not for here: `main` prints the one that ends the command.
@@ -65,5 +65,31 @@ fn to_terminal() -> fern::Dispatch {
             log::Level::Warn => out.finish(format_args!("mirroring: warning: {message}")),
             _ => out.finish(format_args!("mirroring: {message}")),
         })
-        .chain(io::stderr())
+        .chain(tolerant(io::stderr()))
+}
+
+/// Says something on stderr, as far as anybody listens. (`eprintln!` panics where nobody does.)
+pub fn to_stderr(text: &str) {
+    let _ = writeln!(io::stderr(), "mirroring: {text}");
+}
+
+/// Where a full disk or a terminal that has gone is no reason to end: fern panics where it can write
+/// neither a line nor, to stderr, that it could not. A hangup does both at once.
+struct Tolerant<W>(W);
+
+fn tolerant(writer: impl Write + Send + 'static) -> Box<dyn Write + Send> {
+    // lines are written whole: instances share a file
+    Box::new(Tolerant(LineWriter::new(writer)))
+}
+
+impl<W: Write> Write for Tolerant<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
 }

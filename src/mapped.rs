@@ -39,17 +39,19 @@ pub struct Mapped<T: Entry> {
 }
 
 impl<T: Entry> Mapped<T> {
-    /// Maps all entries of `map`, for reading and writing.
-    pub fn new(map: &MapHandle) -> Result<Self> {
+    /// Maps all entries of `map`, for reading and writing. There must be as many as it says here.
+    pub fn new(map: &MapHandle, entries: usize) -> Result<Self> {
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
         let name = map.name().to_string_lossy().into_owned();
-        let value_size = map.value_size() as usize;
+        let found = (map.value_size() as usize, map.max_entries() as usize);
         ensure!(
-            value_size == size_of::<T>() && value_size.is_multiple_of(8),
-            "the map \"{name}\" has values of {value_size} bytes where this version has {}: \
+            found == (size_of::<T>(), entries),
+            "the map \"{name}\" has {} entries of {} bytes where this version has {entries} of {}: \
              it is another version's; stop that one first",
+            found.1,
+            found.0,
             size_of::<T>()
         );
-        let entries = map.max_entries() as usize;
         let length = NonZeroUsize::new(entries * size_of::<T>()).context("an empty map")?;
         // SAFETY: a new mapping, wherever the kernel has room for it
         let memory = unsafe {

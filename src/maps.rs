@@ -46,16 +46,17 @@ pub struct Maps {
 impl Maps {
     fn open(direction: Direction, open: impl Fn(&str) -> Result<MapHandle>) -> Result<Self> {
         let map = |name| open(&pins::map_name(direction, name));
-        let masks = |name| Mapped::new(&map(name)?);
+        let of_8_bits = |name| Mapped::new(&map(name)?, 1 << 8);
+        let of_16_bits = |name| Mapped::new(&map(name)?, 1 << 16);
         Ok(Self {
-            config: Mapped::new(&map("config")?)?,
-            instance: Mapped::new(&map("instance")?)?,
-            tunnel: Mapped::new(&map("tunnel")?)?,
-            protocol: masks("protocol")?,
-            src_port: masks("src_port")?,
-            dst_port: masks("dst_port")?,
-            src_net: masks("src_net")?,
-            dst_net: masks("dst_net")?,
+            config: Mapped::new(&map("config")?, 1)?,
+            instance: Mapped::new(&map("instance")?, 1)?,
+            tunnel: Mapped::new(&map("tunnel")?, 2)?,
+            protocol: of_8_bits("protocol")?,
+            src_port: of_16_bits("src_port")?,
+            dst_port: of_16_bits("dst_port")?,
+            src_net: of_16_bits("src_net")?,
+            dst_net: of_16_bits("dst_net")?,
             src_prefix: map("src_prefix")?,
             dst_prefix: map("dst_prefix")?,
             outcomes: map("outcomes")?,
@@ -68,18 +69,12 @@ impl Maps {
         Self::open(direction, |name| bpf::map(object, name))
     }
 
-    /// The maps that are pinned; `None` where there are none.
+    /// The maps that are pinned; `None` where there are none, or only [remains](are_remains).
     pub fn pinned(pins: &Pins) -> Result<Option<Self>> {
-        let direction = pins.id.direction;
-        if !pins.map(&pins::map_name(direction, "config")).exists() {
+        if !pins.exist() || are_remains(pins) {
             return Ok(None);
         }
-        let open = |name: &str| {
-            let path = pins.map(name);
-            MapHandle::from_pinned_path(&path)
-                .with_context(|| format!("cannot open the pinned map {}", path.display()))
-        };
-        Self::open(direction, open).map(Some)
+        Self::open(pins.id.direction, |name| pinned(pins, name)).map(Some)
     }
 
     /// Puts rules, and the tunnel of the packets that match them, into force at one instant.
@@ -171,6 +166,22 @@ impl Maps {
             generation.put(self.config.word(offset), mask);
         }
     }
+}
+
+fn pinned(pins: &Pins, name: &str) -> Result<MapHandle> {
+    let path = pins.map(name);
+    MapHandle::from_pinned_path(&path)
+        .with_context(|| format!("cannot open the pinned map {}", path.display()))
+}
+
+/// Whether the pins are what a start or a stop of ours left that was killed half-way (or, unless we
+/// have our [turn](crate::host::Turn), what one is about to pin or has not yet removed). No packet
+/// comes to such an instance. l3afd calls us only once it has pinned all.
+pub fn are_remains(pins: &Pins) -> bool {
+    let config = || Mapped::new(&pinned(pins, &pins::map_name(pins.id.direction, "config"))?, 1);
+    let is_ours =
+        |config: Mapped<bpf::Config>| config.read(0).loader == bpf::Loader::MIRRORING_LOADER_SELF;
+    pins.exist() && !pins.are_complete() && config().is_ok_and(is_ours)
 }
 
 /// One of the two halves of every mask.

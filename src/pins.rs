@@ -47,12 +47,23 @@ impl Pins {
         self.dir("links").join(format!("{PACKAGE}_tc_{}", self.id.direction))
     }
 
+    /// Whether there are any: the first of [`map_names`] is what tells.
+    pub fn exist(&self) -> bool {
+        self.map(&map_name(self.id.direction, "config")).exists()
+    }
+
+    /// Whether every map is pinned.
+    pub fn are_complete(&self) -> bool {
+        map_names(self.id.direction).iter().all(|name| self.map(name).exists())
+    }
+
     /// Removes all pins of the instance, and the directories that are empty then.
     pub fn remove(&self) -> Result<()> {
         remove(&self.link())?;
         remove(&self.program())?;
-        for name in map_names(self.id.direction) {
-            remove(&self.map(&name))?;
+        // the one that tells of the others goes last: cut short, this is still found
+        for name in map_names(self.id.direction).iter().rev() {
+            remove(&self.map(name))?;
         }
         for kind in ["links", "progs", "tc/globals"] {
             self.remove_empty_dirs(&self.dir(kind));
@@ -89,7 +100,7 @@ impl Pins {
                         version: version.clone(),
                     };
                     let pins = Self::new(bpffs, &id);
-                    if pins.map(&map_name(direction, "config")).exists() {
+                    if pins.exist() {
                         all.push(pins);
                     }
                 }
@@ -124,7 +135,8 @@ pub fn program_name(direction: Direction) -> String {
     format!("_{direction}_redirect")
 }
 
-/// The names of all maps of a direction's object (`bpf/mirroring_maps.bpf.h`).
+/// The names of all maps of a direction's object (`bpf/mirroring_maps.bpf.h`), in the order in
+/// which they are pinned.
 pub fn map_names(direction: Direction) -> Vec<String> {
     const NAMES: [&str; 11] = [
         "config",

@@ -53,7 +53,7 @@ fn carry_out(config: &Config) -> Result<ExitCode> {
 
 fn failure(error: &anyhow::Error) -> ExitCode {
     log::error!("{error:#}");
-    eprintln!("mirroring: error: {error:#}");
+    logging::to_stderr(&format!("error: {error:#}"));
     ExitCode::FAILURE
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapCore, Object, Program, ProgramHandle, ProgramMut};
+use libbpf_rs::{Object, Program, ProgramHandle, ProgramMut};
 
 use crate::bpf;
 use crate::chain::Slot;
@@ -53,17 +53,27 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
             process.pid
         );
     }
+    if let (Some(slot), Some(previous)) = (&slot, &previous) {
+        ensure!(
+            slot.map_id()? != previous.jmp_table_id()?,
+            "--map-name: that is the jump table of {} itself; give the previous program's",
+            start.id
+        );
+    }
     let plan = tunnel::Plan::new(&mut netlink, &start.tunnel, &mirrored, bpffs)?;
 
     let mut undo = Undo::default();
+    // where others take their turns, as soon as something is mounted there
+    let mut turn_on_mount = None;
     if !mounted && host::mount_bpffs(bpffs)? {
         undo.with("the mount of the BPF file system", || host::unmount_bpffs(bpffs));
+        turn_on_mount = Some(Turn::take(bpffs)?);
     }
     undo.with("tunnel and route", || tunnel::sweep(&mut Netlink::open()?, bpffs));
     let tunnel = plan.carry_out(&mut netlink)?;
     let launch = Launch { pins: &pins, ifindex: mirrored.index, rules: &rules, tunnel };
     let stays = match &previous {
-        Some(instance) if slot.is_none() && !instance.is_self_loaded() => {
+        Some(instance) if slot.is_none() && instance.is_loaded_by_l3afd() => {
             stop::make_way_for_l3afd(instance, &mut netlink, bpffs)?;
             let process = start.resident.then(Process::current).transpose()?;
             launch.fill_in(instance, process)?;
@@ -71,12 +81,19 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
         }
         previous => {
             launch.load(previous.as_ref(), slot.as_ref(), &mut netlink, &mut undo)?;
+            if let Some(dead) = &previous {
+                // it may have had its packets from elsewhere: another chain, or none
+                stop::detach_dead(dead, &mut netlink, bpffs)?;
+            }
             true
         }
     };
     undo.keep();
-    tunnel::sweep(&mut netlink, bpffs)?;
-    drop(turn);
+    // packets are mirrored: what others left is no reason to end
+    if let Err(error) = tunnel::sweep(&mut netlink, bpffs) {
+        log::warn!("cannot clear away what nobody uses any more: {error:#}");
+    }
+    drop((turn, turn_on_mount));
     log::info!("mirroring {}: {}", start.id, plan);
     if stays {
         // not inside the macro, which evaluates nothing where nobody logs
@@ -176,9 +193,8 @@ impl Launch<'_> {
     }
 
     fn pin(&self, object: &Object, program: &ProgramMut<'_>) -> Result<()> {
-        for map in object.maps() {
-            let name = map.name().to_string_lossy();
-            pins::pin(map.as_fd(), &self.pins.map(&name))?;
+        for name in pins::map_names(self.pins.id.direction) {
+            pins::pin(bpf::map(object, &name)?.as_fd(), &self.pins.map(&name))?;
         }
         pins::pin(program.as_fd(), &self.pins.program())
     }
@@ -205,6 +221,7 @@ impl Launch<'_> {
             && filter.replace(program).is_ok()
         {
             filter.note_in(&mut record);
+            record.made_clsact = previous.map_or(0, |previous| previous.record().made_clsact);
         } else if let Some(link) = TcxLink::attach(program, self.ifindex, direction)? {
             return link.pin(&self.pins.link());
         } else {

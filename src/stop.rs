@@ -12,6 +12,7 @@ use crate::config::{InstanceId, Selection};
 use crate::hook::{Filter, TcxLink, remove_clsact};
 use crate::host::{self, Turn};
 use crate::instance::Instance;
+use crate::maps;
 use crate::netlink::Netlink;
 use crate::pins::{self, Pins};
 use crate::process::Process;
@@ -27,24 +28,27 @@ pub fn stop(bpffs: &Path, selection: &Selection) -> Result<()> {
         log::info!("nothing to stop: no BPF file system is mounted at {}", bpffs.display());
         return Ok(());
     }
-    let chosen = selected(bpffs, selection);
-    if chosen.is_empty() {
+    if selected(bpffs, selection).is_empty() {
         log::info!("nothing to stop: nothing of that is mirrored");
     }
-    // before we take our turn: a process takes one to end
-    for instance in chosen {
-        let process = instance.process();
-        ensure!(
-            !process.is_alive() || process.terminate(PATIENCE)?,
-            "process {0} of {1} does not end; `kill -9 {0}` and run --cmd=stop once more",
-            process.pid,
-            instance.pins.id
-        );
-    }
-    let _turn = Turn::take(bpffs)?;
+    // A process takes a turn to end, so it is told before we take ours. While we wait for that, a
+    // start may come to its end.
+    let _turn = loop {
+        end_processes(&selected(bpffs, selection))?;
+        let turn = Turn::take(bpffs)?;
+        if !selected(bpffs, selection).iter().any(|instance| instance.process().is_alive()) {
+            break turn;
+        }
+    };
     let mut netlink = Netlink::open()?;
     for instance in selected(bpffs, selection) {
         end(&instance, &mut netlink, bpffs)?;
+    }
+    for pins in Pins::all(bpffs) {
+        if selection.includes(&pins.id) && maps::are_remains(&pins) {
+            pins.remove()?;
+            log::info!("removed what was left of {}", pins.id);
+        }
     }
     tunnel::sweep(&mut netlink, bpffs)
 }
@@ -59,6 +63,19 @@ pub fn end_own(bpffs: &Path, id: &InstanceId) -> Result<()> {
         end(&instance, &mut netlink, bpffs)?;
     }
     tunnel::sweep(&mut netlink, bpffs)
+}
+
+fn end_processes(instances: &[Instance]) -> Result<()> {
+    for instance in instances {
+        let process = instance.process();
+        ensure!(
+            !process.is_alive() || process.terminate(PATIENCE)?,
+            "process {0} of {1} does not end; `kill -9 {0}` and run --cmd=stop once more",
+            process.pid,
+            instance.pins.id
+        );
+    }
+    Ok(())
 }
 
 fn selected(bpffs: &Path, selection: &Selection) -> Vec<Instance> {
@@ -96,13 +113,20 @@ pub fn make_way_for_l3afd(instance: &Instance, netlink: &mut Netlink, bpffs: &Pa
     if instance.maps.config.read(0).loader == bpf::Loader::MIRRORING_LOADER_L3AFD {
         return Ok(());
     }
+    detach_dead(instance, netlink, bpffs)?;
+    instance.maps.config.give_to_l3afd();
+    Ok(())
+}
+
+/// Takes a dead instance's program away from its packets, wherever another one has not taken its
+/// place by now.
+pub fn detach_dead(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let dead = instance.record().program;
     detach(instance, |program| program == dead, netlink, bpffs)?;
     let link = instance.pins.link();
     if TcxLink::program(&link) == Some(dead) {
         pins::remove(&link)?;
     }
-    instance.maps.config.give_to_l3afd();
     Ok(())
 }
 

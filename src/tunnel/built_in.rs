@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use etherparse::IpNumber;
 use libbpf_rs::{TC_EGRESS, TcHookBuilder};
 
@@ -79,6 +79,7 @@ impl BuiltIn {
             format!("{ALIAS} {} > {collector}:{}", wanted.local_port, wanted.remote_port);
         let mut replaces = None;
         if let Some(link) = found {
+            let is_of_this = is_of(&link, bpffs);
             let alias = link.alias.unwrap_or_default();
             if alias.split(", ").next() != Some(&identity) {
                 let mut instances = Instance::all(bpffs).into_iter();
@@ -89,6 +90,13 @@ impl BuiltIn {
                         user.pins.id
                     );
                 }
+                // whom it serves is not known here, so it is not ours to replace
+                ensure!(
+                    is_of_this,
+                    "the tunnel \"{name}\" of instances in another BPF file system leads to another \
+                     collector ({alias}); give this one another --tunnel-interface-name, or, where \
+                     they are gone, `ip link delete {name}`"
+                );
                 replaces = Some(link.index);
             }
         }
@@ -149,7 +157,7 @@ impl BuiltIn {
     /// Puts the encapsulator on the device, in place of one that is there, at one instant.
     fn encapsulate(&self, ifindex: u32) -> Result<()> {
         let object = bpf::load(bpf::gue_tunnel_bytes(), &[])?;
-        Mapped::new(&bpf::map(&object, "gue_template")?)?.write(0, self.path.template());
+        Mapped::new(&bpf::map(&object, "gue_template")?, 1)?.write(0, self.path.template());
         let program = bpf::program(&object);
         let mut hook = TcHookBuilder::new(program.as_fd())
             .ifindex(ifindex as i32)

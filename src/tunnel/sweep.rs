@@ -11,13 +11,23 @@ use super::built_in;
 use super::existing::ROUTE_PROTOCOL;
 use crate::instance::Instance;
 use crate::netlink::Netlink;
+use crate::pins::Pins;
 
 /// Removes built-in devices, and routes, that no live instance of this BPF file system refers to.
 pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let mut devices = HashSet::new();
     let mut collectors = HashSet::new();
-    for instance in Instance::all(bpffs) {
-        if let Some(tunnel) = instance.maps.tunnel() {
+    for pins in Pins::all(bpffs) {
+        let id = pins.id.clone();
+        let instance = match Instance::open(pins) {
+            Ok(instance) => instance,
+            // one of another version, say: what it needs is not known
+            Err(error) => {
+                log::warn!("leaving tunnels and routes, in case {id} needs them: {error:#}");
+                return Ok(());
+            }
+        };
+        if let Some(tunnel) = instance.and_then(|instance| instance.maps.tunnel()) {
             devices.insert(tunnel.ifindex);
             collectors.insert(Ipv4Addr::from(tunnel.collector.to_ne_bytes()));
         }

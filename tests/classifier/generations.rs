@@ -19,7 +19,9 @@ use crate::packets::{tcp, udp};
 /// For each direction.
 const FLIPS: u32 = 100;
 
-const TABLES: [&str; 5] = ["protocol", "src_port", "dst_port", "src_net", "dst_net"];
+/// With the bits of the values that they are indexed by.
+const TABLES: [(&str, u32); 5] =
+    [("protocol", 8), ("src_port", 16), ("dst_port", 16), ("src_net", 16), ("dst_net", 16)];
 const PREFIXES: [&str; 2] = ["src_prefix", "dst_prefix"];
 
 /// Of the masks of `struct mirroring_config`.
@@ -50,7 +52,10 @@ impl Tables {
     fn of(harness: &Harness, direction: Direction) -> Self {
         let open = |name: &str| bpf::map(&harness.object, &map_name(direction, name)).unwrap();
         Self {
-            masks: TABLES.iter().map(|name| Mapped::new(&open(name)).unwrap()).collect(),
+            masks: TABLES
+                .iter()
+                .map(|(name, bits)| Mapped::new(&open(name), 1 << bits).unwrap())
+                .collect(),
             prefixes: PREFIXES.iter().map(|name| open(name)).collect(),
         }
     }

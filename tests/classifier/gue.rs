@@ -33,7 +33,7 @@ const B: &str = "192.0.2.1:80";
 fn encapsulator(path: &Path) -> Object {
     let object = bpf::load(bpf::gue_tunnel_bytes(), &[]).expect("load (are we root?)");
     let map = bpf::map(&object, "gue_template").unwrap();
-    Mapped::new(&map).unwrap().write(0, path.template());
+    Mapped::new(&map, 1).unwrap().write(0, path.template());
     object
 }
 

@@ -95,6 +95,17 @@ fn needs_root_a_start_that_fails_after_it_began_undoes_what_it_did() {
     });
 }
 
+/// Our own jump table as the previous program's: the program would lead to itself.
+#[test]
+fn needs_root_an_instance_is_not_chained_to_itself() {
+    World::run(|world| {
+        start(world, "ingress", &[]).kill();
+        let before = Snapshot::of(world.host());
+        let own = "--map-name=/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/mirroring_ingress_jmp_table";
+        check_refused(world, &args("ingress", &[own]), &["--map-name", "itself"], &before);
+    });
+}
+
 /// A root array of the wrong make refuses our program: by then tunnel and pins are there.
 #[test]
 fn needs_root_a_chain_that_refuses_the_program_leaves_nothing_behind() {

@@ -1,7 +1,5 @@
 //! Production comes first: the rest of the chain sees every packet, whatever becomes of the copies.
 
-use std::time::Duration;
-
 use traffic_mirroring::config::Direction as Way;
 
 use crate::support::*;
@@ -74,7 +72,7 @@ fn needs_root_standalone_we_see_every_packet_whoever_else_is_on_the_interface() 
         let _daemon = start(world, "ingress", &[]);
         let collector = Collector::listen(world.collector(), GUE_PORT);
         ping(world.client(), world.host(), 3, 56);
-        assert_eq!(collector.stop_after_quiet(Duration::from_millis(300)).0.len(), 3);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3);
     });
 }
 
@@ -121,7 +119,7 @@ fn needs_root_a_start_after_a_crash_keeps_the_rest_of_the_chain_linked() {
         check_all_are_seen(world, Direction::Received, &behind, "another start took over");
         let collector = Collector::listen(world.collector(), GUE_PORT);
         ping(world.client(), world.host(), 3, 56);
-        let copies = collector.stop_after_quiet(Duration::from_millis(300));
+        let copies = collector.stop_after_quiet(QUIET);
         assert_eq!(copies.0.len(), 3, "each packet is mirrored once");
         assert!(daemon.terminate().success());
         assert_eq!(root.slot(), Some(behind.id()));

@@ -1,28 +1,19 @@
 //! Starting, ending, crashing, starting again: nothing stays behind, and nothing of others goes.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::path::Path;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::host::Turn;
 
 use crate::support::*;
-
-const QUIET: Duration = Duration::from_millis(300);
-
-/// How many copies of three pings from the client arrive.
-fn copies_of_three_pings(world: &World) -> usize {
-    let collector = Collector::listen(world.collector(), GUE_PORT);
-    ping(world.client(), world.host(), 3, 56);
-    collector.stop_after_quiet(QUIET).0.len()
-}
-
-fn status(world: &World, args: &[&str]) -> (String, Option<i32>) {
-    let output = mirroring(world.host(), [&["--cmd=status"], args].concat());
-    let both = [output.stdout, output.stderr].concat();
-    (String::from_utf8(both).expect("text"), output.status.code())
-}
 
 #[test]
 fn needs_root_each_ending_signal_leaves_the_host_as_it_was() {
@@ -56,22 +47,6 @@ fn needs_root_sigterm_clears_the_slot_and_everything_else_of_a_chained_instance(
 }
 
 #[test]
-fn needs_root_stop_after_a_sigkill_leaves_the_host_as_it_was() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "egress");
-        let before = Snapshot::of(world.host());
-        start(world, "ingress", &[]).kill();
-        start_chained(world, "egress", &root, &[]).kill();
-        assert_eq!(copies_of_three_pings(world), 6, "the kernel side goes on");
-
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
-        assert_eq!(root.slot(), None);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
-        assert_eq!(copies_of_three_pings(world), 0);
-    });
-}
-
-#[test]
 fn needs_root_stop_from_outside_ends_a_process_in_order() {
     World::run(|world| {
         let before = Snapshot::of(world.host());
@@ -82,6 +57,30 @@ fn needs_root_stop_from_outside_ends_a_process_in_order() {
         assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
         // there being nothing to stop is what was asked for
         command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+    });
+}
+
+#[test]
+fn needs_root_a_stop_ends_the_process_of_a_start_that_it_waited_for() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("our turn");
+        let args = args("ingress", &[]);
+        let mut daemon = Daemon::mirroring(world.host(), args.iter().map(|arg| arg.as_ref()));
+        let mut stop = Daemon::mirroring(world.host(), ["--cmd=stop", "--iface=eth0"]);
+        eventually(Duration::from_secs(20), "a stop that waits for its turn", || {
+            let open = fs::read_dir(format!("/proc/{}/fd", stop.pid())).into_iter().flatten();
+            let mut open = open.flatten().flat_map(|entry| fs::read_link(entry.path()));
+            open.any(|path| path == Path::new("/sys/fs/bpf"))
+        });
+        // the start shall be first
+        stop.signal(Signal::SIGSTOP);
+        drop(turn);
+        daemon.wait_ready("mirroring eth0 ingress", Duration::from_secs(20));
+        stop.signal(Signal::SIGCONT);
+        assert!(stop.wait().success());
+        assert!(daemon.wait().success());
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
     });
 }
 
@@ -97,18 +96,6 @@ fn needs_root_stop_ends_only_what_it_is_asked_to() {
         command(world.host(), &[&stop[..], &["--version=other"]].concat());
         assert_eq!(copies_of_three_pings(world), 3, "ingress goes on");
         assert!(ingress.terminate().success());
-    });
-}
-
-#[test]
-fn needs_root_a_start_after_a_sigkill_takes_over_and_mirrors_each_packet_once() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
-        start(world, "ingress", &[]).kill();
-        let daemon = start(world, "ingress", &[]);
-        assert_eq!(copies_of_three_pings(world), 3);
-        assert!(daemon.terminate().success());
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
     });
 }
 
@@ -129,7 +116,7 @@ fn needs_root_a_start_over_a_live_instance_is_refused_and_names_it() {
 
 #[test]
 fn needs_root_of_starts_at_once_exactly_one_wins() {
-    World::run(|world| {
+    let race = |world: &World| {
         let args = args("ingress", &[]);
         let args = || args.iter().map(|arg| arg.as_ref());
         let mut daemons: Vec<_> = (0..4).map(|_| Daemon::mirroring(world.host(), args())).collect();
@@ -142,6 +129,12 @@ fn needs_root_of_starts_at_once_exactly_one_wins() {
         let [winner] = &mut daemons[..] else { panic!("{} winners", daemons.len()) };
         winner.wait_ready("mirroring eth0 ingress", Duration::from_secs(20));
         assert_eq!(copies_of_three_pings(world), 3);
+    };
+    World::run(race);
+    World::run(|world| {
+        // the first one mounts it, over the directory that the others wait for
+        nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
+        race(world);
     });
 }
 
@@ -279,21 +272,6 @@ fn needs_root_a_resident_start_stays_and_clears_up_at_sigterm() {
     });
 }
 
-/// A standalone instance died, and l3afd loads its own program over the maps that are still there.
-#[test]
-fn needs_root_l3afd_takes_over_from_a_dead_standalone_instance() {
-    World::run(|world| {
-        start(world, "ingress", &[]).kill();
-        let root = Root::attach(world.host(), "ingress");
-        let pins = load_as_l3afd(Way::Ingress, &root);
-        run_as_l3afd(world, "ingress", &["--protocol=icmp"]);
-        assert_eq!(copies_of_three_pings(world), 3, "once each");
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
-        assert_eq!(copies_of_three_pings(world), 0);
-        assert!(pins.program().exists() && root.slot().is_some(), "l3afd's are l3afd's");
-    });
-}
-
 #[test]
 fn needs_root_a_missing_bpffs_is_mounted() {
     World::run(|world| {
@@ -355,6 +333,47 @@ fn needs_root_the_log_tells_the_story_and_a_missing_one_is_no_obstacle() {
         assert_eq!(status(world, &[]).0, "RUNNING");
         assert!(daemon.terminate().success());
     });
+}
+
+/// As when a login over the network breaks: the terminal is gone, and SIGHUP says so.
+#[test]
+fn needs_root_a_hangup_with_nobody_left_to_tell_ends_in_order() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let mut terminal = pty();
+        let mut command = world.host().command(env!("CARGO_BIN_EXE_mirroring"));
+        command.args(args("ingress", &["--log-dir=/no/such/place"]).iter().map(|arg| arg.as_ref()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal.1);
+        let mut process = command.spawn().expect("mirroring");
+        drop(command);
+        let mut said = String::new();
+        while !said.contains("mirroring eth0 ingress") {
+            let mut buffer = [0; 256];
+            let length = terminal.0.read(&mut buffer).expect("words on the terminal");
+            said += &String::from_utf8_lossy(&buffer[..length]);
+        }
+
+        drop(terminal.0);
+        nix::sys::signal::kill(Pid::from_raw(process.id() as i32), Signal::SIGHUP)
+            .expect("a signal");
+        assert_eq!(process.wait().expect("an exit").code(), Some(0));
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+/// A terminal: the end that shows, and the end that programs write to.
+fn pty() -> (File, File) {
+    let shown = File::options().read(true).write(true).open("/dev/ptmx").expect("a terminal");
+    let unlocked = 0;
+    // SAFETY: both requests are for an open terminal; the first reads an integer, the second is
+    // given flags and returns a descriptor
+    let written = unsafe {
+        assert_eq!(libc::ioctl(shown.as_raw_fd(), libc::TIOCSPTLCK, &unlocked), 0);
+        let fd = libc::ioctl(shown.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY);
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        File::from_raw_fd(fd)
+    };
+    (shown, written)
 }
 
 fn has_tunnel(world: &World) -> bool {

@@ -2,7 +2,9 @@
 
 mod bad_input;
 mod chain;
+mod crashes;
 mod fixture;
+mod hooks;
 mod lifecycle;
 mod mirrored;
 mod support;

@@ -1,14 +1,10 @@
 //! In every launch mode: real traffic passes, every matching packet and no other arrives at the
 //! collector, as it was.
 
-use std::time::Duration;
-
 use etherparse::IpNumber;
 use traffic_mirroring::config::Direction as Way;
 
 use crate::support::*;
-
-const QUIET: Duration = Duration::from_millis(300);
 
 /// What the instances of these tests are asked for: on ingress by destination port, on egress by
 /// source port, so that both mirror the same conversations.

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use crate::support::*;
 
-const QUIET: Duration = Duration::from_millis(300);
-
 /// Collectors that get copies about their own copies would see ever more of them.
 #[test]
 fn needs_root_the_tunnel_itself_is_not_mirrored_when_it_leaves_by_the_mirrored_interface() {
@@ -78,6 +76,39 @@ fn needs_root_a_second_collector_wants_a_tunnel_of_another_name() {
 }
 
 /// The name of a device that led elsewhere, and that nobody uses any more, is free again.
+#[test]
+fn needs_root_a_tunnel_of_another_bpf_file_system_is_not_replaced() {
+    World::run(|world| {
+        let _ingress = start(world, "ingress", &[]);
+        let before = Snapshot::of(world.host());
+        std::fs::create_dir("/run/bpf").expect("a directory");
+        world.host().sh("mount -t bpf bpf /run/bpf");
+        let refused = args("egress", &["--bpffs=/run/bpf", "--tunnel-remote-address=10.2.0.77"]);
+        let output = mirroring(world.host(), refused.iter().map(|arg| arg.as_ref()));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        for part in ["\"gue1\"", "another BPF file system", "another collector"] {
+            assert!(stderr.contains(part), "{part:?} in {stderr}");
+        }
+        assert_eq!(Snapshot::of(world.host()), before);
+    });
+}
+
+#[test]
+fn needs_root_tunnels_stay_while_an_instance_cannot_be_asked_what_it_needs() {
+    World::run(|world| {
+        let _ingress = start(world, "ingress", &[]);
+        // as a version whose maps are of another make has it
+        let map = "/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/ingress_instance";
+        std::fs::remove_file(map).expect("the pin");
+        Counter::load().pin_counts(map);
+        command(world.host(), &["--cmd=stop", "--iface=eth1"]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.client(), world.host(), 3, 56);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3);
+    });
+}
+
 #[test]
 fn needs_root_an_idle_tunnel_to_another_collector_is_replaced() {
     World::run(|world| {

@@ -9,10 +9,13 @@ use traffic_mirroring::bpf;
 use traffic_mirroring::config::{Direction as Way, InstanceId};
 use traffic_mirroring::pins::{self, Pins};
 
-use super::{Daemon, Ns, Root, World, mirroring};
+use super::{Collector, Daemon, GUE_PORT, Ns, Root, World, mirroring, ping};
 
 /// For a start, be it on a machine that is busy with other tests.
 const READY: Duration = Duration::from_secs(20);
+
+/// After this long without a copy, no more are on their way.
+pub const QUIET: Duration = Duration::from_millis(300);
 
 /// Where copies go in most tests.
 pub const TO_COLLECTOR: [&str; 2] = ["--tunnel-remote-address=10.2.0.2", "--redirect-to=eth1"];
@@ -81,4 +84,18 @@ pub fn run_as_l3afd(world: &World, direction: &str, more: &[&str]) {
     let output = mirroring(world.host(), args.iter().map(|arg| arg.as_ref()));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
+}
+
+/// How many copies of three pings from the client arrive.
+pub fn copies_of_three_pings(world: &World) -> usize {
+    let collector = Collector::listen(world.collector(), GUE_PORT);
+    ping(world.client(), world.host(), 3, 56);
+    collector.stop_after_quiet(QUIET).0.len()
+}
+
+/// What `--cmd=status` prints, on stdout and stderr together, and its exit code.
+pub fn status(world: &World, args: &[&str]) -> (String, Option<i32>) {
+    let output = mirroring(world.host(), [&["--cmd=status"], args].concat());
+    let both = [output.stdout, output.stderr].concat();
+    (String::from_utf8(both).expect("text"), output.status.code())
 }

@@ -34,7 +34,10 @@ mod world;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use agent::{TO_COLLECTOR, args, command, load_as_l3afd, run_as_l3afd, start, start_chained};
+pub use agent::{
+    QUIET, TO_COLLECTOR, args, command, copies_of_three_pings, load_as_l3afd, run_as_l3afd, start,
+    start_chained, status,
+};
 pub use capture::{Capture, Direction};
 pub use collector::{Collector, GUE_PORT};
 pub use daemon::{Daemon, mirroring};

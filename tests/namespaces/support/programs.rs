@@ -89,6 +89,10 @@ impl Root {
     }
 }
 
+/// tc programs' verdicts (linux/pkt_cls.h): the packet passes; the next program is asked.
+const TC_ACT_OK: i32 = 0;
+const TC_ACT_UNSPEC: i32 = -1;
+
 /// A program that counts the packets it sees and lets them pass.
 pub struct Counter {
     counts: MapHandle,
@@ -97,6 +101,15 @@ pub struct Counter {
 
 impl Counter {
     pub fn load() -> Self {
+        Self::load_with(TC_ACT_OK)
+    }
+
+    /// One that leaves the verdict to whoever is attached behind it, as ours does.
+    pub fn load_undecided() -> Self {
+        Self::load_with(TC_ACT_UNSPEC)
+    }
+
+    fn load_with(verdict: i32) -> Self {
         let counts = array(MapType::Array, 8);
         let mut program = vec![
             insn(0x62, 10, 0, -4, 0), // key = 0
@@ -109,7 +122,7 @@ impl Counter {
             insn(0x15, 0, 0, 2, 0), // none: past the next two
             insn(0xb7, 1, 0, 0, 1),
             insn(0xdb, 0, 1, 0, 0), // lock *(u64 *)r0 += 1
-            insn(0xb7, 0, 0, 0, 0), // r0 = TC_ACT_OK
+            insn(0xb7, 0, 0, 0, verdict),
             insn(0x95, 0, 0, 0, 0), // exit
         ]);
         let program = load(&program);

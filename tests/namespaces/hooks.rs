@@ -1,0 +1,244 @@
+//! The clsact filter, which takes the place of TCX before Linux 6.6: it shares an interface with
+//! filters of others, and neither side harms the other.
+//!
+//! Kernels that have TCX never come to it by a start, so these tests call it directly. A test's own
+//! thread is in the host's namespace.
+
+use std::os::fd::AsFd;
+use std::thread;
+
+use libbpf_rs::{TC_INGRESS, TcHook, TcHookBuilder};
+use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::hook::{Filter, remove_clsact};
+use traffic_mirroring::netlink::Netlink;
+
+use crate::support::*;
+
+/// An EtherType for experiments (IEEE Std 802): nobody answers, so nothing else comes in.
+const EXPERIMENTAL: [u8; 2] = [0x88, 0xb5];
+
+fn netlink() -> Netlink {
+    Netlink::open().expect("netlink")
+}
+
+fn eth0() -> u32 {
+    nix::net::if_::if_nametoindex("eth0").expect("eth0")
+}
+
+fn attach(program: &Counter, way: Way) -> (Filter, bool) {
+    Filter::attach(program.program.as_fd(), eth0(), way, &mut netlink()).expect("a filter")
+}
+
+/// Removes the filter if it runs `program`.
+fn detach(filter: &Filter, program: &Counter) {
+    filter.detach(program.program.as_fd(), |id| id == program.id()).expect("a filter to remove");
+}
+
+fn remove(any: &Counter) -> bool {
+    remove_clsact(any.program.as_fd(), eth0(), &mut netlink()).expect("a look at the qdisc")
+}
+
+/// A program of somebody else on ingress, behind ours.
+fn attach_foreign(program: &Counter) -> TcHook {
+    let mut hook = TcHookBuilder::new(program.program.as_fd())
+        .ifindex(eth0() as i32)
+        .priority(7)
+        .hook(TC_INGRESS);
+    hook.create().and_then(|mut hook| hook.attach()).expect("a foreign filter")
+}
+
+/// Has `count` frames come in at the host, and says how many each program saw of them.
+fn seen<const N: usize>(world: &World, count: u64, programs: [&Counter; N]) -> [u64; N] {
+    let before = programs.map(Counter::count);
+    for _ in 0..count {
+        send_frame(world);
+    }
+    let mut counts = [0; N];
+    for (i, program) in programs.iter().enumerate() {
+        counts[i] = program.count() - before[i];
+    }
+    counts
+}
+
+fn send_frame(world: &World) {
+    let frame = [&HOST_MAC[..], &CLIENT_MAC, &EXPERIMENTAL, &[0; 46]].concat();
+    inject(world.client(), "eth0", &frame);
+}
+
+#[test]
+fn needs_root_a_clsact_filter_runs_its_program_and_leaves_nothing_behind() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        for way in [Way::Ingress, Way::Egress] {
+            let ours = Counter::load_undecided();
+            let (filter, made_clsact) = attach(&ours, way);
+            assert!(made_clsact);
+            assert_eq!((filter.ifindex, filter.direction), (eth0(), way));
+            assert!(filter.handle != 0 && filter.priority != 0, "{filter:?}");
+            ping(world.client(), world.host(), 3, 56);
+            assert!(ours.count() >= 3, "{}", ours.count());
+
+            detach(&filter, &ours);
+            assert!(remove(&ours));
+            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        }
+    });
+}
+
+#[test]
+fn needs_root_both_directions_share_the_clsact_qdisc_that_one_of_them_made() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let (ingress, egress) = (Counter::load_undecided(), Counter::load_undecided());
+        let (filter_in, made_by_first) = attach(&ingress, Way::Ingress);
+        let (filter_out, made_by_second) = attach(&egress, Way::Egress);
+        assert_eq!((made_by_first, made_by_second), (true, false));
+
+        detach(&filter_in, &ingress);
+        assert!(!remove(&ingress), "the other direction still uses it");
+        ping(world.client(), world.host(), 3, 56);
+        assert!(egress.count() >= 3, "{}", egress.count());
+        detach(&filter_out, &egress);
+        assert!(remove(&egress));
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+#[test]
+fn needs_root_a_foreign_filter_runs_on_and_keeps_the_clsact_qdisc() {
+    World::run(|world| {
+        let (ours, foreign) = (Counter::load_undecided(), Counter::load());
+        // there before us: the qdisc is its own
+        let mut hook = attach_foreign(&foreign);
+        let before = Snapshot::of(world.host());
+        let (filter, made_clsact) = attach(&ours, Way::Ingress);
+        assert!(!made_clsact);
+        assert_eq!(seen(world, 5, [&ours, &foreign]), [5, 5], "ours in front, both in turn");
+        detach(&filter, &ours);
+        assert_eq!(seen(world, 5, [&ours, &foreign]), [0, 5]);
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        hook.detach().expect("the foreign filter to go");
+        assert!(remove(&ours));
+
+        // there after us: the qdisc is ours to remove, but no longer ours alone
+        let (filter, made_clsact) = attach(&ours, Way::Ingress);
+        assert!(made_clsact);
+        let mut hook = attach_foreign(&foreign);
+        detach(&filter, &ours);
+        assert!(!remove(&ours));
+        assert_eq!(seen(world, 5, [&ours, &foreign]), [0, 5]);
+        hook.detach().expect("the foreign filter to go");
+        assert!(remove(&ours));
+    });
+}
+
+#[test]
+fn needs_root_a_clsact_qdisc_of_others_is_not_taken_for_ours() {
+    World::run(|world| {
+        // the older ingress qdisc stands in the same place
+        for qdisc in ["clsact", "ingress"] {
+            world.host().sh(&format!("tc qdisc add dev eth0 {qdisc}"));
+            let before = Snapshot::of(world.host());
+            let ours = Counter::load_undecided();
+            let (filter, made_clsact) = attach(&ours, Way::Ingress);
+            assert!(!made_clsact, "{qdisc}");
+            assert_eq!(seen(world, 5, [&ours]), [5], "{qdisc}");
+            detach(&filter, &ours);
+            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0], "{qdisc}");
+            world.host().sh(&format!("tc qdisc delete dev eth0 {qdisc}"));
+        }
+    });
+}
+
+#[test]
+fn needs_root_replacing_a_program_misses_no_packet_and_keeps_its_place() {
+    const FRAMES: u64 = 200;
+    World::run(|world| {
+        let programs = [Counter::load_undecided(), Counter::load_undecided()];
+        let (filter, _) = attach(&programs[0], Way::Ingress);
+        // all that is said of the filter up to the name of its program
+        let place = || {
+            let filters = world.host().sh("tc filter show dev eth0 ingress");
+            filters.split(" test:[").next().expect("text").to_owned()
+        };
+        let before = place();
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| (0..FRAMES).for_each(|_| send_frame(world)));
+            for next in [1, 0].into_iter().cycle() {
+                filter.replace(programs[next].program.as_fd()).expect("another program");
+                if sender.is_finished() {
+                    break;
+                }
+            }
+        });
+        let [one, other] = programs.each_ref().map(Counter::count);
+        assert_eq!(one + other, FRAMES, "each frame by one program, none by both");
+        assert!(one > 0 && other > 0, "{one} and {other}");
+        assert_eq!(place(), before);
+    });
+}
+
+#[test]
+fn needs_root_only_a_program_of_ours_is_detached() {
+    World::run(|world| {
+        let (ours, foreign) = (Counter::load_undecided(), Counter::load());
+        let (filter, _) = attach(&ours, Way::Ingress);
+        // somebody puts a program of their own into our place
+        filter.replace(foreign.program.as_fd()).expect("another program");
+        detach(&filter, &ours);
+        assert_eq!(seen(world, 5, [&ours, &foreign]), [0, 5]);
+        assert!(!remove(&ours));
+        detach(&filter, &foreign);
+        // and where there is none any more, nothing is left to do
+        detach(&filter, &ours);
+        assert!(remove(&ours));
+    });
+}
+
+#[test]
+fn needs_root_a_foreign_filter_of_another_kind_in_front_does_not_stop_us() {
+    World::run(|world| {
+        world.host().sh("
+            tc qdisc add dev eth0 clsact
+            tc filter add dev eth0 ingress prio 1 u32 match u32 0xffffffff 0xffffffff at 0
+            tc filter add dev eth0 ingress prio 9 u32 match u32 0xffffffff 0xffffffff at 0");
+        let before = Snapshot::of(world.host());
+        let ours = Counter::load_undecided();
+        let (filter, made_clsact) = attach(&ours, Way::Ingress);
+        assert!(!made_clsact);
+        assert_eq!(filter.priority, 2, "as far in front as may be");
+        assert_eq!(seen(world, 5, [&ours]), [5]);
+        detach(&filter, &ours);
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+#[test]
+fn needs_root_a_qdisc_that_went_before_us_is_gone_be_it_with_its_interface() {
+    World::run(|world| {
+        let ours = Counter::load_undecided();
+        let any = ours.program.as_fd();
+        let ifindex = eth0();
+        for deletion in ["tc qdisc delete dev eth0 clsact", "ip link delete eth0"] {
+            let (filter, _) = attach(&ours, Way::Ingress);
+            world.host().sh(deletion);
+            detach(&filter, &ours);
+            let gone = remove_clsact(any, ifindex, &mut netlink());
+            assert!(gone.expect("a look at the qdisc"), "{deletion}");
+        }
+    });
+}
+
+/// The kernel would take an egress filter on a qdisc for ingress alone, and run it on ingress.
+#[test]
+fn needs_root_an_attach_that_fails_says_so_and_changes_nothing() {
+    World::run(|world| {
+        world.host().sh("tc qdisc add dev eth0 ingress");
+        let before = Snapshot::of(world.host());
+        let ours = Counter::load_undecided();
+        let result = Filter::attach(ours.program.as_fd(), eth0(), Way::Egress, &mut netlink());
+        let error = format!("{:#}", result.expect_err("no place on egress"));
+        assert!(error.contains("cannot attach to egress (clsact)"), "{error}");
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
