@@ -7,3 +7,4 @@ mod lifecycle;
 mod mirrored;
 mod support;
 mod tunnels;
+mod whole;
