@@ -193,6 +193,17 @@ fn needs_root_pieces_leave_as_fragments_of_one_outer_packet() {
 }
 
 #[test]
+fn needs_root_pieces_of_mutated_frames_leave_or_not_without_an_error() {
+    let object = encapsulator(&usual_path());
+    let mut random = Random(0x0063_7574);
+    for _ in 0..MUTATED_FRAMES {
+        let frame = random.mutated_frame();
+        let run = run(&object, &frame, piece(8 * (frame.len() % 3), false), 1);
+        assert!([TC_ACT_REDIRECT, TC_ACT_SHOT].contains(&run.verdict), "{}", hex(&frame));
+    }
+}
+
+#[test]
 fn needs_root_mutated_frames_leave_whole_or_not_at_all() {
     let object = encapsulator(&PATH);
     let mut random = Random(0x0067_7565);

@@ -248,3 +248,69 @@ fn needs_root_with_oversize_drop_packets_too_long_are_counted_and_pass() {
         }
     });
 }
+
+#[test]
+fn needs_root_instances_with_one_tunnel_each_have_their_own_way_with_long_packets() {
+    World::run(|world| {
+        world.host().without_offloads("eth1");
+        let _ingress = start(world, "ingress", &["--oversize=truncate"]);
+        let _egress = start(world, "egress", &["--oversize=fragment"]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.client(), world.host(), 3, 1472);
+        let copies = collector.stop_after_quiet(QUIET);
+        let length_of_copies_from = |from| {
+            let mut copies = copies.ipv4();
+            copies.retain(|copy| copy[12..16] == from);
+            copies.into_iter().map(<[u8]>::len).collect::<Vec<_>>()
+        };
+        assert_eq!(length_of_copies_from(CLIENT.octets()), [1468; 3]);
+        assert_eq!(length_of_copies_from(HOST.octets()), [1500; 3]);
+    });
+}
+
+#[test]
+fn needs_root_fragments_of_copies_that_leave_by_the_mirrored_interface_are_not_mirrored() {
+    World::run(|world| {
+        world.host().without_offloads("eth1");
+        let _both = ["ingress", "egress"].map(|direction| {
+            let direction_flag = format!("--direction={direction}");
+            let flags = ["--iface=eth1", &direction_flag];
+            let mut daemon = Daemon::mirroring(world.host(), [&flags[..], &TO_COLLECTOR].concat());
+            daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
+            daemon
+        });
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let capture = Capture::start(world.collector(), "eth0");
+        ping(world.host(), world.collector(), 5, 1472);
+        let copies = collector.stop_after_quiet(QUIET);
+        let wire = capture.stop();
+        copies.ipv4().into_iter().for_each(check_sums);
+        assert_eq!(copies.0.len(), 10, "5 requests and 5 replies");
+        // a request and two copies, each in two fragments
+        assert_eq!(wire.ipv4(Direction::Received).len(), 5 * (1 + 2 * 2));
+    });
+}
+
+/// A router on the way cuts the outer packets to the size of its next link, once more.
+#[test]
+fn needs_root_copies_pass_a_router_with_a_smaller_link_behind_it() {
+    World::run(|world| {
+        // the collector's namespace is the router; behind it is the client's, by a link of its own
+        world.collector().sh("
+            echo 1 > /proc/sys/net/ipv4/ip_forward
+            ip link add eth9 mtu 1280 type veth peer name eth9 mtu 1280 netns client
+            ip address add 10.4.0.1/24 dev eth9
+            ip link set eth9 up");
+        world.client().sh("ip address add 10.4.0.2/24 dev eth9; ip link set eth9 up");
+        world.host().without_offloads("eth1");
+        let far = ["--tunnel-remote-address=10.4.0.2", "--gtw-address=10.2.0.2"];
+        let _egress = start(world, "egress", &[&far[..], &["--protocol=icmp"]].concat());
+        let collector = Collector::listen(world.client(), GUE_PORT);
+        ping(world.host(), world.client(), 5, 1472);
+        ping(world.host(), world.client(), 5, 1300);
+        let copies = collector.stop_after_quiet(QUIET);
+        copies.ipv4().into_iter().for_each(check_sums);
+        let sizes: Vec<_> = copies.packets().iter().map(|copy| copy.payload.len()).collect();
+        assert_eq!(sizes, [[1472; 5], [1300; 5]].concat());
+    });
+}
