@@ -125,10 +125,8 @@ fn check_udp_segments(world: &World, direction: &str, size: u16) {
     };
     let _both = start_both(world, &["--protocol=udp"]);
     let collector = Collector::listen(world.collector(), GUE_PORT);
-    let capture = Capture::start(world.host(), "eth0");
     let data = udp_segments(from, to, 5300, 10, size);
     let copies = collector.stop_after_quiet(QUIET);
-    assert_eq!(capture.stop().0.iter().filter_map(|frame| frame.ipv4()).count(), 1);
 
     copies.assert_gue_v0_ipv4();
     copies.ipv4().into_iter().for_each(check_sums);
