@@ -28,6 +28,10 @@ struct gue_template {
 	__u32 ip_sum; /* of the 16-bit words of ip as it stands here, not folded (RFC 1071) */
 	__u32 ifindex; /* the NIC that the copies leave by */
 	__be32 next_hop; /* 0: ask the kernel's routes for each copy */
+	__u32 tunnel_ifindex; /* the tunnel device */
+	__u32 mtu; /* of the NIC */
+	__u32 whole_len; /* longest copy that leaves in one outer packet, bytes from its IP header on */
+	__u32 piece_len; /* of a longer one: payload of each outer fragment but the last */
 } __attribute__((aligned(8)));
 
 #endif /* GUE_H */

@@ -147,23 +147,32 @@ static __always_inline bool guarded(struct __sk_buff *skb, const struct mirrorin
 	       error_about_tunnel(skb, tunnel, packet);
 }
 
-/* Longest TCP header (RFC 9293). The true one of a super-packet need not be looked up for this. */
-enum { TCP_MAX_HLEN = 60 };
+/* Bytes of a TCP or UDP header. */
+static __always_inline __u32 l4_header_len(struct __sk_buff *skb, const struct packet *packet)
+{
+	enum { TCP_DATA_OFFSET = 12 }; /* the upper half of this byte, in 32-bit words (RFC 9293) */
+	__u8 copy;
+	const __u8 *words;
 
-/* Whether the tunnel cannot carry the packet, or a segment of the super-packet, whole. */
+	if (packet->protocol != IPPROTO_TCP)
+		return sizeof(struct port_pair) * 2;
+	words = header(skb, packet->l4_offset + TCP_DATA_OFFSET, &copy, sizeof(copy));
+	return words ? (*words >> 4) * 4 : 0;
+}
+
+/* Whether the tunnel cannot carry the packet, or a segment of the super-packet. */
 static __always_inline bool oversize(struct __sk_buff *skb, const struct mirroring_tunnel *tunnel,
 				     const struct packet *packet)
 {
-	__u32 l4_header_len = sizeof(struct port_pair) * 2; /* of UDP */
 	__u32 max_len = tunnel->max_len;
 	__u32 len = skb->len - ETH_HLEN;
 
 	if (skb->gso_size) {
-		if (packet->protocol == IPPROTO_TCP) {
+		if (packet->protocol == IPPROTO_TCP)
 			max_len = tunnel->max_segment_len;
-			l4_header_len = TCP_MAX_HLEN;
-		}
-		len = packet->l4_offset - ETH_HLEN + l4_header_len + skb->gso_size;
+		len = packet->l4_offset - ETH_HLEN + skb->gso_size;
+		if (max_len)
+			len += l4_header_len(skb, packet);
 	}
 	return max_len && len > max_len;
 }
@@ -184,14 +193,16 @@ static __always_inline void mirror(struct __sk_buff *skb, const struct packet *p
 	} else if (oversize(skb, tunnel, packet)) {
 		outcomes->oversize++;
 	} else {
-		__u32 cb_0 = skb->cb[0], cb_1 = skb->cb[1];
+		__u32 cb_0 = skb->cb[0], cb_1 = skb->cb[1], cb_2 = skb->cb[2];
 		long refused;
 
 		skb->cb[0] = MIRRORING_MARK_0;
 		skb->cb[1] = MIRRORING_MARK_1;
+		skb->cb[2] = tunnel->oversize;
 		refused = bpf_clone_redirect(skb, tunnel->ifindex, 0);
 		skb->cb[0] = cb_0;
 		skb->cb[1] = cb_1;
+		skb->cb[2] = cb_2;
 		if (refused)
 			outcomes->failed++;
 		else

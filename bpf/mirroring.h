@@ -41,6 +41,12 @@ struct mirroring_config {
 	__s32 verdict; /* TC_ACT_*, where no program follows in the chain */
 } __attribute__((aligned(64)));
 
+/* What the built-in tunnel makes of a copy that does not fit one outer packet. */
+enum mirroring_oversize {
+	MIRRORING_FRAGMENT = 0, /* several outer fragments */
+	MIRRORING_TRUNCATE = 1, /* as much of its beginning as fits */
+};
+
 /*
  * <direction>_tunnel, one entry per generation: where the copies go, and how to tell the tunnel's
  * own packets, which are never mirrored.
@@ -53,6 +59,7 @@ struct mirroring_tunnel {
 	__u8 reserved;
 	__u32 max_len; /* longest packet that fits, bytes from the IP header on; 0: any */
 	__u32 max_segment_len; /* the same, for a segment of a TCP super-packet */
+	enum mirroring_oversize oversize; /* for the built-in tunnel */
 } __attribute__((aligned(8)));
 
 /* <direction>_prefix maps: LPM key and, as its value, a mask. */
@@ -91,7 +98,8 @@ struct mirroring_instance {
 
 /*
  * Put into skb->cb of a copy, so that the tunnel takes nothing else, and no instance mirrors it
- * when it leaves by a mirrored interface. Two words at random: a stray match is 1 in 2^64.
+ * when it leaves by a mirrored interface. Two words at random: a stray match is 1 in 2^64. A third
+ * word is the copy's enum mirroring_oversize.
  */
 enum mirroring_mark {
 	MIRRORING_MARK_0 = 0x4d697272,

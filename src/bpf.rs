@@ -22,7 +22,7 @@ mod skeleton {
 pub use skeleton::gue::types::gue_template as GueTemplate;
 pub use skeleton::mirroring::types::{
     mirroring_config as Config, mirroring_instance as Instance, mirroring_loader as Loader,
-    mirroring_outcomes as Outcomes, mirroring_tunnel as Tunnel,
+    mirroring_outcomes as Outcomes, mirroring_oversize as Oversize, mirroring_tunnel as Tunnel,
 };
 
 /// The programs as files: what the package ships for l3afd to load.
@@ -35,7 +35,7 @@ pub fn object_bytes(direction: Direction) -> &'static [u8] {
     }
 }
 
-/// The encapsulator of the built-in tunnel.
+/// The two programs of the built-in tunnel.
 pub fn gue_tunnel_bytes() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/gue_tunnel.bpf.o"))
 }
@@ -73,9 +73,14 @@ pub fn load(bytes: &[u8], reuse: &[(&str, &MapHandle)]) -> Result<Object> {
     })
 }
 
-/// The object's only program.
+/// The program of a mirroring object; of the tunnel's, the encapsulator.
 pub fn program(object: &Object) -> ProgramMut<'_> {
-    object.progs_mut().next().expect("every object of ours has one program")
+    object.progs_mut().find(|it| it.name() != "gue_cut").expect("every object has one")
+}
+
+/// The other program of the tunnel, which cuts what does not fit.
+pub fn cutter(object: &Object) -> ProgramMut<'_> {
+    object.progs_mut().find(|it| it.name() == "gue_cut").expect("the tunnel has one")
 }
 
 /// A handle of its own on one of the object's maps.

@@ -115,6 +115,13 @@ pub struct Cli {
     #[arg(long, value_name = "PORT", help_heading = TUNNEL)]
     pub tunnel_remote_port: Option<String>,
 
+    /// Packets too long for the built-in tunnel: fragment, truncate or drop [default: fragment]
+    ///
+    /// fragment sends the copy whole, in fragments of the outer packet; truncate sends as much of
+    /// its beginning as fits; drop leaves it out.
+    #[arg(long, value_name = "HOW", help_heading = TUNNEL, verbatim_doc_comment)]
+    pub oversize: Option<String>,
+
     /// start, update (change the filter), stop or status [default: start]
     #[arg(long, value_name = "COMMAND", help_heading = RUNNING)]
     pub cmd: Option<String>,
@@ -224,6 +231,7 @@ mod tests {
             "iface",
             "log-dir",
             "map-name",
+            "oversize",
             "protocol",
             "quiet",
             "redirect-to",

@@ -85,6 +85,33 @@ pub struct Tunnel {
     pub redirect_to: Option<InterfaceName>,
     /// The next hop towards the collector; unicast.
     pub gateway: Option<Ipv4Addr>,
+    /// Of a tunnel that we build.
+    pub oversize: Oversize,
+}
+
+/// What becomes of a copy that does not fit one packet of the tunnel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Oversize {
+    /// It arrives whole, in fragments of the outer packet.
+    #[default]
+    Fragment,
+    /// As much of its beginning arrives as fits.
+    Truncate,
+    /// It is left out.
+    Drop,
+}
+
+impl FromStr for Oversize {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "fragment" => Ok(Self::Fragment),
+            "truncate" => Ok(Self::Truncate),
+            "drop" => Ok(Self::Drop),
+            other => bail!("{other:?} is none of fragment, truncate and drop"),
+        }
+    }
 }
 
 impl Selection {
@@ -163,6 +190,7 @@ impl Tunnel {
             remote_address: value("--tunnel-remote-address", &cli.tunnel_remote_address, unicast)?,
             redirect_to: value("--redirect-to", &cli.redirect_to, str::parse)?,
             gateway: value("--gtw-address", &cli.gtw_address, unicast)?,
+            oversize: value("--oversize", &cli.oversize, str::parse)?.unwrap_or_default(),
         };
         ensure!(
             tunnel.redirect_to.as_ref() != Some(&tunnel.name),
@@ -310,6 +338,7 @@ mod tests {
                     remote_address: None,
                     redirect_to: None,
                     gateway: None,
+                    oversize: Oversize::Fragment,
                 },
                 resident: false,
             }),
@@ -328,6 +357,7 @@ mod tests {
             ("tunnel-local-port", &port),
             ("tunnel-remote-port", &port),
             ("version", version.as_str()),
+            ("oversize", "fragment"),
         ];
         let command = Cli::command();
         for (flag, default) in defaults {
@@ -363,8 +393,20 @@ mod tests {
                 remote_address: Some(Ipv4Addr::LOCALHOST),
                 redirect_to: Some("lo".parse().unwrap()),
                 gateway: Some(Ipv4Addr::new(192, 0, 2, 1)),
+                oversize: Oversize::Fragment,
             }
         );
+    }
+
+    #[test]
+    fn packets_too_long_for_the_tunnel_are_treated_as_asked() {
+        for (text, expected) in [
+            ("fragment", Oversize::Fragment),
+            ("truncate", Oversize::Truncate),
+            ("drop", Oversize::Drop),
+        ] {
+            assert_eq!(start(&format!("--oversize={text}")).unwrap().tunnel.oversize, expected);
+        }
     }
 
     #[test]
@@ -391,7 +433,7 @@ mod tests {
         let empty = "--src-address= --dst-address= --src-port= --dst-port= --protocol= \
                      --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
                      --tunnel-interface-name= --tunnel-type= --tunnel-local-port= \
-                     --tunnel-remote-port= --cmd= --map-name= --version= --resident= --bpffs= \
+                     --tunnel-remote-port= --oversize= --cmd= --map-name= --version= --resident= --bpffs= \
                      --log-dir= --quiet=";
         let needed = "--iface=eth0 --direction=egress";
         assert_eq!(config(&format!("{needed} {empty}")).unwrap(), config(needed).unwrap());
@@ -478,6 +520,7 @@ mod tests {
             ("--tunnel-remote-port=65536", r#"--tunnel-remote-port: "65536" is not a port from"#),
             ("--tunnel-remote-address=host", r#"--tunnel-remote-address: "host" is not an IPv4 "#),
             ("--gtw-address=0.0.0.0", r#"--gtw-address: "0.0.0.0" is not the address of one host"#),
+            ("--oversize=cut", r#"--oversize: "cut" is none of fragment, truncate and drop"#),
             ("--redirect-to=a:b", r#"--redirect-to: "a:b" cannot be the name of an interface"#),
             ("--redirect-to=gue1", r#"--redirect-to: "gue1" is the tunnel interface itself; "#),
             ("--iface=gue1", r#"--iface: "gue1" is the tunnel interface itself; "#),

@@ -12,6 +12,7 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::offloads::turn_off_tx_checksum;
 use super::{Netlink, TunnelRemote, unless_refused};
 
 /// A network device.
@@ -73,8 +74,9 @@ impl Netlink {
         Ok(addresses.into_iter().filter_map(address).collect())
     }
 
-    /// Creates both ends, down, and keeps IPv6 from giving them addresses and talking on them. If
-    /// that fails half-way there is no pair.
+    /// Creates both ends, down, and keeps IPv6 from giving them addresses and talking on them. What
+    /// is sent into `name` comes out of `peer` as a wire would carry it: super-packets as segments,
+    /// checksums filled in. If that fails half-way there is no pair.
     pub fn create_veth(&mut self, pair: &VethPair) -> Result<()> {
         for name in [pair.name, pair.peer] {
             // the kernel would take it for a pattern and choose a name of its own
@@ -107,6 +109,12 @@ impl Netlink {
         link.attributes.push(LinkAttribute::IfAlias(pair.alias.to_owned()));
         self.execute(RouteNetlinkMessage::SetLink(link), 0)
             .with_context(|| format!("cannot set the alias of the device \"{}\"", pair.name))?;
+
+        let mut link = by_name(pair.name);
+        link.attributes.push(LinkAttribute::GsoMaxSegs(1));
+        self.execute(RouteNetlinkMessage::SetLink(link), 0)
+            .with_context(|| format!("cannot turn off super-packets on \"{}\"", pair.name))?;
+        turn_off_tx_checksum(pair.name)?;
 
         for name in [pair.name, pair.peer] {
             let mut link = by_name(name);

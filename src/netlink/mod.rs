@@ -3,6 +3,7 @@
 
 mod links;
 mod neighbours;
+mod offloads;
 mod qdiscs;
 mod reply;
 mod routes;

@@ -1,5 +1,6 @@
 //! The built-in tunnel: a veth pair, on whose egress hook `gue_tunnel.bpf.c` puts the outer
-//! headers on and hands copies to the NIC. No module for tunnels is needed.
+//! headers on and hands copies to the NIC. What does not fit the NIC goes through the pair, and is
+//! cut at its far end. No module for tunnels is needed.
 
 use std::fmt;
 use std::fs;
@@ -10,11 +11,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use etherparse::IpNumber;
-use libbpf_rs::{TC_EGRESS, TcHookBuilder};
+use libbpf_rs::{ProgramMut, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHookBuilder};
 
 use super::{RESOLVE_TIMEOUT, addresses, next_hop, nic, outer};
 use crate::bpf;
-use crate::config;
+use crate::config::{self, Oversize};
 use crate::instance::Instance;
 use crate::mapped::Mapped;
 use crate::netlink::{Link, Netlink, VethPair};
@@ -25,7 +26,7 @@ const ALIAS: &str = "mirroring: GUE";
 /// Longest packet of IPv4: what the device takes is limited by the NIC alone.
 const MTU: u32 = 65535;
 
-/// Our filter on the device, on which there is no other.
+/// Our filter on each end of the device, on which there is no other.
 const FILTER_HANDLE: u32 = 1;
 const FILTER_PRIORITY: u32 = 1;
 
@@ -54,6 +55,7 @@ pub struct BuiltIn {
     /// which tunnel it is; instances that say the same share a device
     identity: String,
     home: String,
+    oversize: Oversize,
     /// a device of this name that leads to another collector, and that nobody uses any more
     replaces: Option<u32>,
 }
@@ -101,17 +103,26 @@ impl BuiltIn {
             }
         }
 
-        let longest = nic.mtu.saturating_sub(outer::OVERHEAD);
-        if mirrored.mtu > longest && !nic.loopback {
+        let whole = path.sizes.whole;
+        let outcome = match wanted.oversize {
+            Oversize::Fragment => None,
+            Oversize::Truncate => Some("are cut to that"),
+            Oversize::Drop => Some("are left out and counted as oversize"),
+        };
+        if let Some(outcome) = outcome
+            && mirrored.mtu > whole
+            && !nic.loopback
+        {
             log::warn!(
-                "copies of packets longer than {longest} bytes do not fit \"{}\" (MTU {}): they \
-                 are left out and counted as oversize; an MTU of {} there carries them",
+                "copies of packets longer than {whole} bytes do not fit \"{}\" (MTU {}): they \
+                 {outcome}; an MTU of {} there carries them, and --oversize=fragment does so anyway",
                 nic.name,
                 nic.mtu,
                 mirrored.mtu + outer::OVERHEAD
             );
         }
-        Ok(Self { name, path, nic, identity, home: home(bpffs), replaces })
+        let oversize = wanted.oversize;
+        Ok(Self { name, path, nic, identity, home: home(bpffs), oversize, replaces })
     }
 
     pub fn carry_out(&self, netlink: &mut Netlink) -> Result<bpf::Tunnel> {
@@ -123,16 +134,27 @@ impl BuiltIn {
             Some(_) => bail!("somebody else made \"{}\" meanwhile; try again", self.name),
             None => self.make(netlink)?,
         };
-        self.encapsulate(device.index)?;
+        self.attach(netlink, device.index)?;
         self.resolve(netlink)?;
         Ok(bpf::Tunnel {
             ifindex: device.index,
             collector: u32::from_ne_bytes(self.path.collector.octets()),
             port: self.path.remote_port.to_be(),
             protocol: IpNumber::UDP.0,
-            max_len: self.nic.mtu.saturating_sub(outer::OVERHEAD),
-            // the encapsulator makes the segments of a TCP super-packet fit
-            max_segment_len: 0,
+            oversize: match self.oversize {
+                Oversize::Truncate => bpf::Oversize::MIRRORING_TRUNCATE,
+                Oversize::Fragment | Oversize::Drop => bpf::Oversize::MIRRORING_FRAGMENT,
+            },
+            max_len: match self.oversize {
+                Oversize::Fragment => self.path.sizes.longest,
+                Oversize::Truncate => 0,
+                Oversize::Drop => self.path.sizes.whole,
+            },
+            // the encapsulator makes the segments of a TCP super-packet smaller by its headers
+            max_segment_len: match self.oversize {
+                Oversize::Fragment | Oversize::Truncate => 0,
+                Oversize::Drop => self.path.sizes.mtu,
+            },
             ..Default::default()
         })
     }
@@ -154,21 +176,20 @@ impl BuiltIn {
         link.with_context(|| format!("the new device \"{}\" is gone", self.name))
     }
 
-    /// Puts the encapsulator on the device, in place of one that is there, at one instant.
-    fn encapsulate(&self, ifindex: u32) -> Result<()> {
+    /// Puts the programs on the two ends of the device, in place of those that are there, each at
+    /// one instant: first the one that takes what the other one sends.
+    fn attach(&self, netlink: &mut Netlink, ifindex: u32) -> Result<()> {
+        let peer = peer_name(&self.name);
+        let far = netlink.link(&peer)?.with_context(|| {
+            format!("the far end \"{peer}\" of \"{}\" is gone; remove the device", self.name)
+        })?;
         let object = bpf::load(bpf::gue_tunnel_bytes(), &[])?;
-        Mapped::new(&bpf::map(&object, "gue_template")?, 1)?.write(0, self.path.template());
-        let program = bpf::program(&object);
-        let mut hook = TcHookBuilder::new(program.as_fd())
-            .ifindex(ifindex as i32)
-            .handle(FILTER_HANDLE)
-            .priority(FILTER_PRIORITY)
-            .replace(true)
-            .hook(TC_EGRESS);
-        hook.create()
-            .and_then(|mut hook| hook.attach())
-            .with_context(|| format!("cannot attach the encapsulator to \"{}\"", self.name))?;
-        Ok(())
+        let template = self.path.template(ifindex);
+        Mapped::new(&bpf::map(&object, "gue_template")?, 1)?.write(0, template);
+        put(&bpf::cutter(&object), far.index, TC_INGRESS)
+            .with_context(|| format!("cannot attach the cutter to \"{peer}\""))?;
+        put(&bpf::program(&object), ifindex, TC_EGRESS)
+            .with_context(|| format!("cannot attach the encapsulator to \"{}\"", self.name))
     }
 
     /// Sees to it that the first copies need not wait for ARP.
@@ -185,6 +206,18 @@ impl BuiltIn {
         }
         Ok(())
     }
+}
+
+/// Puts a program on a device's hook, in the place of one of ours.
+fn put(program: &ProgramMut<'_>, ifindex: u32, point: TcAttachPoint) -> Result<()> {
+    let mut hook = TcHookBuilder::new(program.as_fd())
+        .ifindex(ifindex as i32)
+        .handle(FILTER_HANDLE)
+        .priority(FILTER_PRIORITY)
+        .replace(true)
+        .hook(point);
+    hook.create()?.attach()?;
+    Ok(())
 }
 
 impl fmt::Display for BuiltIn {
@@ -229,11 +262,12 @@ fn way(
         ifindex: nic.index,
         // on a loopback device the kernel needs a route's word on where a packet is delivered
         next_hop: (!nic.loopback).then_some(hop),
+        sizes: outer::Sizes::of(nic.mtu),
     };
     Ok((nic, path))
 }
 
-/// Name of the far end of the pair, which nothing comes out of: 15 bytes at most.
+/// Name of the far end of the pair: 15 bytes at most.
 fn peer_name(name: &str) -> String {
     format!("{name:.13}-p")
 }

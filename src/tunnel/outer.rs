@@ -10,6 +10,43 @@ use crate::bpf::GueTemplate;
 /// Bytes that the tunnel puts in front of a packet: IPv4, UDP and GUE.
 pub const OVERHEAD: u32 = 20 + 8 + 4;
 
+/// Of these, what each fragment of an outer packet has: IPv4.
+const IPV4: u32 = 20;
+
+/// Longest frame that the kernel lets a program lengthen (`BPF_SKB_MAX_LEN` in net/core/filter.c:
+/// 16 KiB less what a buffer needs for itself, 512 bytes at most), without Ethernet.
+const LONGEST_LENGTHENED: u32 = 16_384 - 512 - 14;
+
+/// The most that a program can cut out at once (`bpf_skb_adjust_room` in net/core/filter.c), and a
+/// multiple of 8, as the payload of a fragment has to be (RFC 791).
+const LONGEST_PIECE: u32 = 4088;
+
+/// Over a smaller MTU than every host takes (RFC 791), copies would make too many pieces to cut.
+const LEAST_CUT_FOR: u32 = 576;
+
+/// What fits an outer packet, and how the tunnel cuts what does not. All lengths in bytes, those of
+/// copies from their IP header on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// of the NIC
+    pub mtu: u32,
+    /// longest copy that leaves in one outer packet
+    pub whole: u32,
+    /// of a longer one: payload of each outer fragment but the last
+    pub piece: u32,
+    /// longest copy that the tunnel carries
+    pub longest: u32,
+}
+
+impl Sizes {
+    pub fn of(mtu: u32) -> Self {
+        let whole = mtu.min(LONGEST_LENGTHENED).saturating_sub(OVERHEAD);
+        let piece = (mtu.saturating_sub(IPV4) & !7).min(LONGEST_PIECE);
+        let longest = if mtu < LEAST_CUT_FOR { whole } else { u32::from(u16::MAX) - OVERHEAD };
+        Self { mtu, whole, piece, longest }
+    }
+}
+
 /// Hops that a copy may take (the kernel's default for tunnels is to inherit; Linux hosts use 64).
 const TTL: u8 = 64;
 
@@ -24,11 +61,12 @@ pub struct Path {
     pub ifindex: u32,
     /// `None`: the kernel's routes decide for each copy
     pub next_hop: Option<Ipv4Addr>,
+    pub sizes: Sizes,
 }
 
 impl Path {
-    /// What the encapsulator copies in front of each packet.
-    pub fn template(&self) -> GueTemplate {
+    /// What the programs on the tunnel device have to know.
+    pub fn template(&self, tunnel_ifindex: u32) -> GueTemplate {
         let mut ip =
             Ipv4Header::new(0, TTL, IpNumber::UDP, self.source.octets(), self.collector.octets())
                 .expect("an empty payload is not too long");
@@ -56,6 +94,10 @@ impl Path {
             ip_sum,
             ifindex: self.ifindex,
             next_hop: self.next_hop.map_or(0, |hop| u32::from_ne_bytes(hop.octets())),
+            tunnel_ifindex,
+            mtu: self.sizes.mtu,
+            whole_len: self.sizes.whole,
+            piece_len: self.sizes.piece,
             ..Default::default()
         }
     }
@@ -99,8 +141,9 @@ mod tests {
             remote_port: 6081,
             ifindex: 7,
             next_hop: Some(Ipv4Addr::new(10, 2, 0, 254)),
+            sizes: Sizes::of(1500),
         };
-        let template = path.template();
+        let template = path.template(8);
         let expected = [
             0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 2, 0, 1, 192, 0, 2, 50, // IPv4
             0x17, 0xc0, 0x17, 0xc1, 0, 0, 0, 0, // UDP
@@ -109,6 +152,27 @@ mod tests {
         assert_eq!(template.outer, expected);
         assert_eq!(template.ifindex, 7);
         assert_eq!(template.next_hop.to_ne_bytes(), [10, 2, 0, 254]);
+        assert_eq!(template.tunnel_ifindex, 8);
+        assert_eq!((template.mtu, template.whole_len, template.piece_len), (1500, 1468, 1480));
+    }
+
+    #[test]
+    fn pieces_fit_the_nic_and_begin_at_multiples_of_8() {
+        for mtu in [68, 576, 1280, 1499, 1500, 4108, 9000, 65_536] {
+            let sizes = Sizes::of(mtu);
+            assert!(sizes.piece + 20 <= mtu && sizes.piece.is_multiple_of(8), "{sizes:?}");
+            assert!(sizes.whole + 32 <= mtu, "{sizes:?}");
+            // the first piece ends in the copy, behind its IP header
+            assert!(sizes.piece >= 12 + 20, "{sizes:?}");
+            assert!(sizes.longest >= sizes.whole, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_makes_an_outer_packet_of_65535_bytes_at_most() {
+        assert_eq!(Sizes::of(1500).longest, 65_535 - 32);
+        assert_eq!(Sizes::of(576).longest, 65_535 - 32);
+        assert_eq!(Sizes::of(575).longest, 575 - 32);
     }
 
     #[test]

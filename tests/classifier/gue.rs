@@ -1,4 +1,5 @@
-//! The built-in tunnel's encapsulator: a marked copy in, a frame to the collector out.
+//! The built-in tunnel's encapsulator: a marked copy in, a frame to the collector out. (The cutter
+//! hands its work to a device: it is tried in network namespaces.)
 
 use std::net::Ipv4Addr;
 
@@ -6,13 +7,14 @@ use etherparse::{Ipv4HeaderSlice, UdpHeaderSlice};
 use libbpf_rs::Object;
 use traffic_mirroring::bpf;
 use traffic_mirroring::mapped::Mapped;
-use traffic_mirroring::tunnel::outer::Path;
+use traffic_mirroring::tunnel::outer::{Path, Sizes};
 
 use crate::guard::MARK;
 use crate::harness::{Context, hex, run};
 use crate::packets::{ETH_HLEN, Packet, frame, ping, tcp, udp};
 use crate::random::Random;
 
+const TC_ACT_OK: i32 = 0;
 const TC_ACT_SHOT: i32 = 2;
 const TC_ACT_REDIRECT: i32 = 7;
 
@@ -25,6 +27,7 @@ const PATH: Path = Path {
     remote_port: 6080,
     ifindex: 1,
     next_hop: Some(Ipv4Addr::new(10, 2, 0, 254)),
+    sizes: Sizes { mtu: 65_536, whole: 15_000, piece: 4088, longest: 65_503 },
 };
 
 const A: &str = "10.0.0.1:1000";
@@ -33,8 +36,13 @@ const B: &str = "192.0.2.1:80";
 fn encapsulator(path: &Path) -> Object {
     let object = bpf::load(bpf::gue_tunnel_bytes(), &[]).expect("load (are we root?)");
     let map = bpf::map(&object, "gue_template").unwrap();
-    Mapped::new(&map, 1).unwrap().write(0, path.template());
+    Mapped::new(&map, 1).unwrap().write(0, path.template(1));
     object
+}
+
+/// To a collector behind a NIC of the usual MTU.
+fn usual_path() -> Path {
+    Path { sizes: Sizes::of(1500), ..PATH }
 }
 
 fn marked() -> Context {
@@ -130,6 +138,69 @@ fn needs_root_outer_packets_have_ids_of_their_own_so_that_fragments_do_not_mix()
         Ipv4HeaderSlice::from_slice(&run.frame[ETH_HLEN..]).unwrap().identification()
     });
     assert!(ids.iter().any(|id| *id != ids[0]), "{ids:?}");
+}
+
+#[test]
+fn needs_root_copies_that_do_not_fit_fall_through_as_they_are() {
+    let object = encapsulator(&usual_path());
+    for packet in [udp(A, B), tcp(A, B), ping(A, B), udp(A, B).fragment(185, true)] {
+        let run = |len| run(&object, &packet.clone().of_length(len).frame(), marked(), 1);
+        assert_eq!(run(1468).verdict, TC_ACT_REDIRECT);
+        for len in [1469, 1500, 3000] {
+            let run = run(len);
+            assert_eq!(run.verdict, TC_ACT_OK);
+            assert!(run.frame == packet.clone().of_length(len).frame());
+        }
+    }
+}
+
+/// `PIECE` of `gue_tunnel.bpf.c`, in the third word of a copy's mark.
+const PIECE: u32 = 0x1_0000;
+const MORE: u32 = 0x2000;
+const ID: u16 = 0x1234;
+
+fn piece(offset: usize, more: bool) -> Context {
+    let frag_off = (offset as u32 / 8) | if more { MORE } else { 0 };
+    Context { cb: [MARK[0], MARK[1], PIECE | frag_off, ID.to_be().into(), 0], ..marked() }
+}
+
+#[test]
+fn needs_root_pieces_leave_as_fragments_of_one_outer_packet() {
+    let object = encapsulator(&usual_path());
+    let packet = udp(A, B).of_length(3300).bytes();
+    // the outer payload: 12 bytes of UDP and GUE, and the packet
+    let mut payload = Vec::new();
+    for (offset, more) in [(0, true), (1480, true), (2960, false)] {
+        // 20 bytes more than the piece in front of it, but for the first
+        let from = if offset == 0 { 0 } else { offset - 12 - 20 };
+        let run = run(&object, &frame(0x0800, &packet[from..]), piece(offset, more), 1);
+        assert_eq!(run.verdict, TC_ACT_REDIRECT);
+
+        let rest = &run.frame[ETH_HLEN..];
+        let ip = Ipv4HeaderSlice::from_slice(rest).expect("an IPv4 header");
+        assert_eq!(usize::from(ip.total_len()), rest.len());
+        assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
+        assert_eq!((ip.source_addr(), ip.destination_addr()), (PATH.source, PATH.collector));
+        assert_eq!((ip.identification(), ip.more_fragments()), (ID, more));
+        assert_eq!(usize::from(ip.fragments_offset().value()) * 8, offset);
+        assert!(!ip.dont_fragment() && rest.len() <= 1500);
+        payload.extend_from_slice(&rest[20..]);
+    }
+    let udp = UdpHeaderSlice::from_slice(&payload).expect("a UDP header");
+    assert_eq!(usize::from(udp.length()), payload.len());
+    assert_eq!(payload[8..12], [0, 4, 0, 0]);
+    assert!(payload[12..] == packet);
+}
+
+#[test]
+fn needs_root_pieces_of_mutated_frames_leave_or_not_without_an_error() {
+    let object = encapsulator(&usual_path());
+    let mut random = Random(0x0063_7574);
+    for _ in 0..MUTATED_FRAMES {
+        let frame = random.mutated_frame();
+        let run = run(&object, &frame, piece(8 * (frame.len() % 3), false), 1);
+        assert!([TC_ACT_REDIRECT, TC_ACT_SHOT].contains(&run.verdict), "{}", hex(&frame));
+    }
 }
 
 #[test]

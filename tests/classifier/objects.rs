@@ -17,12 +17,13 @@ fn map_names(object: &OpenObject) -> Vec<String> {
     names
 }
 
-fn objects() -> [(&'static [u8], String); 3] {
-    let mirroring = |direction| (bpf::object_bytes(direction), pins::program_name(direction));
+/// Each object, and its programs.
+fn objects() -> [(&'static [u8], Vec<String>); 3] {
+    let mirroring = |direction| (bpf::object_bytes(direction), vec![pins::program_name(direction)]);
     [
         mirroring(Direction::Ingress),
         mirroring(Direction::Egress),
-        (bpf::gue_tunnel_bytes(), "gue_encapsulate".to_owned()),
+        (bpf::gue_tunnel_bytes(), ["gue_encapsulate", "gue_cut"].map(String::from).into()),
     ]
 }
 
@@ -48,21 +49,23 @@ fn no_object_has_a_map_of_the_compilers() {
 /// A prog array takes only programs with the expected attach type of its owner, and l3afd's root
 /// has none.
 #[test]
-fn an_object_has_one_program_for_any_tc_chain() {
-    for (bytes, name) in objects() {
+fn the_programs_of_an_object_fit_any_tc_chain() {
+    for (bytes, names) in objects() {
         let object = open(bytes);
         let programs: Vec<_> = object.progs().collect();
-        assert_eq!(programs.len(), 1);
-        assert_eq!(programs[0].name(), name.as_str());
-        assert_eq!(programs[0].section(), "tc");
-        let program = programs[0].as_libbpf_object();
-        // SAFETY: a program of an object that is open
-        let (kind, attach_type) = unsafe {
-            (
-                libbpf_sys::bpf_program__type(program.as_ptr()),
-                libbpf_sys::bpf_program__expected_attach_type(program.as_ptr()),
-            )
-        };
-        assert_eq!((kind, attach_type), (libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, 0));
+        let found: Vec<_> = programs.iter().map(|program| program.name()).collect();
+        assert_eq!(found, names.iter().map(std::ffi::OsStr::new).collect::<Vec<_>>());
+        for program in programs {
+            assert_eq!(program.section(), "tc");
+            let program = program.as_libbpf_object();
+            // SAFETY: a program of an object that is open
+            let (kind, attach_type) = unsafe {
+                (
+                    libbpf_sys::bpf_program__type(program.as_ptr()),
+                    libbpf_sys::bpf_program__expected_attach_type(program.as_ptr()),
+                )
+            };
+            assert_eq!((kind, attach_type), (libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, 0));
+        }
     }
 }

@@ -41,10 +41,10 @@ fn needs_root_a_packet_of_the_greatest_length_is_sent_and_one_byte_more_is_overs
 /// making.
 #[test]
 fn needs_root_of_a_super_packet_the_segments_count() {
-    // the longest TCP header is assumed
+    // these TCP headers say that they are 40 bytes long
     let cases = [
-        (tcp(A, B), MAX_SEGMENT_LEN - 20 - 60),
-        (tcp(A, B).with_options(5), MAX_SEGMENT_LEN - 40 - 60),
+        (tcp(A, B), MAX_SEGMENT_LEN - 20 - 40),
+        (tcp(A, B).with_options(5), MAX_SEGMENT_LEN - 40 - 40),
         (udp(A, B), MAX_LEN - 20 - 8),
     ]
     .map(|(packet, gso_size)| (packet.of_length(3000), gso_size));

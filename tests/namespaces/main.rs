@@ -9,3 +9,4 @@ mod lifecycle;
 mod mirrored;
 mod support;
 mod tunnels;
+mod whole;

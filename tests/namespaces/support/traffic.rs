@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, Ipv4Slice};
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::sockopt::UdpGsoSegment;
+use nix::sys::socket::{MsgFlags, send, setsockopt};
 
 use super::{Ns, socket};
 
@@ -100,6 +101,24 @@ pub fn udp_exchange(client: &Ns, server: &Ns, port: u16, count: usize, size: usi
         assert!(buffer[..length] == data, "datagram {i} came back changed");
     }
     near.local_addr().expect("the client's address")
+}
+
+/// Sends `count` datagrams of `size` bytes at once, as one super-packet that the kernel is to cut.
+/// Returns what was in them, one after the other.
+pub fn udp_segments(from: &Ns, to: &Ns, port: u16, count: usize, size: u16) -> Vec<u8> {
+    let far = to.run(|| UdpSocket::bind((to.address(), port))).expect("bind");
+    let near = from.run(|| UdpSocket::bind((from.address(), 0))).expect("bind");
+    far.set_read_timeout(Some(LIMIT)).expect("a read timeout");
+    setsockopt(&near, UdpGsoSegment, &size.into()).expect("UDP_SEGMENT");
+
+    let data = noise(count * usize::from(size));
+    near.send_to(&data, (to.address(), port)).expect("send");
+    let mut buffer = vec![0; 1 << 16];
+    for datagram in data.chunks(size.into()) {
+        let length = far.recv(&mut buffer).expect("receive");
+        assert!(buffer[..length] == *datagram, "a datagram arrived changed");
+    }
+    data
 }
 
 /// Sends a frame, from the Ethernet header on, as it is.
