@@ -193,6 +193,8 @@ impl Launch<'_> {
     }
 
     fn pin(&self, object: &Object, program: &ProgramMut<'_>) -> Result<()> {
+        // a previous program's pin goes first: beside our maps it would be taken for one of l3afd's
+        pins::remove(&self.pins.program())?;
         for name in pins::map_names(self.pins.id.direction) {
             pins::pin(bpf::map(object, &name)?.as_fd(), &self.pins.map(&name))?;
         }
