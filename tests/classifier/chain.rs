@@ -13,10 +13,10 @@ use crate::harness::{
 use crate::packets::{tcp, udp};
 
 /// No verdict of tc's, so that it can only come from the next program.
-const NEXT: i32 = 42;
+pub const NEXT: i32 = 42;
 
 /// A tc program of two instructions: `r0 = NEXT; exit`.
-fn next_program() -> OwnedFd {
+pub fn next_program() -> OwnedFd {
     let instructions = [
         libbpf_sys::bpf_insn { code: 0xb7, imm: NEXT, ..Default::default() },
         libbpf_sys::bpf_insn { code: 0x95, ..Default::default() },

@@ -20,7 +20,7 @@ const TC_ACT_REDIRECT: i32 = 7;
 
 const MUTATED_FRAMES: usize = 50_000;
 
-const PATH: Path = Path {
+pub const PATH: Path = Path {
     source: Ipv4Addr::new(10, 2, 0, 1),
     collector: Ipv4Addr::new(203, 0, 113, 9),
     local_port: 6079,
@@ -33,7 +33,7 @@ const PATH: Path = Path {
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";
 
-fn encapsulator(path: &Path) -> Object {
+pub fn encapsulator(path: &Path) -> Object {
     let object = bpf::load(bpf::gue_tunnel_bytes(), &[]).expect("load (are we root?)");
     let map = bpf::map(&object, "gue_template").unwrap();
     Mapped::new(&map, 1).unwrap().write(0, path.template(1));
@@ -41,7 +41,7 @@ fn encapsulator(path: &Path) -> Object {
 }
 
 /// To a collector behind a NIC of the usual MTU.
-fn usual_path() -> Path {
+pub fn usual_path() -> Path {
     Path { sizes: Sizes::of(1500), ..PATH }
 }
 
@@ -155,7 +155,7 @@ fn needs_root_copies_that_do_not_fit_fall_through_as_they_are() {
 }
 
 /// `PIECE` of `gue_tunnel.bpf.c`, in the third word of a copy's mark.
-const PIECE: u32 = 0x1_0000;
+pub const PIECE: u32 = 0x1_0000;
 const MORE: u32 = 0x2000;
 const ID: u16 = 0x1234;
 
@@ -190,17 +190,6 @@ fn needs_root_pieces_leave_as_fragments_of_one_outer_packet() {
     assert_eq!(usize::from(udp.length()), payload.len());
     assert_eq!(payload[8..12], [0, 4, 0, 0]);
     assert!(payload[12..] == packet);
-}
-
-#[test]
-fn needs_root_pieces_of_mutated_frames_leave_or_not_without_an_error() {
-    let object = encapsulator(&usual_path());
-    let mut random = Random(0x0063_7574);
-    for _ in 0..MUTATED_FRAMES {
-        let frame = random.mutated_frame();
-        let run = run(&object, &frame, piece(8 * (frame.len() % 3), false), 1);
-        assert!([TC_ACT_REDIRECT, TC_ACT_SHOT].contains(&run.verdict), "{}", hex(&frame));
-    }
 }
 
 #[test]

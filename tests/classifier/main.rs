@@ -4,6 +4,8 @@
 
 mod against_oracle;
 mod chain;
+mod corpus;
+mod fuzz;
 mod generations;
 mod guard;
 mod gue;
