@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod chain;
+mod completeness;
 mod crashes;
 mod fixture;
 mod hooks;

@@ -23,17 +23,6 @@ fn is_asked_for(packet: &Packet, port: impl Fn((u16, u16)) -> u16) -> bool {
     }
 }
 
-/// Makes every packet its own frame with its final checksums, on all links, so that copies can be
-/// compared with packets one by one.
-fn one_frame_per_packet(world: &World) {
-    world.client().without_offloads("eth0");
-    for ifname in ["eth0", "eth1"] {
-        world.host().without_offloads(ifname);
-    }
-    // TCP makes super-packets even for an interface that has no offloads
-    world.host().sh("ip link set eth0 gso_max_segs 1");
-}
-
 fn converse(world: &World) {
     let (client, host) = (world.client(), world.host());
     ping(client, host, 5, 56);

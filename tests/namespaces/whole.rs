@@ -1,9 +1,8 @@
-//! Packets of every size reach the collector whole, over a NIC of the usual MTU, as a wire would have
-//! carried them: super-packets in segments, checksums filled in.
+//! Packets that are longer than one outer packet carries, over a NIC of the usual MTU. (That they
+//! arrive whole: see `completeness`.)
 
 use std::time::Duration;
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use nix::sys::signal::Signal;
 
 use crate::support::*;
@@ -20,175 +19,6 @@ fn start_both(world: &World, more: &[&str]) -> [Daemon; 2] {
 fn jumbo(world: &World) {
     for ns in [world.client(), world.host()] {
         ns.sh("ip link set eth0 mtu 9000");
-    }
-}
-
-/// Holds the checksums of a packet, of the transport too unless it is a fragment, to its bytes.
-fn check_sums(bytes: &[u8]) {
-    let packet = SlicedPacket::from_ip(bytes).expect("a packet");
-    let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("not IPv4: {packet:?}") };
-    let ip = ip.header().to_header();
-    assert_eq!(usize::from(ip.total_len), bytes.len());
-    assert_eq!(ip.header_checksum, ip.calc_header_checksum());
-    let (found, right) = match &packet.transport {
-        Some(TransportSlice::Tcp(tcp)) => {
-            let header = tcp.to_header();
-            (header.checksum, header.calc_checksum_ipv4(&ip, tcp.payload()).unwrap())
-        }
-        Some(TransportSlice::Udp(udp)) => {
-            let header = udp.to_header();
-            (header.checksum, header.calc_checksum_ipv4(&ip, udp.payload()).unwrap())
-        }
-        Some(TransportSlice::Icmpv4(icmp)) => {
-            (icmp.checksum(), icmp.icmp_type().calc_checksum(icmp.payload()))
-        }
-        _ => return,
-    };
-    assert_eq!(found, right, "checksum of {:?}", Packet::decode(bytes));
-}
-
-/// Mirrors packets that are no super-packets, and compares each with its copy.
-fn check_packets(world: &World, traffic: impl Fn()) {
-    let _both = start_both(world, &["--protocol=udp,icmp"]);
-    let collector = Collector::listen(world.collector(), GUE_PORT);
-    let capture = Capture::start(world.host(), "eth0");
-    traffic();
-    let copies = collector.stop_after_quiet(QUIET);
-    let frames = capture.stop();
-
-    copies.assert_gue_v0_ipv4();
-    copies.ipv4().into_iter().for_each(check_sums);
-    let sorted = |mut packets: Vec<Packet>| {
-        packets.sort_by_key(|it| (it.src, it.dst, it.protocol, it.ports, it.payload.clone()));
-        packets
-    };
-    let sent = [Direction::Received, Direction::Sent].map(|direction| frames.ipv4(direction));
-    let sent: Vec<_> = sent.iter().flatten().map(|packet| Packet::decode(packet)).collect();
-    let sizes = |packets: &[Packet]| packets.iter().map(|it| it.payload.len()).collect::<Vec<_>>();
-    let (copies, sent) = (sorted(copies.packets()), sorted(sent));
-    assert!(copies == sent, "copies of {:?}, sent {:?}", sizes(&copies), sizes(&sent));
-}
-
-#[test]
-fn needs_root_packets_that_fill_the_mtu_arrive_whole() {
-    World::run(|world| {
-        let (client, host) = (world.client(), world.host());
-        check_packets(world, || {
-            // with 28 bytes of headers: the last that fits into 1500 - 32 bytes, and the next
-            for size in [1440, 1441, 1471, 1472] {
-                udp_exchange(client, host, 5300, 3, size);
-                ping(client, host, 3, size);
-            }
-        });
-    });
-}
-
-#[test]
-fn needs_root_jumbo_packets_arrive_whole_over_a_smaller_nic() {
-    World::run(|world| {
-        let (client, host) = (world.client(), world.host());
-        jumbo(world);
-        check_packets(world, || {
-            // outer payloads of 1, 2, 3 and 4 times 1480 bytes, less and more by one, and the most
-            for size in [1440, 1441, 2919, 2920, 2921, 4400, 4401, 5880, 5881, 8000, 8972] {
-                udp_exchange(client, host, 5300, 2, size);
-                ping(host, client, 2, size);
-            }
-        });
-    });
-}
-
-#[test]
-fn needs_root_fragments_arrive_as_the_fragments_they_are() {
-    for prepare in [|_: &World| {}, jumbo] {
-        World::run(|world| {
-            prepare(world);
-            check_packets(world, || ping(world.client(), world.host(), 2, 65_507));
-        });
-    }
-}
-
-#[test]
-fn needs_root_datagrams_of_udp_super_packets_arrive_one_by_one() {
-    // the first fit the tunnel, the second do not
-    for size in [1400, 1472] {
-        for direction in ["ingress", "egress"] {
-            World::run(|world| check_udp_segments(world, direction, size));
-        }
-    }
-}
-
-fn check_udp_segments(world: &World, direction: &str, size: u16) {
-    let (from, to) = match direction {
-        "ingress" => (world.client(), world.host()),
-        _ => (world.host(), world.client()),
-    };
-    let _both = start_both(world, &["--protocol=udp"]);
-    let collector = Collector::listen(world.collector(), GUE_PORT);
-    let data = udp_segments(from, to, 5300, 10, size);
-    let copies = collector.stop_after_quiet(QUIET);
-
-    copies.assert_gue_v0_ipv4();
-    copies.ipv4().into_iter().for_each(check_sums);
-    let copies = copies.packets();
-    let sizes: Vec<_> = copies.iter().map(|copy| copy.payload.len()).collect();
-    assert_eq!(sizes, [usize::from(size); 10], "{direction}");
-    let found: Vec<u8> = copies.into_iter().flat_map(|copy| copy.payload).collect();
-    assert!(found == data, "{direction}: datagrams of {size} bytes");
-}
-
-/// What TCP packets of one direction say after the SYN among them, put together; `None` with a gap.
-fn stream(packets: &[&[u8]]) -> Option<Vec<u8>> {
-    let packets: Vec<_> = packets
-        .iter()
-        .map(|packet| match SlicedPacket::from_ip(packet).expect("a packet").transport {
-            Some(TransportSlice::Tcp(tcp)) => tcp,
-            other => panic!("not TCP: {other:?}"),
-        })
-        .collect();
-    let start = packets.iter().find(|tcp| tcp.syn()).expect("a SYN").sequence_number() + 1;
-    let mut parts: Vec<_> = packets
-        .iter()
-        .filter(|tcp| !tcp.payload().is_empty())
-        .map(|tcp| (tcp.sequence_number().wrapping_sub(start) as usize, tcp.payload()))
-        .collect();
-    parts.sort_unstable_by_key(|(at, _)| *at);
-    let mut bytes = Vec::new();
-    for (at, part) in parts {
-        // of a segment that was sent again, what is new
-        let known = bytes.len().checked_sub(at)?.min(part.len());
-        assert!(bytes[at..at + known] == part[..known], "the stream contradicts itself at {at}");
-        bytes.extend_from_slice(&part[known..]);
-    }
-    Some(bytes)
-}
-
-#[test]
-fn needs_root_tcp_super_packets_arrive_with_every_byte() {
-    for prepare in [|_: &World| {}, jumbo] {
-        World::run(|world| {
-            prepare(world);
-            let _both = start_both(world, &["--protocol=tcp"]);
-            let collector = Collector::listen(world.collector(), GUE_PORT);
-            let capture = Capture::start(world.host(), "eth0");
-            tcp_exchange(world.client(), world.host(), 8080, 4 << 20);
-            let copies = collector.stop_after_quiet(QUIET);
-            let frames = capture.stop();
-
-            copies.assert_gue_v0_ipv4();
-            for (direction, from) in [(Direction::Received, CLIENT), (Direction::Sent, HOST)] {
-                let passed = frames.ipv4(direction);
-                let is_super = |packet: &&[u8]| packet.len() > 9000;
-                assert!(passed.iter().any(is_super), "{direction:?}: no super-packet");
-                let mut copies = copies.ipv4();
-                copies.retain(|copy| Packet::decode(copy).src == from);
-                copies.iter().for_each(|copy| check_sums(copy));
-                let passed = stream(&passed).expect("all of what passed");
-                assert_eq!(passed.len(), 4 << 20);
-                let copied = stream(&copies).expect("copies without a gap");
-                assert!(copied == passed, "{direction:?}: {} bytes arrived", copied.len());
-            }
-        });
     }
 }
 
@@ -282,7 +112,7 @@ fn needs_root_fragments_of_copies_that_leave_by_the_mirrored_interface_are_not_m
         ping(world.host(), world.collector(), 5, 1472);
         let copies = collector.stop_after_quiet(QUIET);
         let wire = capture.stop();
-        copies.ipv4().into_iter().for_each(check_sums);
+        copies.ipv4().into_iter().for_each(assert_sums);
         assert_eq!(copies.0.len(), 10, "5 requests and 5 replies");
         // a request and two copies, each in two fragments
         assert_eq!(wire.ipv4(Direction::Received).len(), 5 * (1 + 2 * 2));
@@ -307,7 +137,7 @@ fn needs_root_copies_pass_a_router_with_a_smaller_link_behind_it() {
         ping(world.host(), world.client(), 5, 1472);
         ping(world.host(), world.client(), 5, 1300);
         let copies = collector.stop_after_quiet(QUIET);
-        copies.ipv4().into_iter().for_each(check_sums);
+        copies.ipv4().into_iter().for_each(assert_sums);
         let sizes: Vec<_> = copies.packets().iter().map(|copy| copy.payload.len()).collect();
         assert_eq!(sizes, [[1472; 5], [1300; 5]].concat());
     });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::receiver::Receiver;
+use super::traffic::bind;
 use super::{Ns, Packet, socket};
 
 /// IANA's port for GUE.
@@ -30,8 +31,7 @@ pub struct Collector {
 
 impl Collector {
     pub fn listen(ns: &Ns, port: u16) -> Collector {
-        let socket = ns.run(|| UdpSocket::bind(("0.0.0.0", port)));
-        let socket = Arc::new(socket.expect("the collector's port"));
+        let socket = Arc::new(bind(ns, || UdpSocket::bind(("0.0.0.0", port))));
         socket::prepare_to_receive(&socket);
 
         let receiving = socket.clone();

@@ -25,6 +25,7 @@ mod daemon;
 mod ns;
 mod packet;
 mod programs;
+mod reassembly;
 mod receiver;
 mod snapshot;
 mod socket;
@@ -42,11 +43,12 @@ pub use capture::{Capture, Direction};
 pub use collector::{Collector, GUE_PORT};
 pub use daemon::{Daemon, mirroring};
 pub use ns::Ns;
-pub use packet::Packet;
+pub use packet::{Packet, assert_sums};
 pub use programs::{Counter, Root};
+pub use reassembly::{datagrams, stream};
 pub use snapshot::Snapshot;
-pub use traffic::{inject, ping, tcp_exchange, udp_exchange, udp_segments};
-pub use world::{CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, World};
+pub use traffic::{inject, noise, ping, tcp_exchange, udp_exchange, udp_segments};
+pub use world::{CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, World, one_frame_per_packet};
 
 /// Waits until `condition` holds, and panics with `what` was awaited after `limit`.
 pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {

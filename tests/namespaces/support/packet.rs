@@ -40,3 +40,27 @@ impl Packet {
         }
     }
 }
+
+/// Holds the checksums of a packet, of the transport too unless it is a fragment, to its bytes.
+pub fn assert_sums(bytes: &[u8]) {
+    let packet = SlicedPacket::from_ip(bytes).expect("a packet");
+    let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("not IPv4: {packet:?}") };
+    let ip = ip.header().to_header();
+    assert_eq!(usize::from(ip.total_len), bytes.len());
+    assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+    let (found, right) = match &packet.transport {
+        Some(TransportSlice::Tcp(tcp)) => {
+            let header = tcp.to_header();
+            (header.checksum, header.calc_checksum_ipv4(&ip, tcp.payload()).unwrap())
+        }
+        Some(TransportSlice::Udp(udp)) => {
+            let header = udp.to_header();
+            (header.checksum, header.calc_checksum_ipv4(&ip, udp.payload()).unwrap())
+        }
+        Some(TransportSlice::Icmpv4(icmp)) => {
+            (icmp.checksum(), icmp.icmp_type().calc_checksum(icmp.payload()))
+        }
+        _ => return,
+    };
+    assert_eq!(found, right, "checksum of {:?}", Packet::decode(bytes));
+}

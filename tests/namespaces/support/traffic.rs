@@ -1,6 +1,6 @@
 //! Production traffic, every bit of it checked: it arrives unchanged and in time, or the test fails.
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::thread;
@@ -15,14 +15,15 @@ use super::{Ns, socket};
 /// For any one answer. TCP and ARP have the time to try again.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Sends `count` echo requests with `size` bytes of data, each after the reply to the one before.
+/// Sends `count` echo requests with `size` bytes of data, [`noise`] of their numbers from 1 on, each
+/// after the reply to the one before.
 pub fn ping(from: &Ns, to: &Ns, count: u16, size: usize) {
     let socket = from.run(socket::icmp_socket);
     socket.connect((to.address(), 0)).expect("connect");
     socket.set_read_timeout(Some(LIMIT)).expect("a read timeout");
 
-    let data = noise(size);
     for seq in 1..=count {
+        let data = noise(seq.into(), size);
         let echo = IcmpEchoHeader { id: 0x6d69, seq };
         let header = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), &data);
         socket.send(&[&header.to_bytes()[..], &data].concat()).expect("send");
@@ -46,9 +47,9 @@ fn await_echo_reply(socket: &UdpSocket, echo: IcmpEchoHeader, data: &[u8]) {
     panic!("no reply to {echo:?} within {LIMIT:?}");
 }
 
-/// Sends `bytes` bytes to a server, which sends them back as they come. Returns the client's end.
+/// Sends `bytes` bytes, [`noise`] of 0, to a server, which sends them back as they come. Returns the client's end.
 pub fn tcp_exchange(client: &Ns, server: &Ns, port: u16, bytes: usize) -> SocketAddr {
-    let listener = server.run(|| TcpListener::bind((server.address(), port))).expect("bind");
+    let listener = bind(server, || TcpListener::bind((server.address(), port)));
     let address = listener.local_addr().expect("the server's address");
     let mut near = client.run(|| TcpStream::connect_timeout(&address, LIMIT)).expect("connect");
     let (mut far, _) = listener.accept().expect("accept");
@@ -57,7 +58,7 @@ pub fn tcp_exchange(client: &Ns, server: &Ns, port: u16, bytes: usize) -> Socket
         stream.set_write_timeout(Some(LIMIT)).expect("a write timeout");
     }
 
-    let data = noise(bytes);
+    let data = noise(0, bytes);
     let mut echoed = Vec::with_capacity(bytes);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -81,19 +82,19 @@ pub fn tcp_exchange(client: &Ns, server: &Ns, port: u16, bytes: usize) -> Socket
     near.local_addr().expect("the client's address")
 }
 
-/// Sends `count` datagrams of `size` bytes to a server, which sends each back before the next one
-/// goes. Returns the client's end.
+/// Sends `count` datagrams of `size` bytes, [`noise`] of their numbers from 0 on, to a server, which
+/// sends each back before the next one goes. Returns the client's end.
 pub fn udp_exchange(client: &Ns, server: &Ns, port: u16, count: usize, size: usize) -> SocketAddr {
-    let far = server.run(|| UdpSocket::bind((server.address(), port))).expect("bind");
-    let near = client.run(|| UdpSocket::bind((client.address(), 0))).expect("bind");
+    let far = bind(server, || UdpSocket::bind((server.address(), port)));
+    let near = bind(client, || UdpSocket::bind((client.address(), 0)));
     near.connect((server.address(), port)).expect("connect");
     for socket in [&near, &far] {
         socket.set_read_timeout(Some(LIMIT)).expect("a read timeout");
     }
 
-    let data = noise(size);
     let mut buffer = vec![0; 1 << 16];
     for i in 0..count {
+        let data = noise(i, size);
         near.send(&data).expect("the client sends");
         let (length, from) = far.recv_from(&mut buffer).expect("the server receives");
         far.send_to(&buffer[..length], from).expect("the server sends");
@@ -106,12 +107,12 @@ pub fn udp_exchange(client: &Ns, server: &Ns, port: u16, count: usize, size: usi
 /// Sends `count` datagrams of `size` bytes at once, as one super-packet that the kernel is to cut.
 /// Returns what was in them, one after the other.
 pub fn udp_segments(from: &Ns, to: &Ns, port: u16, count: usize, size: u16) -> Vec<u8> {
-    let far = to.run(|| UdpSocket::bind((to.address(), port))).expect("bind");
-    let near = from.run(|| UdpSocket::bind((from.address(), 0))).expect("bind");
+    let far = bind(to, || UdpSocket::bind((to.address(), port)));
+    let near = bind(from, || UdpSocket::bind((from.address(), 0)));
     far.set_read_timeout(Some(LIMIT)).expect("a read timeout");
     setsockopt(&near, UdpGsoSegment, &size.into()).expect("UDP_SEGMENT");
 
-    let data = noise(count * usize::from(size));
+    let data = noise(0, count * usize::from(size));
     near.send_to(&data, (to.address(), port)).expect("send");
     let mut buffer = vec![0; 1 << 16];
     for datagram in data.chunks(size.into()) {
@@ -129,10 +130,25 @@ pub fn inject(ns: &Ns, ifname: &str, frame: &[u8]) {
     assert_eq!(sent, frame.len());
 }
 
-/// Bytes without a pattern that a misplaced copy could hit by chance; the same ones every time.
+/// Makes a socket in a namespace, and waits until its port is free: what another test's thread forks
+/// holds copies of all sockets until it becomes the program that it is to be.
+pub(super) fn bind<T: Send>(ns: &Ns, socket: impl Fn() -> io::Result<T> + Sync) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match ns.run(&socket) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            socket => break socket.expect("bind"),
+        }
+    }
+}
+
+/// Bytes without a pattern that a misplaced copy could hit by chance; the same ones every time, and
+/// others for each number.
 /// (xorshift64, Marsaglia 2003)
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x6d69_7272_6f72_u64;
+pub fn noise(number: usize, length: usize) -> Vec<u8> {
+    let mut state = 0x6d69_7272_6f72_u64 + (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let next = || {
         state ^= state << 13;
         state ^= state >> 7;

@@ -39,6 +39,16 @@ const COLLECTOR_LINKS: &str = "
     link set eth0 up
     route add default via 10.2.0.1";
 
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 2);
+const SERVER_SIDE_LINKS: &str = "
+    link add eth2 type veth peer name eth0 netns server
+    address add 10.3.0.1/24 dev eth2
+    link set eth2 up";
+const SERVER_LINKS: &str = "
+    address add 10.3.0.2/24 dev eth0
+    link set eth0 up
+    route add default via 10.3.0.1";
+
 const NO_IPV6: &str = "
     for conf in /proc/sys/net/ipv6/conf/all /proc/sys/net/ipv6/conf/default; do
         [ ! -e $conf ] || echo 1 > $conf/disable_ipv6
@@ -76,6 +86,17 @@ impl World {
         &self.collector
     }
 
+    /// Makes the host a router, and a server behind it: 10.3.0.2, by the host's `eth2`.
+    pub fn server(&self) -> Ns {
+        let server = Ns::create("server", SERVER);
+        server.sh(NO_IPV6);
+        ip(&self.host, SERVER_SIDE_LINKS);
+        ip(&server, SERVER_LINKS);
+        self.host.sh("echo 1 > /proc/sys/net/ipv4/ip_forward");
+        await_up(&[&self.host, &server]);
+        server
+    }
+
     fn new() -> World {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
             .expect("new namespaces (this needs root)");
@@ -92,15 +113,30 @@ impl World {
         ip(&host, HOST_LINKS);
         ip(&client, CLIENT_LINKS);
         ip(&collector, COLLECTOR_LINKS);
-        // until then the kernel drops what an interface sends
-        for ns in namespaces {
-            eventually(Duration::from_secs(5), "links that are up", || {
-                let links = ns.sh("ip -o link show type veth");
-                links.lines().all(|link| link.contains("state UP"))
-            });
-        }
+        await_up(&namespaces);
         World { host, client, collector }
     }
+}
+
+/// Waits for all links: until they are up the kernel drops what an interface sends.
+fn await_up(namespaces: &[&Ns]) {
+    for ns in namespaces {
+        eventually(Duration::from_secs(20), "links that are up", || {
+            let links = ns.sh("ip -o link show type veth");
+            links.lines().all(|link| link.contains("state UP"))
+        });
+    }
+}
+
+/// Makes every packet its own frame with its final checksums, on all links, so that copies can be
+/// compared with packets one by one.
+pub fn one_frame_per_packet(world: &World) {
+    world.client().without_offloads("eth0");
+    for ifname in ["eth0", "eth1"] {
+        world.host().without_offloads(ifname);
+    }
+    // TCP makes super-packets even for an interface that has no offloads
+    world.host().sh("ip link set eth0 gso_max_segs 1");
 }
 
 /// Brings up loopback and does what `commands` for ip(8) say.
