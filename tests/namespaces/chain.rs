@@ -125,7 +125,3 @@ fn needs_root_a_start_after_a_crash_keeps_the_rest_of_the_chain_linked() {
         assert_eq!(root.slot(), Some(behind.id()));
     });
 }
-
-fn jmp_table(direction: &str) -> String {
-    format!("/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/mirroring_{direction}_jmp_table")
-}

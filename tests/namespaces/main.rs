@@ -6,6 +6,7 @@ mod completeness;
 mod crashes;
 mod fixture;
 mod hooks;
+mod innocence;
 mod lifecycle;
 mod mirrored;
 mod support;

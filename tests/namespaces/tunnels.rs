@@ -7,6 +7,7 @@ use crate::support::*;
 /// Collectors that get copies about their own copies would see ever more of them.
 #[test]
 fn needs_root_the_tunnel_itself_is_not_mirrored_when_it_leaves_by_the_mirrored_interface() {
+    let mut log = KernelLog::watch();
     World::run(|world| {
         let on_eth1 = |direction: &str| {
             let direction_flag = format!("--direction={direction}");
@@ -35,6 +36,7 @@ fn needs_root_the_tunnel_itself_is_not_mirrored_when_it_leaves_by_the_mirrored_i
             assert!(daemon.terminate().success());
         }
     });
+    assert_eq!(log.complaints(), [""; 0]);
 }
 
 #[test]

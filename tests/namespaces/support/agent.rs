@@ -42,6 +42,11 @@ pub fn start_chained(world: &World, direction: &str, root: &Root, more: &[&str])
     start(world, direction, &[more, &[&map_name]].concat())
 }
 
+/// Where an instance on `eth0` has the slot for the program behind it.
+pub fn jmp_table(direction: &str) -> String {
+    format!("/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/mirroring_{direction}_jmp_table")
+}
+
 /// Runs one of the other commands, which must succeed.
 pub fn command(ns: &Ns, args: &[&str]) -> Output {
     let output = mirroring(ns, args);

@@ -21,7 +21,9 @@
 mod agent;
 mod capture;
 mod collector;
+mod counters;
 mod daemon;
+mod kernel_log;
 mod ns;
 mod packet;
 mod programs;
@@ -36,19 +38,24 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use agent::{
-    QUIET, TO_COLLECTOR, args, command, copies_of_three_pings, load_as_l3afd, run_as_l3afd, start,
-    start_chained, status,
+    QUIET, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table, load_as_l3afd,
+    run_as_l3afd, start, start_chained, status,
 };
 pub use capture::{Capture, Direction};
 pub use collector::{Collector, GUE_PORT};
+pub use counters::Counters;
 pub use daemon::{Daemon, mirroring};
+pub use kernel_log::KernelLog;
 pub use ns::Ns;
 pub use packet::{Packet, assert_sums};
 pub use programs::{Counter, Root};
 pub use reassembly::{datagrams, stream};
 pub use snapshot::Snapshot;
 pub use traffic::{inject, noise, ping, tcp_exchange, udp_exchange, udp_segments};
-pub use world::{CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, World, one_frame_per_packet};
+pub use world::{
+    CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, ROUTER_MAC, SERVER_MAC, World,
+    one_frame_per_packet,
+};
 
 /// Waits until `condition` holds, and panics with `what` was awaited after `limit`.
 pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {

@@ -20,6 +20,9 @@ pub const COLLECTOR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 1, 0, 2];
 /// Of the host's `eth0`.
 pub const HOST_MAC: [u8; 6] = [2, 0, 0, 1, 0, 1];
+/// Of the server's `eth0`, and of the host's `eth2`: see [`World::server`].
+pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 3, 0, 2];
+pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 3, 0, 1];
 
 const HOST_LINKS: &str = "
     link add eth0 address 02:00:00:01:00:01 type veth \
@@ -41,7 +44,8 @@ const COLLECTOR_LINKS: &str = "
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 2);
 const SERVER_SIDE_LINKS: &str = "
-    link add eth2 type veth peer name eth0 netns server
+    link add eth2 address 02:00:00:03:00:01 type veth \
+        peer name eth0 address 02:00:00:03:00:02 netns server
     address add 10.3.0.1/24 dev eth2
     link set eth2 up";
 const SERVER_LINKS: &str = "

@@ -1,0 +1,302 @@
+//! Production does not notice: whatever becomes of the copies, each packet arrives as it does without
+//! mirroring, nothing is sent twice, no route and no path MTU changes, nobody gets an ICMP message,
+//! and the kernel has nothing to say.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, UdpSocket};
+
+use etherparse::{IpFragOffset, Ipv4Header};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::IpMtu;
+
+use crate::support::*;
+
+/// Brings about what the copies meet, once they go to this device.
+type Weather = fn(&World, &str) -> Option<Collector>;
+
+/// What the copies meet on their way.
+const WEATHER: [(&str, Weather); 5] = [
+    ("the collector listens", |world, _| Some(Collector::listen(world.collector(), GUE_PORT))),
+    // its kernel answers each copy with an ICMP error
+    ("nobody listens", |world, _| {
+        world.collector().sh("
+            ! ip link show vx0 2>/dev/null || ip link delete vx0
+            echo 0 > /proc/sys/net/ipv4/icmp_ratelimit");
+        None
+    }),
+    ("the collector is gone", |world, _| {
+        world.collector().sh("ip link set eth0 arp off");
+        world.host().sh("ip neigh flush dev eth1");
+        None
+    }),
+    ("the NIC is down", |world, _| {
+        world.host().sh("ip link set eth1 down");
+        None
+    }),
+    ("the tunnel is down", |world, tunnel| {
+        world.host().sh(&format!("ip link set {tunnel} down"));
+        None
+    }),
+];
+
+/// Nobody has these addresses: whoever gets a packet to or from them keeps quiet.
+const NOBODY: u8 = 77;
+
+/// What production sees.
+#[derive(Debug, PartialEq, Eq)]
+struct Sight {
+    /// those that client and server receive
+    frames: [Vec<Vec<u8>>; 2],
+    /// what the kernel counts in client, host and server
+    counters: [BTreeMap<String, i64>; 3],
+    /// their routes that are other than the administrator's
+    exceptions: [String; 3],
+    /// of connected sockets
+    path_mtus: [i32; 4],
+}
+
+/// Frames to be forwarded as they are, between addresses that nobody has.
+fn frames(to_server: bool) -> Vec<Vec<u8>> {
+    let (ethernet, source, destination) = if to_server {
+        ([HOST_MAC, CLIENT_MAC], [10, 1, 0, NOBODY], [10, 3, 0, NOBODY])
+    } else {
+        ([ROUTER_MAC, SERVER_MAC], [10, 3, 0, NOBODY], [10, 1, 0, NOBODY])
+    };
+    let frame = |protocol: u8, length: usize, change: fn(&mut Ipv4Header)| {
+        let mut header = Ipv4Header::new(0, 64, protocol.into(), source, destination).unwrap();
+        header.identification = 0x1234;
+        change(&mut header);
+        header.set_payload_len(length).unwrap();
+        header.header_checksum = header.calc_header_checksum();
+        // whatever the transport is, its checksum is wrong, and to be left so
+        let payload = noise(length, length);
+        [&ethernet.concat()[..], &[8, 0], &header.to_bytes(), &payload].concat()
+    };
+    let mut frames: Vec<_> = [1, 6, 17, 47, 132, 200]
+        .into_iter()
+        .flat_map(|protocol| [0, 20, 500, 1480].map(|length| frame(protocol, length, |_| {})))
+        .collect();
+    frames.push(frame(17, 1000, |header| header.options = [1; 40].into()));
+    frames.push(frame(17, 1480, |header| header.dont_fragment = true));
+    frames.push(frame(17, 1480, |header| header.more_fragments = true));
+    frames.push(frame(17, 300, |header| {
+        header.fragment_offset = IpFragOffset::try_new(185).unwrap();
+    }));
+    frames
+}
+
+/// Both ways between client and host, and through the host.
+fn transfer(world: &World, server: &Ns) {
+    let (client, host) = (world.client(), world.host());
+    for (from, to) in [(client, host), (host, client), (client, server), (server, client)] {
+        for size in [56, 1472, 65_507] {
+            ping(from, to, 2, size);
+        }
+        udp_exchange(from, to, 5300, 3, 1472);
+        udp_segments(from, to, 5300, 5, 1472);
+        tcp_exchange(from, to, 8080, 1 << 20);
+    }
+    for (ns, to_server) in [(client, true), (server, false)] {
+        frames(to_server).iter().for_each(|frame| inject(ns, "eth0", frame));
+    }
+}
+
+/// Whatever is sent again was lost: no timer of TCP's is as short as a busy machine is slow.
+fn make_patient(ns: &Ns) {
+    ns.sh("
+        echo 0 > /proc/sys/net/ipv4/tcp_early_retrans
+        ip -o route show | while read -r route; do ip route change $route rto_min 4s; done");
+}
+
+/// An IPv4 packet less what its sender makes otherwise each time; `None` for TCP, which cuts its
+/// stream as it likes.
+fn comparable(packet: &[u8]) -> Option<Vec<u8>> {
+    let mut packet = packet.to_vec();
+    let (protocol, ports) = (packet[9], 20..24);
+    if packet[15] == NOBODY {
+        return Some(packet);
+    }
+    // id and checksum
+    packet[4..6].fill(0);
+    packet[10..12].fill(0);
+    if protocol == 17 {
+        packet[ports].fill(0);
+        packet[26..28].fill(0);
+    }
+    (protocol != 6).then_some(packet)
+}
+
+/// Whether a counter tells of what production would notice.
+fn is_telling(name: &str) -> bool {
+    const TELLING: [&str; 15] = [
+        "IpInHdrErrors",
+        "IpReasmFails",
+        "IpFragFails",
+        "IpFragOKs",
+        "TcpAttemptFails",
+        "TcpEstabResets",
+        "TcpInErrs",
+        "TcpInCsumErrors",
+        "TcpOutRsts",
+        "TcpRetransSegs",
+        "UdpNoPorts",
+        "UdpInErrors",
+        "UdpRcvbufErrors",
+        "UdpInCsumErrors",
+        "IpReasmOKs",
+    ];
+    name.starts_with("Icmp") || TELLING.contains(&name)
+}
+
+/// The host gets ICMP errors about its copies, and may. (It must not send any.)
+fn is_about_copies(name: &str) -> bool {
+    ["IcmpInMsgs", "IcmpInErrors", "IcmpInDestUnreachs", "IcmpMsgInType3"].contains(&name)
+}
+
+fn path_mtu(from: &Ns, to: Ipv4Addr) -> i32 {
+    from.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
+        socket.connect((to, 9)).expect("connect");
+        getsockopt(&socket, IpMtu).expect("IP_MTU")
+    })
+}
+
+/// Looks on while traffic passes.
+fn sight(world: &World, server: &Ns) -> Sight {
+    let (client, host) = (world.client(), world.host());
+    let namespaces = [client, host, server];
+    let before = namespaces.map(Counters::of);
+    let captures = [client, server].map(|ns| Capture::start(ns, "eth0"));
+    transfer(world, server);
+    let frames = captures.map(|capture| {
+        let captured = capture.stop();
+        let received = captured.ipv4(Direction::Received);
+        let mut frames: Vec<_> = received.into_iter().filter_map(comparable).collect();
+        // what took another CPU may have been overtaken
+        frames.sort_unstable();
+        frames
+    });
+
+    let counters = [0, 1, 2].map(|index| {
+        let (after, before) = (Counters::of(namespaces[index]), &before[index]);
+        let wanted = |name: &str| is_telling(name) && !(index == 1 && is_about_copies(name));
+        let mut counters = after.since(before, wanted);
+        // a SYN has a timer that is not for us to set
+        let syns = after.get("TcpExtTCPSynRetrans") - before.get("TcpExtTCPSynRetrans");
+        if let Some(again) = counters.get_mut("TcpRetransSegs") {
+            *again -= syns;
+        }
+        counters.retain(|_, count| *count != 0);
+        counters
+    });
+    Sight {
+        frames,
+        counters,
+        exceptions: namespaces.map(|ns| ns.sh("ip route show cache")),
+        path_mtus: [
+            path_mtu(host, CLIENT),
+            path_mtu(client, HOST),
+            path_mtu(client, server.address()),
+            path_mtu(server, CLIENT),
+        ],
+    }
+}
+
+/// The same with mirroring, in both directions, in a chain whose next program sees all packets.
+fn sight_with_mirroring(world: &World, server: &Ns, tunnel: &str, weather: Weather) -> Sight {
+    let chains = ["ingress", "egress"].map(|direction| {
+        let root = Root::attach(world.host(), direction);
+        let daemon =
+            start_chained(world, direction, &root, &[&format!("--tunnel-interface-name={tunnel}")]);
+        let behind = Counter::load();
+        behind.follow(&jmp_table(direction));
+        (root, daemon, behind)
+    });
+    let _collector = weather(world, tunnel);
+    let capture = Capture::start(world.host(), "eth0");
+    let before = chains.each_ref().map(|(_, _, behind)| behind.count());
+    let sight = sight(world, server);
+    let after = chains.each_ref().map(|(_, _, behind)| behind.count());
+    let frames = capture.stop().0;
+    for (direction, seen) in
+        [(Direction::Received, after[0] - before[0]), (Direction::Sent, after[1] - before[1])]
+    {
+        let passed = frames.iter().filter(|frame| frame.direction == direction).count();
+        assert_eq!(seen, passed as u64, "{direction:?}: seen by the next program");
+    }
+    for (_, mut daemon, _) in chains {
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        daemon.wait();
+        let output = daemon.output();
+        assert!(!output.contains(": 0 packets matched"), "nothing was mirrored: {output}");
+    }
+    sight
+}
+
+fn in_a_world(look: impl FnOnce(&World, &Ns) -> Sight + Send) -> Sight {
+    World::run(|world| {
+        let server = world.server();
+        for ns in [world.client(), world.host(), &server] {
+            make_patient(ns);
+        }
+        world.host().sh("
+            ip neigh add 10.1.0.77 lladdr 02:00:00:01:00:02 dev eth0
+            ip neigh add 10.3.0.77 lladdr 02:00:00:03:00:02 dev eth2");
+        look(world, &server)
+    })
+}
+
+/// Compares each weather with what is seen without mirroring.
+fn check(title: &str, tunnel: &str, make_tunnel: fn(&World)) {
+    let mut log = KernelLog::watch();
+    let without = in_a_world(sight);
+    let mut table = format!("{title:<26}{:>8}\n", "frames");
+    for (name, weather) in WEATHER {
+        let with = in_a_world(|world, server| {
+            make_tunnel(world);
+            sight_with_mirroring(world, server, tunnel, weather)
+        });
+        assert_same(name, &with, &without);
+        let frames: usize = with.frames.iter().map(Vec::len).sum();
+        writeln!(table, "{name:<26}{frames:>8}  as without mirroring").unwrap();
+    }
+    assert_eq!(log.complaints(), [""; 0]);
+    // past the test harness, which shows what a test prints only where it fails; in one piece
+    io::stderr().write_all(table.as_bytes()).expect("stderr");
+}
+
+fn assert_same(weather: &str, with: &Sight, without: &Sight) {
+    for (index, receiver) in ["client", "server"].into_iter().enumerate() {
+        let (with, without) = (&with.frames[index], &without.frames[index]);
+        let lengths = |frames: &[Vec<u8>]| frames.iter().map(Vec::len).collect::<Vec<_>>();
+        assert!(
+            with == without,
+            "{weather}: the {receiver} receives {:?}, without mirroring {:?}",
+            lengths(with),
+            lengths(without)
+        );
+    }
+    assert_eq!(with.counters, without.counters, "{weather}: counters of client, host, server");
+    assert_eq!(with.exceptions, without.exceptions, "{weather}: routes of client, host, server");
+    assert_eq!(with.path_mtus, without.path_mtus, "{weather}");
+}
+
+#[test]
+fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_built_in_tunnel() {
+    check("built-in tunnel", "gue1", |_| {});
+}
+
+#[test]
+fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_an_existing_device() {
+    check("existing device (VXLAN)", "vx0", |world| {
+        for (ns, remote) in
+            [(world.host(), COLLECTOR.to_string()), (world.collector(), "10.2.0.1".into())]
+        {
+            ns.sh(&format!(
+                "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789; ip link set vx0 up"
+            ));
+        }
+    });
+}
