@@ -1,6 +1,8 @@
 //! In every launch mode: real traffic passes, every matching packet and no other arrives at the
 //! collector, as it was.
 
+use std::time::Duration;
+
 use etherparse::IpNumber;
 use traffic_mirroring::config::Direction as Way;
 
@@ -145,5 +147,70 @@ fn needs_root_any_protocol_can_be_asked_for_by_name_or_number() {
         let copies = collector.stop_after_quiet(QUIET).packets();
         assert_eq!(copies.iter().map(|copy| copy.protocol).collect::<Vec<_>>(), [47, 200]);
         assert_eq!(copies[0].payload, b"to nobody in particular");
+    });
+}
+
+/// A payload of the package that this one replaces, with all that l3afd adds to it.
+#[test]
+fn needs_root_an_old_payload_works_with_every_flag_that_l3afd_adds() {
+    let of_l3afd = ["--iface=eth0", "--direction=ingress", "--version=latest"];
+    let of_payload = [
+        "--tunnel-remote-port=6080",
+        "--src-port=0",
+        "--redirect-to=eth1",
+        "--protocol=tcp,icmp",
+        "--tunnel-interface-name=gue1",
+        "--dst-port=8080",
+        "--tunnel-local-port=6080",
+        "--src-address=0.0.0.0",
+        "--tunnel-remote-address=10.2.0.2",
+    ];
+    for more in [&[][..], &["--log-dir=/var/log/l3af"], &["--log-dir=/var/log", "--rules-file="]] {
+        World::run(|world| {
+            let start = [&of_l3afd[..], more, &of_payload].concat();
+            let root = Root::attach(world.host(), "ingress");
+            load_as_l3afd(Way::Ingress, &root);
+            command(world.host(), &start);
+            assert_eq!(copies_of_three_pings(world), 3, "{more:?}");
+            command(world.host(), &[&start[..2], &["--cmd=update"], &start[2..]].concat());
+            assert_eq!(copies_of_three_pings(world), 3, "{more:?} after an update");
+        });
+    }
+    // where the payload has no object_file
+    World::run(|world| {
+        let root = Root::attach(world.host(), "ingress");
+        let map_name = format!("--map-name={}", root.map_path.display());
+        let start = [&of_l3afd[..], &["--rules-file=", &map_name], &of_payload].concat();
+        let mut daemon = Daemon::mirroring(world.host(), start);
+        daemon.wait_ready("mirroring eth0 ingress", Duration::from_secs(20));
+        assert_eq!(copies_of_three_pings(world), 3);
+    });
+}
+
+/// The kernel takes any copy for a tunnel device: what comes out is another matter.
+#[test]
+fn needs_root_what_is_counted_as_sent_arrives_whatever_kind_of_frame_it_was() {
+    World::run(|world| {
+        let mut daemon = start(world, "ingress", &[]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let ethernet = [HOST_MAC, CLIENT_MAC].concat();
+        let mut ipv6 = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
+        ipv6.extend([0xfd; 32]);
+        ipv6.extend([0x14, 0xb4, 0x14, 0xb4, 0, 8, 0x12, 0x34]);
+        for (kind, payload) in [
+            (&[0x86, 0xdd][..], &ipv6[..]),
+            (&[0x81, 0, 0, 5, 0x86, 0xdd], &ipv6),
+            (&[0x81, 0, 0, 5, 8, 0], &[0x45; 60]),
+            (&[0x88, 0xa8, 0, 9, 0x81, 0, 0, 5, 8, 0], &[0x45; 60]),
+            (&[0x88, 0xcc], &[2; 60]),
+        ] {
+            inject(world.client(), "eth0", &[&ethernet, kind, payload].concat());
+        }
+        ping(world.client(), world.host(), 3, 56);
+        let arrived = collector.stop_after_quiet(QUIET).0.len();
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        daemon.wait();
+        let sent = format!(" {arrived} copies sent");
+        assert!(arrived >= 3 && daemon.output().contains(&sent), "{arrived}: {}", daemon.output());
     });
 }
