@@ -49,6 +49,8 @@ const NOBODY: u8 = 77;
 struct Sight {
     /// those that client and server receive
     frames: [Vec<Vec<u8>>; 2],
+    /// ICMP errors that the host sends itself
+    errors: Vec<Vec<u8>>,
     /// what the kernel counts in client, host and server
     counters: [BTreeMap<String, i64>; 3],
     /// their routes that are other than the administrator's
@@ -150,9 +152,18 @@ fn is_telling(name: &str) -> bool {
     name.starts_with("Icmp") || TELLING.contains(&name)
 }
 
-/// The host gets ICMP errors about its copies, and may. (It must not send any.)
-fn is_about_copies(name: &str) -> bool {
-    ["IcmpInMsgs", "IcmpInErrors", "IcmpInDestUnreachs", "IcmpMsgInType3"].contains(&name)
+/// The host's kernel is told of copies that do not arrive, by the collector's or by itself. What else
+/// it tells itself, `lo` shows, and what it tells others, their counters.
+fn may_be_about_copies(name: &str) -> bool {
+    name.starts_with("Icmp") && !name.contains("Echo")
+}
+
+/// Of the packets on `lo`, the ICMP errors about anything but copies.
+fn errors(packets: &[&[u8]]) -> Vec<Vec<u8>> {
+    let is_error = |packet: &&&[u8]| packet[9] == 1 && [3, 4, 5, 11, 12].contains(&packet[20]);
+    let is_about_copy = |packet: &&&[u8]| packet[20 + 8 + 16..][..4] == COLLECTOR.octets();
+    let errors = packets.iter().filter(is_error).filter(|packet| !is_about_copy(packet));
+    errors.map(|packet| packet.to_vec()).collect()
 }
 
 fn path_mtu(from: &Ns, to: Ipv4Addr) -> i32 {
@@ -168,6 +179,7 @@ fn sight(world: &World, server: &Ns) -> Sight {
     let (client, host) = (world.client(), world.host());
     let namespaces = [client, host, server];
     let before = namespaces.map(Counters::of);
+    let lo = Capture::start(host, "lo");
     let captures = [client, server].map(|ns| Capture::start(ns, "eth0"));
     transfer(world, server);
     let frames = captures.map(|capture| {
@@ -181,7 +193,7 @@ fn sight(world: &World, server: &Ns) -> Sight {
 
     let counters = [0, 1, 2].map(|index| {
         let (after, before) = (Counters::of(namespaces[index]), &before[index]);
-        let wanted = |name: &str| is_telling(name) && !(index == 1 && is_about_copies(name));
+        let wanted = |name: &str| is_telling(name) && !(index == 1 && may_be_about_copies(name));
         let mut counters = after.since(before, wanted);
         // a SYN has a timer that is not for us to set
         let syns = after.get("TcpExtTCPSynRetrans") - before.get("TcpExtTCPSynRetrans");
@@ -191,8 +203,10 @@ fn sight(world: &World, server: &Ns) -> Sight {
         counters.retain(|_, count| *count != 0);
         counters
     });
+    let errors = errors(&lo.stop().ipv4(Direction::Received));
     Sight {
         frames,
+        errors,
         counters,
         exceptions: namespaces.map(|ns| ns.sh("ip route show cache")),
         path_mtus: [
@@ -283,6 +297,7 @@ fn assert_same(weather: &str, with: &Sight, without: &Sight) {
         assert_eq!(*counters, without.counters[index], "{weather}: counters of the {whose}");
         assert_eq!(*exceptions, without.exceptions[index], "{weather}: routes of the {whose}");
     }
+    assert_eq!(with.errors, without.errors, "{weather}: ICMP errors of the host's to itself");
     assert_eq!(with.path_mtus, without.path_mtus, "{weather}");
 }
 
