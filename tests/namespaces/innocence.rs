@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 
 use etherparse::{IpFragOffset, Ipv4Header};
+use nix::sys::signal::Signal;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::IpMtu;
 
@@ -228,6 +229,9 @@ fn sight_with_mirroring(world: &World, server: &Ns, tunnel: &str, weather: Weath
         behind.follow(&jmp_table(direction));
         (root, daemon, behind)
     });
+    // whoever stays with a program could make the weather better again
+    let signal_all = |signal| chains.iter().for_each(|(_, daemon, _)| daemon.signal(signal));
+    signal_all(Signal::SIGSTOP);
     let _collector = weather(world, tunnel);
     let capture = Capture::start(world.host(), "eth0");
     let before = chains.each_ref().map(|(_, _, behind)| behind.count());
@@ -240,8 +244,9 @@ fn sight_with_mirroring(world: &World, server: &Ns, tunnel: &str, weather: Weath
         let passed = frames.iter().filter(|frame| frame.direction == direction).count();
         assert_eq!(seen, passed as u64, "{direction:?}: seen by the next program");
     }
+    signal_all(Signal::SIGTERM);
+    signal_all(Signal::SIGCONT);
     for (_, mut daemon, _) in chains {
-        daemon.signal(nix::sys::signal::Signal::SIGTERM);
         daemon.wait();
         let output = daemon.output();
         assert!(!output.contains(": 0 packets matched"), "nothing was mirrored: {output}");
