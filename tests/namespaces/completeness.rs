@@ -164,20 +164,25 @@ fn check(title: &str, far: impl Fn(&World) -> Option<Ns> + Sync) {
     );
     let mut incomplete = Vec::new();
     for (name, mtu, frames, send) in TRAFFIC {
-        let cells = World::run(|world| {
-            let server = far(world);
-            let far = server.as_ref().unwrap_or(world.host());
-            let back = if server.is_some() { "eth2" } else { "eth0" };
-            let host = world.host();
-            set_mtu([(world.client(), "eth0"), (host, "eth0"), (host, back), (far, "eth0")], mtu);
-            if name.ends_with("no offloads") {
-                one_frame_per_packet(world);
-                for (ns, ifname) in [(host, back), (far, "eth0")] {
-                    ns.without_offloads(ifname);
-                    ns.sh(&format!("ip link set {ifname} gso_max_segs 1"));
+        let cells = undisturbed(|| {
+            World::run(|world| {
+                let server = far(world);
+                let far = server.as_ref().unwrap_or(world.host());
+                let back = if server.is_some() { "eth2" } else { "eth0" };
+                let host = world.host();
+                set_mtu(
+                    [(world.client(), "eth0"), (host, "eth0"), (host, back), (far, "eth0")],
+                    mtu,
+                );
+                if name.ends_with("no offloads") {
+                    one_frame_per_packet(world);
+                    for (ns, ifname) in [(host, back), (far, "eth0")] {
+                        ns.without_offloads(ifname);
+                        ns.sh(&format!("ip link set {ifname} gso_max_segs 1"));
+                    }
                 }
-            }
-            cells(world, far, frames, mtu, send)
+                cells(world, far, frames, mtu, send)
+            })
         });
         for (direction, cell) in ["ingress", "egress"].into_iter().zip(cells) {
             let Cell { packets, copies, sent, arrived, strays } = cell;

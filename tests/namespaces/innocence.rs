@@ -270,12 +270,14 @@ fn in_a_world(look: impl FnOnce(&World, &Ns) -> Sight + Send) -> Sight {
 /// Compares each weather with what is seen without mirroring.
 fn check(title: &str, tunnel: &str, make_tunnel: fn(&World)) {
     let mut log = KernelLog::watch();
-    let without = in_a_world(sight);
+    let without = undisturbed(|| in_a_world(sight));
     let mut table = format!("{title:<26}{:>8}\n", "frames");
     for (name, weather) in WEATHER {
-        let with = in_a_world(|world, server| {
-            make_tunnel(world);
-            sight_with_mirroring(world, server, tunnel, weather)
+        let with = undisturbed(|| {
+            in_a_world(|world, server| {
+                make_tunnel(world);
+                sight_with_mirroring(world, server, tunnel, weather)
+            })
         });
         assert_same(name, &with, &without);
         let frames: usize = with.frames.iter().map(Vec::len).sum();
@@ -287,6 +289,13 @@ fn check(title: &str, tunnel: &str, make_tunnel: fn(&World)) {
 }
 
 fn assert_same(weather: &str, with: &Sight, without: &Sight) {
+    assert_eq!(with.path_mtus, without.path_mtus, "{weather}");
+    assert_eq!(with.errors, without.errors, "{weather}: ICMP errors of the host's to itself");
+    for (index, whose) in ["client", "host", "server"].into_iter().enumerate() {
+        let (counters, exceptions) = (&with.counters[index], &with.exceptions[index]);
+        assert_eq!(*exceptions, without.exceptions[index], "{weather}: routes of the {whose}");
+        assert_eq!(*counters, without.counters[index], "{weather}: counters of the {whose}");
+    }
     for (index, receiver) in ["client", "server"].into_iter().enumerate() {
         let (with, without) = (&with.frames[index], &without.frames[index]);
         let lengths = |frames: &[Vec<u8>]| frames.iter().map(Vec::len).collect::<Vec<_>>();
@@ -297,13 +306,6 @@ fn assert_same(weather: &str, with: &Sight, without: &Sight) {
             lengths(without)
         );
     }
-    for (index, whose) in ["client", "host", "server"].into_iter().enumerate() {
-        let (counters, exceptions) = (&with.counters[index], &with.exceptions[index]);
-        assert_eq!(*counters, without.counters[index], "{weather}: counters of the {whose}");
-        assert_eq!(*exceptions, without.exceptions[index], "{weather}: routes of the {whose}");
-    }
-    assert_eq!(with.errors, without.errors, "{weather}: ICMP errors of the host's to itself");
-    assert_eq!(with.path_mtus, without.path_mtus, "{weather}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use etherparse::PacketBuilder;
 use nix::sys::signal::Signal;
 
 use crate::support::*;
@@ -140,5 +141,39 @@ fn needs_root_copies_pass_a_router_with_a_smaller_link_behind_it() {
         copies.ipv4().into_iter().for_each(assert_sums);
         let sizes: Vec<_> = copies.packets().iter().map(|copy| copy.payload.len()).collect();
         assert_eq!(sizes, [[1472; 5], [1300; 5]].concat());
+    });
+}
+
+/// As some drivers have it, and large packets after a detour.
+#[test]
+fn needs_root_headers_outside_of_the_linear_part_of_a_buffer_are_read_there() {
+    World::run(|world| {
+        jumbo(world);
+        let _both = start_both(world, &["--protocol=udp", "--dst-port=5300"]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let mut expected = Vec::new();
+        for (ns, addresses, macs) in [
+            (world.client(), [CLIENT, HOST], [CLIENT_MAC, HOST_MAC]),
+            (world.host(), [HOST, CLIENT], [HOST_MAC, CLIENT_MAC]),
+        ] {
+            for port in [5300, 5301] {
+                let mut frame = Vec::new();
+                PacketBuilder::ethernet2(macs[0], macs[1])
+                    .ipv4(addresses[0].octets(), addresses[1].octets(), 64)
+                    .udp(40_000, port)
+                    .write(&mut frame, &noise(port.into(), 8000))
+                    .expect("a frame");
+                inject_in_pages(ns, "eth0", &frame);
+                if port == 5300 {
+                    expected.push(frame[14..].to_vec());
+                }
+            }
+        }
+        let copies = collector.stop_after_quiet(QUIET);
+        let mut copies = copies.ipv4();
+        copies.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(copies.len(), expected.len());
+        assert!(copies == expected, "the copies are others");
     });
 }

@@ -32,6 +32,7 @@ mod receiver;
 mod snapshot;
 mod socket;
 mod traffic;
+mod undisturbed;
 mod world;
 
 use std::thread;
@@ -51,7 +52,8 @@ pub use packet::{Packet, assert_sums};
 pub use programs::{Counter, Root};
 pub use reassembly::{datagrams, stream};
 pub use snapshot::Snapshot;
-pub use traffic::{inject, noise, ping, tcp_exchange, udp_exchange, udp_segments};
+pub use traffic::{inject, inject_in_pages, noise, ping, tcp_exchange, udp_exchange, udp_segments};
+pub use undisturbed::undisturbed;
 pub use world::{
     CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, ROUTER_MAC, SERVER_MAC, World,
     one_frame_per_packet,

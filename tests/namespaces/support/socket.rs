@@ -39,6 +39,23 @@ pub fn packet_socket(ifname: &str, protocol: c_int) -> OwnedFd {
     socket
 }
 
+/// From now on each frame that is sent comes behind a header that says how much of it to make linear
+/// (PACKET_VNET_HDR, packet(7)).
+pub fn expect_vnet_header(packet_socket: &OwnedFd) {
+    let on: c_int = 1;
+    // SAFETY: the kernel reads an int
+    let result = unsafe {
+        libc::setsockopt(
+            packet_socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_VNET_HDR,
+            ptr::from_ref(&on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "PACKET_VNET_HDR: {}", io::Error::last_os_error());
+}
+
 /// A raw ICMP socket. std's type fits every IPv4 socket that sends and receives whole packets.
 pub fn icmp_socket() -> UdpSocket {
     let protocol = Some(SockProtocol::Icmp);

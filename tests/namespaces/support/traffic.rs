@@ -130,6 +130,19 @@ pub fn inject(ns: &Ns, ifname: &str, frame: &[u8]) {
     assert_eq!(sent, frame.len());
 }
 
+/// The same, of a frame longer than a page, in a buffer whose linear part has the Ethernet header alone.
+pub fn inject_in_pages(ns: &Ns, ifname: &str, frame: &[u8]) {
+    const RECEIVE_NOTHING: i32 = 0;
+    assert!(frame.len() > 4096, "the kernel makes {} bytes linear", frame.len());
+    let socket = ns.run(|| socket::packet_socket(ifname, RECEIVE_NOTHING));
+    socket::expect_vnet_header(&socket);
+    // struct virtio_net_hdr: of all that it can say, hdr_len
+    let header = [0, 0, 14, 0, 0, 0, 0, 0, 0, 0];
+    let message = [&header, frame].concat();
+    let sent = send(socket.as_raw_fd(), &message, MsgFlags::empty()).expect("send");
+    assert_eq!(sent, message.len());
+}
+
 /// Makes a socket in a namespace, and waits until its port is free: what another test's thread forks
 /// holds copies of all sockets until it becomes the program that it is to be.
 pub(super) fn bind<T: Send>(ns: &Ns, socket: impl Fn() -> io::Result<T> + Sync) -> T {
