@@ -8,9 +8,11 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 
 use etherparse::{IpFragOffset, Ipv4Header};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::signal::Signal;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::IpMtu;
+use nix::unistd::Pid;
 
 use crate::support::*;
 
@@ -254,8 +256,17 @@ fn sight_with_mirroring(world: &World, server: &Ns, tunnel: &str, weather: Weath
     sight
 }
 
+/// One connection's packets that two CPUs handle overtake each other now and then, and TCP sends again
+/// what was not lost.
+fn stay_on_this_cpu() {
+    let mut cpus = CpuSet::new();
+    let set = cpus.set(sched_getcpu().expect("the CPU"));
+    set.and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus)).expect("the CPU to stay on");
+}
+
 fn in_a_world(look: impl FnOnce(&World, &Ns) -> Sight + Send) -> Sight {
     World::run(|world| {
+        stay_on_this_cpu();
         let server = world.server();
         for ns in [world.client(), world.host(), &server] {
             make_patient(ns);
