@@ -331,7 +331,7 @@ fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_an_ex
             [(world.host(), COLLECTOR.to_string()), (world.collector(), "10.2.0.1".into())]
         {
             ns.sh(&format!(
-                "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789; ip link set vx0 up"
+                "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789 df set; ip link set vx0 up"
             ));
         }
     });
