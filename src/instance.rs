@@ -62,7 +62,8 @@ impl Instance {
         self.pinned_program().is_some() && !self.is_self_loaded()
     }
 
-    fn pinned_program(&self) -> Option<u32> {
+    /// Id of the program that is pinned.
+    pub fn pinned_program(&self) -> Option<u32> {
         let program = Program::fd_from_pinned_path(self.pins.program()).ok()?;
         Program::id_from_fd(program.as_fd()).ok()
     }
@@ -74,7 +75,8 @@ impl Instance {
 
     /// Whether it does all that it was started for: where a process stays, that must be there.
     pub fn is_running(&self) -> bool {
-        self.is_live() && (self.record().pid == 0 || self.process().is_alive())
+        let needs_no_process = || self.record().pid == 0 && !self.is_self_loaded();
+        self.is_live() && (self.process().is_alive() || needs_no_process())
     }
 
     /// Index of the device that its copies go to; `None` where nothing is mirrored.

@@ -23,6 +23,10 @@ use crate::netlink::{Link, Netlink, VethPair};
 /// How the alias of every device of ours begins (`ip link` shows it).
 const ALIAS: &str = "mirroring: GUE";
 
+/// Link-layer address of both ends of every device of ours, which is what tells them from others'
+/// until they have their alias. Nothing else looks at it. (The second bit: locally administered.)
+const ADDRESS: [u8; 6] = [2, b'm', b'i', b'r', b'r', b'o'];
+
 /// Longest packet of IPv4: what the device takes is limited by the NIC alone.
 const MTU: u32 = 65535;
 
@@ -32,6 +36,11 @@ const FILTER_PRIORITY: u32 = 1;
 
 pub fn is_ours(link: &Link) -> bool {
     link.alias.as_deref().is_some_and(|alias| alias.starts_with(ALIAS))
+}
+
+/// Whether a start of ours was killed before the device was complete.
+pub fn is_half_made(link: &Link) -> bool {
+    link.alias.is_none() && link.address == Some(ADDRESS) && link.kind.as_deref() == Some("veth")
 }
 
 /// Whether the device was made by an instance whose pins are in this BPF file system.
@@ -80,7 +89,11 @@ impl BuiltIn {
         let identity =
             format!("{ALIAS} {} > {collector}:{}", wanted.local_port, wanted.remote_port);
         let mut replaces = None;
-        if let Some(link) = found {
+        if let Some(link) = &found
+            && is_half_made(link)
+        {
+            replaces = Some(link.index);
+        } else if let Some(link) = found {
             let is_of_this = is_of(&link, bpffs);
             let alias = link.alias.unwrap_or_default();
             if alias.split(", ").next() != Some(&identity) {
@@ -160,18 +173,14 @@ impl BuiltIn {
     }
 
     fn make(&self, netlink: &mut Netlink) -> Result<Link> {
-        let peer = peer_name(&self.name);
         netlink.create_veth(&VethPair {
             name: &self.name,
-            peer: &peer,
+            peer: &peer_name(&self.name),
+            address: ADDRESS,
             alias: &format!("{}, {}", self.identity, self.home),
+            peer_alias: &format!("mirroring: far end of {}", self.name),
             mtu: MTU,
         })?;
-        for name in [&peer, &self.name] {
-            let link = netlink.link(name)?;
-            let link = link.with_context(|| format!("the new device \"{name}\" is gone"))?;
-            netlink.set_up(link.index)?;
-        }
         let link = netlink.link(&self.name)?;
         link.with_context(|| format!("the new device \"{}\" is gone", self.name))
     }

@@ -42,7 +42,7 @@ impl Plan {
         bpffs: &Path,
     ) -> Result<Self> {
         match netlink.link(wanted.name.as_str())? {
-            Some(link) if !built_in::is_ours(&link) => {
+            Some(link) if !built_in::is_ours(&link) && !built_in::is_half_made(&link) => {
                 Existing::plan(netlink, wanted, mirrored, link).map(Self::Existing)
             }
             found => BuiltIn::plan(netlink, wanted, mirrored, found, bpffs).map(Self::BuiltIn),
