@@ -23,6 +23,7 @@ use crate::stay::Stay;
 use crate::stop;
 use crate::tunnel;
 use crate::undo::Undo;
+use crate::watch::{self, Watch};
 
 /// linux/pkt_cls.h: what the program returns where none follows it.
 const TC_ACT_OK: i32 = 0;
@@ -70,7 +71,14 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
         turn_on_mount = Some(Turn::take(bpffs)?);
     }
     undo.with("tunnel and route", || tunnel::sweep(&mut Netlink::open()?, bpffs));
-    let tunnel = plan.carry_out(&mut netlink)?;
+    let tunnel = plan.carry_out(&mut netlink, None)?;
+    let mut troubles = plan.troubles().to_vec();
+    if !plan.resolve(&mut netlink)? {
+        troubles.extend(watch::silence_of(&plan));
+    }
+    for trouble in &troubles {
+        log::warn!("{trouble}");
+    }
     let launch = Launch { pins: &pins, ifindex: mirrored.index, rules: &rules, tunnel };
     let stays = match &previous {
         Some(instance) if slot.is_none() && instance.is_loaded_by_l3afd() => {
@@ -93,7 +101,7 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     log::info!("mirroring {}: {}", start.id, plan);
     if stays {
         // not inside the macro, which evaluates nothing where nobody logs
-        let signal = stay.wait()?;
+        let signal = stay.wait(Watch::new(bpffs, start, mirrored, plan, troubles))?;
         log::info!("{signal} ends us");
         stop::end_own(bpffs, &start.id)?;
     }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::bpf;
 use crate::chain::Slot;
@@ -29,6 +29,15 @@ pub fn stop(bpffs: &Path, selection: &Selection) -> Result<()> {
         return Ok(());
     }
     if selected(bpffs, selection).is_empty() {
+        if let Some(name) = &selection.interface
+            && let Some(instance) = Instance::of_renamed(bpffs, name)?
+        {
+            let then = &instance.pins.id.interface;
+            bail!(
+                "\"{name}\" was called \"{then}\" when its mirroring was started; \
+                 --cmd=stop --iface={then} ends it"
+            );
+        }
         log::info!("nothing to stop: nothing of that is mirrored");
     }
     // A process takes a turn to end, so it is told before we take ours. While we wait for that, a

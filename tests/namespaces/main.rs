@@ -11,4 +11,5 @@ mod lifecycle;
 mod mirrored;
 mod support;
 mod tunnels;
+mod watch;
 mod whole;
