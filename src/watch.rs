@@ -225,3 +225,38 @@ impl<'a> Interface<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            mtu: 1500,
+            ethernet: true,
+            up: true,
+            carrier: true,
+            loopback: false,
+            address: None,
+            alias: None,
+            kind: None,
+            remote: None,
+        }
+    }
+
+    #[test]
+    fn the_mirrored_interface_is_known_by_its_index_and_once_that_is_gone_by_its_name() {
+        let (eth0, eth9) = (link(2, "eth0"), link(2, "eth9"));
+        let another = link(5, "eth0");
+        let there = |link, other_has_name| Interface::There { link, other_has_name };
+        assert_eq!(Interface::of(Some(&eth0), Some(&eth0)), there(&eth0, false));
+        // by an alternative name
+        assert_eq!(Interface::of(Some(&eth9), Some(&eth9)), there(&eth9, false));
+        assert_eq!(Interface::of(Some(&eth9), None), there(&eth9, false));
+        assert_eq!(Interface::of(Some(&eth9), Some(&another)), there(&eth9, true));
+        assert_eq!(Interface::of(None, Some(&another)), Interface::Back(&another));
+        assert_eq!(Interface::of(None, None), Interface::Gone);
+    }
+}

@@ -328,3 +328,40 @@ fn needs_root_a_vxlan_device_tells_its_remote() {
         assert_eq!(link.remote, Some(remote));
     });
 }
+
+#[test]
+fn needs_root_changes_of_devices_addresses_routes_and_neighbours_are_told() {
+    in_namespace(|netlink| {
+        let events = Events::subscribe().unwrap();
+        assert_eq!(events.take().unwrap(), []);
+        // one that has been told is told anew
+        let mut seen = Vec::new();
+        let mut wait_for = |wanted: Event| {
+            let deadline = Instant::now() + Duration::from_secs(5);
+            loop {
+                seen.extend(events.take().unwrap());
+                if let Some(at) = seen.iter().position(|event| *event == wanted) {
+                    break drop(seen.drain(..=at));
+                }
+                assert!(Instant::now() < deadline, "{wanted:?} is not among {seen:?}");
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        let near = network(netlink);
+        wait_for(Event::Device);
+        wait_for(Event::Route(net("192.0.2.0/24")));
+        ip("route add 198.51.100.0/24 via 192.0.2.7");
+        wait_for(Event::Route(net("198.51.100.0/24")));
+        ip("route add default via 192.0.2.7");
+        wait_for(Event::Route(net("0.0.0.0/0")));
+
+        let address = addr("192.0.2.9");
+        let neighbour = |answers| Event::Neighbour { ifindex: near, address, answers };
+        ip("neighbour add 192.0.2.9 lladdr 02:00:00:00:00:09 dev near");
+        wait_for(neighbour(true));
+        ip("neighbour change 192.0.2.9 nud failed dev near");
+        wait_for(neighbour(false));
+        ip("link delete near");
+        wait_for(Event::Device);
+    });
+}

@@ -192,3 +192,17 @@ fn next_hop(
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_is_put_into_force_where_it_leads_elsewhere_and_only_there() {
+        let tunnel = bpf::Tunnel { ifindex: 7, collector: 1, max_len: 1468, ..Default::default() };
+        assert!(redirected(tunnel, tunnel).is_none());
+        let other = bpf::Tunnel { ifindex: 9, ..tunnel };
+        let redirected = redirected(tunnel, other).unwrap();
+        assert_eq!((redirected.ifindex, redirected.max_len), (9, 1468));
+    }
+}

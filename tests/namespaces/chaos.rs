@@ -46,11 +46,7 @@ fn needs_root_chaos_does_not_harm_production_and_ends_without_a_trace() {
     World::run(|world| {
         let host = world.host();
         // so that what is captured is what a wire would see
-        for ns in [world.client(), host] {
-            ns.without_offloads("eth0");
-            ns.sh("ip link set eth0 gso_max_segs 1");
-        }
-        host.without_offloads("eth1");
+        one_frame_per_packet(world);
         let roots = SIDES.map(|(direction, _)| Root::attach(host, direction));
         let before = Snapshot::of(host);
         let mut log = KernelLog::watch();

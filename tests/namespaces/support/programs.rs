@@ -79,6 +79,10 @@ impl Root {
         let _ = self.map.delete(&[0; 4]);
     }
 
+    pub fn map_id(&self) -> u32 {
+        self.map.info().expect("the array").info.id
+    }
+
     /// Pins the array a second time.
     pub fn pin_map(&self, path: &str) {
         pin(&self.map, path.as_ref());
