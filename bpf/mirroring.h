@@ -93,7 +93,7 @@ struct mirroring_instance {
 	__u32 filter_handle; /* of our clsact filter; 0: there is none */
 	__u32 filter_priority;
 	__u32 made_clsact; /* 1: the interface's clsact qdisc is our work */
-	__u32 reserved;
+	__u32 entering_map; /* as previous_map, of a start that was to take this instance's place */
 };
 
 /*

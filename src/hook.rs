@@ -5,13 +5,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::{Link, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
 use nix::errno::Errno;
 
 use crate::bpf;
 use crate::config::Direction;
+use crate::mapped::Mapped;
 use crate::netlink::Netlink;
-use crate::pins;
+use crate::pins::{self, Pins};
+
+/// Of our clsact filters. Noted before it is used, a filter is found whenever we are killed.
+const FILTER_HANDLE: u32 = 0x6d69;
+
+/// Priorities that we try: the first that no other kind of filter has.
+const FILTER_PRIORITIES: std::ops::RangeInclusive<u32> = 1..=32;
 
 /// A TCX link, which attaches its program for as long as somebody holds it: its pin, here.
 #[derive(Debug)]
@@ -64,6 +72,15 @@ impl TcxLink {
         Link::open(path).ok()?.info().ok().map(|info| info.prog_id)
     }
 
+    /// Whether the link attaches its program to this interface. (One whose interface is gone attaches
+    /// it to none.)
+    pub fn is_on(&self, ifindex: u32) -> bool {
+        LinkInfo::from_fd(self.0.as_fd()).is_ok_and(|info| match info.info {
+            LinkTypeInfo::Tcx(tcx) => tcx.ifindex == ifindex,
+            _ => false,
+        })
+    }
+
     pub fn pin(&self, path: &Path) -> Result<()> {
         pins::pin(self.0.as_fd(), path)
     }
@@ -112,21 +129,24 @@ impl Filter {
     }
 
     pub fn note_in(&self, record: &mut bpf::Instance) {
+        record.ifindex = self.ifindex;
         record.filter_handle = self.handle;
         record.filter_priority = self.priority;
     }
 
     /// Attaches a program in front of the filters that are there, as far as priorities allow.
-    /// Returns whether the clsact qdisc is our work, too.
+    /// Before it makes a filter, `note` learns of it, and whether the clsact qdisc is our work, too.
     pub fn attach(
         program: BorrowedFd<'_>,
         ifindex: u32,
         direction: Direction,
         netlink: &mut Netlink,
-    ) -> Result<(Self, bool)> {
+        note: impl Fn(&Self, bool),
+    ) -> Result<()> {
         let had_clsact = netlink.has_clsact(ifindex)?;
-        // a handle of 0: the kernel picks one
-        let mut filter = Self { ifindex, direction, handle: 0, priority: 0 };
+        let priority = *FILTER_PRIORITIES.start();
+        let mut filter = Self { ifindex, direction, handle: FILTER_HANDLE, priority };
+        note(&filter, !had_clsact);
         filter.hook(program).create().context("cannot make the clsact qdisc")?;
         // the older ingress qdisc may stand in its place: that has one hook, whichever is named
         let has_clsact = netlink.has_clsact(ifindex)?;
@@ -136,29 +156,21 @@ impl Filter {
              would; `tc qdisc delete … ingress`, and then start again"
         );
         let made_clsact = has_clsact && !had_clsact;
-        // A priority is for one kind of filter: where another has it, the next one. At 0 the kernel
-        // picks one, which comes behind those that were chosen by hand.
-        let mut attached = Err(libbpf_rs::Error::from_raw_os_error(libc::EEXIST));
-        for priority in [1, 2, 3, 4, 5, 6, 7, 8, 0] {
+        // a priority is for one kind of filter: where another has it, the next one
+        let mut refused = None;
+        for priority in FILTER_PRIORITIES {
             filter.priority = priority;
-            attached = filter.hook(program).attach();
-            if attached.is_ok() {
-                break;
+            note(&filter, made_clsact);
+            match filter.hook(program).attach() {
+                Ok(_) => return Ok(()),
+                Err(error) => refused = Some(error),
             }
         }
-        match attached {
-            Ok(attached) => {
-                filter.handle = attached.get_handle();
-                filter.priority = attached.get_priority();
-                Ok((filter, made_clsact))
-            }
-            Err(error) => {
-                if made_clsact {
-                    remove_clsact(program, ifindex, netlink)?;
-                }
-                Err(anyhow!(error).context(format!("cannot attach to {direction} (clsact)")))
-            }
+        if made_clsact {
+            remove_clsact(program, ifindex, netlink)?;
         }
+        let error = anyhow!(refused.expect("there are priorities to try"));
+        Err(error.context(format!("cannot attach to {direction} (clsact)")))
     }
 
     /// Puts another program in place of ours, at one instant.
@@ -191,6 +203,29 @@ impl Filter {
             .priority(self.priority)
             .hook(point)
     }
+}
+
+/// Attaches an instance's program to an interface: by a TCX link, which is pinned, else by a clsact
+/// filter, of which the `records` tell before it is made.
+pub fn attach(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    pins: &Pins,
+    netlink: &mut Netlink,
+    records: &[&Mapped<bpf::Instance>],
+) -> Result<()> {
+    let direction = pins.id.direction;
+    if let Some(link) = TcxLink::attach(program, ifindex, direction)? {
+        return link.pin(&pins.link());
+    }
+    Filter::attach(program, ifindex, direction, netlink, |filter, made_clsact| {
+        for record in records {
+            let mut noted = record.read(0);
+            filter.note_in(&mut noted);
+            noted.made_clsact = made_clsact.into();
+            record.write(0, noted);
+        }
+    })
 }
 
 /// Removes a clsact qdisc that we made, unless somebody has a filter on it by now. Returns whether

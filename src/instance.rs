@@ -9,7 +9,9 @@ use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
 use libbpf_rs::{MapCore, Program};
 
 use crate::bpf;
+use crate::config::InterfaceName;
 use crate::maps::Maps;
+use crate::netlink::Netlink;
 use crate::pins::Pins;
 use crate::process::Process;
 
@@ -39,6 +41,18 @@ impl Instance {
         all
     }
 
+    /// The live instance that mirrors the interface which has this name now, and had another one when
+    /// that was started.
+    pub fn of_renamed(bpffs: &Path, now: &InterfaceName) -> Result<Option<Self>> {
+        let Some(link) = Netlink::open()?.link(now.as_str())? else {
+            return Ok(None);
+        };
+        let of_link =
+            |instance: &Self| instance.record().ifindex == link.index && instance.is_live();
+        let all = Self::all(bpffs).into_iter();
+        Ok(all.filter(|instance| instance.pins.id.interface != *now).find(of_link))
+    }
+
     pub fn record(&self) -> bpf::Instance {
         self.maps.instance.read(0)
     }
@@ -62,7 +76,8 @@ impl Instance {
         self.pinned_program().is_some() && !self.is_self_loaded()
     }
 
-    fn pinned_program(&self) -> Option<u32> {
+    /// Id of the program that is pinned.
+    pub fn pinned_program(&self) -> Option<u32> {
         let program = Program::fd_from_pinned_path(self.pins.program()).ok()?;
         Program::id_from_fd(program.as_fd()).ok()
     }
@@ -74,7 +89,13 @@ impl Instance {
 
     /// Whether it does all that it was started for: where a process stays, that must be there.
     pub fn is_running(&self) -> bool {
-        self.is_live() && (self.record().pid == 0 || self.process().is_alive())
+        let needs_no_process = || self.record().pid == 0 && !self.is_self_loaded();
+        self.is_live() && (self.process().is_alive() || needs_no_process())
+    }
+
+    /// Whether its packets come from the interface itself, as a start of ours attached it.
+    pub fn is_attached_by_us(&self) -> bool {
+        self.is_self_loaded() && self.record().previous_map == 0
     }
 
     /// Index of the device that its copies go to; `None` where nothing is mirrored.

@@ -28,3 +28,4 @@ pub mod stop;
 pub mod tunnel;
 pub mod undo;
 pub mod update;
+pub mod watch;

@@ -16,7 +16,7 @@ use crate::bpf;
 /// A type whose memory layout is that of an array map's value.
 ///
 /// # Safety
-/// Any bytes are a valid value, and its size is a multiple of 8, which is how the kernel spaces
+/// Any bytes are a valid value, it has no padding, and its size is a multiple of 8, which is how the kernel spaces
 /// the entries of an array map (`array_map_alloc` in kernel/bpf/arraymap.c).
 pub unsafe trait Entry: Copy {}
 // SAFETY: integers and arrays of integers only; maps.rs checks the sizes against the kernel's
@@ -79,6 +79,15 @@ impl<T: Entry> Mapped<T> {
     pub fn read(&self, index: usize) -> T {
         // SAFETY: a valid, aligned entry; programs never write the entries of this type
         unsafe { self.entry(index).read_volatile() }
+    }
+
+    /// Whether an entry is the same as `value`, byte for byte.
+    pub fn holds(&self, index: usize, value: &T) -> bool {
+        fn bytes<T: Entry>(value: &T) -> &[u8] {
+            // SAFETY: as many bytes as the value has, none of which is padding
+            unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+        }
+        bytes(&self.read(index)) == bytes(value)
     }
 
     /// Stores an entry. A program may see part of it: write only what no live rule leads to.

@@ -23,6 +23,8 @@ use crate::mapped::Mapped;
 use crate::pins::{self, Pins};
 use crate::prefixes::{self, Prefixes};
 
+mod in_force;
+
 /// Rules of a generation (`bpf/mirroring.h`).
 const GENERATION_BITS: u32 = 32;
 

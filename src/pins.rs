@@ -156,25 +156,38 @@ pub fn map_names(direction: Direction) -> Vec<String> {
     names
 }
 
-/// Pins a map, program or link at `path`, in place of a pin that is there.
+/// Pins a map, program or link at `path`, in place of a pin that is there, at one instant: whoever
+/// looks finds the one or the other.
 pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let dir = path.parent().context("a pin has a directory")?;
     fs::create_dir_all(dir)
         .with_context(|| format!("cannot make the directory {}", dir.display()))?;
-    remove(path)?;
-    let c_path = CString::new(path.as_os_str().as_bytes())?;
+    let new = unfinished(path);
+    unlink(&new)?;
+    let c_path = CString::new(new.as_os_str().as_bytes())?;
     // SAFETY: an open descriptor and a string that ends in 0
     let result = unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), c_path.as_ptr()) };
+    let cannot = || format!("cannot pin {}", path.display());
     match result {
-        0 => Ok(()),
-        error => {
-            Err(Errno::from_raw(-error)).with_context(|| format!("cannot pin {}", path.display()))
-        }
+        0 => fs::rename(&new, path).with_context(cannot),
+        error => Err(Errno::from_raw(-error)).with_context(cannot),
     }
 }
 
-/// Removes a pin; one that is gone already is no error.
+/// Where a pin is until it takes its place: all that a SIGKILL leaves of it.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-new");
+    name.into()
+}
+
+/// Removes a pin, be it unfinished; one that is gone already is no error.
 pub fn remove(path: &Path) -> Result<()> {
+    unlink(&unfinished(path))?;
+    unlink(path)
+}
+
+fn unlink(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove the pin {}", path.display()))

@@ -12,7 +12,7 @@ use crate::bpf;
 use crate::chain::Slot;
 use crate::config::{self, InstanceId};
 use crate::filter::{self, RuleSet};
-use crate::hook::{Filter, TcxLink};
+use crate::hook::{self, Filter, TcxLink};
 use crate::host::{self, Turn};
 use crate::instance::Instance;
 use crate::maps::Maps;
@@ -23,6 +23,7 @@ use crate::stay::Stay;
 use crate::stop;
 use crate::tunnel;
 use crate::undo::Undo;
+use crate::watch::{self, Watch};
 
 /// linux/pkt_cls.h: what the program returns where none follows it.
 const TC_ACT_OK: i32 = 0;
@@ -70,7 +71,14 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
         turn_on_mount = Some(Turn::take(bpffs)?);
     }
     undo.with("tunnel and route", || tunnel::sweep(&mut Netlink::open()?, bpffs));
-    let tunnel = plan.carry_out(&mut netlink)?;
+    let tunnel = plan.carry_out(&mut netlink, None)?;
+    let mut troubles = plan.troubles().to_vec();
+    if !plan.resolve(&mut netlink)? {
+        troubles.extend(watch::silence_of(&plan));
+    }
+    for trouble in &troubles {
+        log::warn!("{trouble}");
+    }
     let launch = Launch { pins: &pins, ifindex: mirrored.index, rules: &rules, tunnel };
     let stays = match &previous {
         Some(instance) if slot.is_none() && instance.is_loaded_by_l3afd() => {
@@ -80,11 +88,7 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
             start.resident
         }
         previous => {
-            launch.load(previous.as_ref(), slot.as_ref(), &mut netlink, &mut undo)?;
-            if let Some(dead) = &previous {
-                // it may have had its packets from elsewhere: another chain, or none
-                stop::detach_dead(dead, &mut netlink, bpffs)?;
-            }
+            launch.load(previous.as_ref(), slot.as_ref(), &mut netlink, &mut undo, bpffs)?;
             true
         }
     };
@@ -97,7 +101,7 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     log::info!("mirroring {}: {}", start.id, plan);
     if stays {
         // not inside the macro, which evaluates nothing where nobody logs
-        let signal = stay.wait()?;
+        let signal = stay.wait(Watch::new(bpffs, start, mirrored, plan, troubles))?;
         log::info!("{signal} ends us");
         stop::end_own(bpffs, &start.id)?;
     }
@@ -143,6 +147,7 @@ impl Launch<'_> {
         slot: Option<&Slot>,
         netlink: &mut Netlink,
         undo: &mut Undo,
+        bpffs: &Path,
     ) -> Result<()> {
         let direction = self.pins.id.direction;
         let jmp_table = pins::jmp_table(direction);
@@ -161,7 +166,7 @@ impl Launch<'_> {
         );
         maps.install(self.rules, self.tunnel)?;
 
-        let mut record = self.record(Some(Process::current()?));
+        let mut record = self.record(None);
         record.program = Program::id_from_fd(program.as_fd())?;
         record.previous_map = slot.map(Slot::map_id).transpose()?.unwrap_or(0);
         maps.instance.write(0, record);
@@ -173,13 +178,21 @@ impl Launch<'_> {
             undo.with("the pins", move || pins.remove());
             self.pin(&object, &program)?;
         }
+        let dead = previous.map(|previous| (previous, previous.record()));
         match slot {
             Some(slot) => enter_chain(slot, &program, &maps, previous)?,
             None => self.attach(&program, &maps, previous, netlink)?,
         }
-        if previous.is_some() {
+        if let Some((dead, known)) = dead {
+            // it may have had its packets from elsewhere: another chain, or none
+            stop::detach_dead(dead, &known, record.program, netlink, bpffs)?;
             self.pin(&object, &program)?;
         }
+        // the last word: until now nothing says that this runs
+        let process = Process::current()?;
+        let mut record = maps.instance.read(0);
+        (record.pid, record.start_time) = (process.pid, process.start_time);
+        maps.instance.write(0, record);
         Ok(())
     }
 
@@ -211,32 +224,36 @@ impl Launch<'_> {
     ) -> Result<()> {
         let program = program.as_fd();
         let direction = self.pins.id.direction;
-        if let Some(link) = TcxLink::pinned(&self.pins.link())? {
+        // an interface that has another name by now keeps its link
+        if let Some(link) = TcxLink::pinned(&self.pins.link())?
+            && link.is_on(self.ifindex)
+        {
             match link.replace(program) {
                 Ok(()) => return Ok(()),
                 Err(error) => log::info!("attaching anew: {error:#}"),
             }
         }
-        let mut record = maps.instance.read(0);
-        let filter = previous.and_then(|previous| Filter::of(&previous.record(), direction));
-        if let Some(filter) = filter.filter(|filter| filter.ifindex == self.ifindex)
-            && filter.replace(program).is_ok()
+        if let Some(previous) = previous
+            && let Some(filter) = Filter::of(&previous.record(), direction)
         {
-            filter.note_in(&mut record);
-            record.made_clsact = previous.map_or(0, |previous| previous.record().made_clsact);
-        } else if let Some(link) = TcxLink::attach(program, self.ifindex, direction)? {
-            return link.pin(&self.pins.link());
-        } else {
-            let (filter, made_clsact) = Filter::attach(program, self.ifindex, direction, netlink)?;
-            filter.note_in(&mut record);
-            record.made_clsact = made_clsact.into();
+            if filter.ifindex == self.ifindex && filter.replace(program).is_ok() {
+                let mut record = maps.instance.read(0);
+                filter.note_in(&mut record);
+                record.made_clsact = previous.record().made_clsact;
+                maps.instance.write(0, record);
+                return Ok(());
+            }
+            // its place in the record is needed for the next one
+            filter.detach(program, |id| previous.owns(id))?;
         }
-        maps.instance.write(0, record);
-        Ok(())
+        let records = [Some(maps), previous.map(|previous| &previous.maps)];
+        let records: Vec<_> = records.into_iter().flatten().map(|maps| &maps.instance).collect();
+        hook::attach(program, self.ifindex, self.pins, netlink, &records)
     }
 }
 
-/// Takes the slot. Who stood there comes behind us, so that nobody drops out of the chain.
+/// Takes the slot. Who stood there comes behind us, so that nobody drops out of the chain. A
+/// previous instance's record tells of the slot, too: its pins may be all that a crash leaves.
 fn enter_chain(
     slot: &Slot,
     program: &ProgramMut<'_>,
@@ -249,6 +266,11 @@ fn enter_chain(
     {
         let successor = ProgramHandle::from_prog_id(id).context("cannot open the next program")?;
         Slot::of_jmp_table(&maps.jmp_table)?.put(successor.as_fd())?;
+    }
+    if let Some(previous) = previous {
+        let mut record = previous.record();
+        record.entering_map = slot.map_id()?;
+        previous.maps.instance.write(0, record);
     }
     slot.put(program.as_fd())
 }

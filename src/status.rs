@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::config::Selection;
+use crate::config::{InstanceId, Selection};
 use crate::host;
 use crate::instance::Instance;
 
@@ -13,10 +13,7 @@ use crate::instance::Instance;
 /// Returns which. l3afd takes the word for what it is only without a newline.
 pub fn status(bpffs: &Path, selection: &Selection) -> Result<bool> {
     host::check_privileges()?;
-    let running = host::check_bpffs(bpffs)?
-        && Instance::all(bpffs)
-            .iter()
-            .any(|instance| selection.includes(&instance.pins.id) && instance.is_running());
+    let running = host::check_bpffs(bpffs)? && is_running(bpffs, selection)?;
     let mut stdout = io::stdout();
     write!(stdout, "{}", if running { "RUNNING" } else { "STOPPED" })?;
     if stdout.is_terminal() {
@@ -24,4 +21,20 @@ pub fn status(bpffs: &Path, selection: &Selection) -> Result<bool> {
     }
     stdout.flush()?;
     Ok(running)
+}
+
+fn is_running(bpffs: &Path, selection: &Selection) -> Result<bool> {
+    let all = Instance::all(bpffs);
+    if all.iter().any(|it| selection.includes(&it.pins.id) && it.is_running()) {
+        return Ok(true);
+    }
+    // the interface may have had another name when it was started
+    let Some(name) = &selection.interface else {
+        return Ok(false);
+    };
+    let of_renamed = Instance::of_renamed(bpffs, name)?;
+    Ok(of_renamed.is_some_and(|instance| {
+        let id = InstanceId { interface: name.clone(), ..instance.pins.id.clone() };
+        selection.includes(&id) && instance.is_running()
+    }))
 }

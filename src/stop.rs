@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::bpf;
 use crate::chain::Slot;
@@ -29,6 +29,15 @@ pub fn stop(bpffs: &Path, selection: &Selection) -> Result<()> {
         return Ok(());
     }
     if selected(bpffs, selection).is_empty() {
+        if let Some(name) = &selection.interface
+            && let Some(instance) = Instance::of_renamed(bpffs, name)?
+        {
+            let then = &instance.pins.id.interface;
+            bail!(
+                "\"{name}\" was called \"{then}\" when its mirroring was started; \
+                 --cmd=stop --iface={then} ends it"
+            );
+        }
         log::info!("nothing to stop: nothing of that is mirrored");
     }
     // A process takes a turn to end, so it is told before we take ours. While we wait for that, a
@@ -87,7 +96,7 @@ fn selected(bpffs: &Path, selection: &Selection) -> Vec<Instance> {
 fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let id = &instance.pins.id;
     if instance.is_self_loaded() {
-        detach(instance, |program| instance.owns(program), netlink, bpffs)?;
+        detach(instance, &instance.record(), |program| instance.owns(program), netlink, bpffs)?;
         instance.pins.remove()?;
     } else {
         // the program and its pins are l3afd's
@@ -113,18 +122,25 @@ pub fn make_way_for_l3afd(instance: &Instance, netlink: &mut Netlink, bpffs: &Pa
     if instance.maps.config.read(0).loader == bpf::Loader::MIRRORING_LOADER_L3AFD {
         return Ok(());
     }
-    detach_dead(instance, netlink, bpffs)?;
+    let successor = instance.pinned_program().unwrap_or(0);
+    detach_dead(instance, &instance.record(), successor, netlink, bpffs)?;
     instance.maps.config.give_to_l3afd();
     Ok(())
 }
 
-/// Takes a dead instance's program away from its packets, wherever another one has not taken its
-/// place by now.
-pub fn detach_dead(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
-    let dead = instance.record().program;
-    detach(instance, |program| program == dead, netlink, bpffs)?;
+/// Takes a dead instance's programs away from their packets, wherever the successor, which leads on
+/// through the same jump table, has not taken their place. `record` is what was known before that.
+pub fn detach_dead(
+    instance: &Instance,
+    record: &bpf::Instance,
+    successor: u32,
+    netlink: &mut Netlink,
+    bpffs: &Path,
+) -> Result<()> {
+    let is_dead = |program| program != successor && instance.owns(program);
+    detach(instance, record, is_dead, netlink, bpffs)?;
     let link = instance.pins.link();
-    if TcxLink::program(&link) == Some(dead) {
+    if TcxLink::program(&link).is_some_and(is_dead) {
         pins::remove(&link)?;
     }
     Ok(())
@@ -133,16 +149,18 @@ pub fn detach_dead(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> 
 /// Takes the program away from its packets. (A TCX link ends with its pin.)
 fn detach(
     instance: &Instance,
+    record: &bpf::Instance,
     is_ours: impl Fn(u32) -> bool,
     netlink: &mut Netlink,
     bpffs: &Path,
 ) -> Result<()> {
-    let record = instance.record();
-    if let Some(slot) = Slot::of_map(record.previous_map) {
-        slot.leave(&is_ours, &Slot::of_jmp_table(&instance.maps.jmp_table)?)?;
+    for map in [record.previous_map, record.entering_map] {
+        if let Some(slot) = Slot::of_map(map) {
+            slot.leave(&is_ours, &Slot::of_jmp_table(&instance.maps.jmp_table)?)?;
+        }
     }
     let any = instance.maps.jmp_table.as_fd();
-    if let Some(filter) = Filter::of(&record, instance.pins.id.direction) {
+    if let Some(filter) = Filter::of(record, instance.pins.id.direction) {
         filter.detach(any, is_ours)?;
         if record.made_clsact != 0 && !remove_clsact(any, record.ifindex, netlink)? {
             bequeath_clsact(instance, bpffs);

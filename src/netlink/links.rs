@@ -26,7 +26,11 @@ pub struct Link {
     pub ethernet: bool,
     /// Administratively up; there may be no carrier.
     pub up: bool,
+    /// What it is plugged into is there, and up.
+    pub carrier: bool,
     pub loopback: bool,
+    /// Of Ethernet devices.
+    pub address: Option<[u8; 6]>,
     pub alias: Option<String>,
     /// What made it, as in `ip link add type …`; none for most hardware.
     pub kind: Option<String>,
@@ -38,8 +42,11 @@ pub struct Link {
 pub struct VethPair<'a> {
     pub name: &'a str,
     pub peer: &'a str,
-    /// ifalias of `name`, at most 255 bytes.
+    /// Of both ends, from the first moment on.
+    pub address: [u8; 6],
+    /// ifalias of `name`, at most 255 bytes. It is set last: a device that has it is complete.
     pub alias: &'a str,
+    pub peer_alias: &'a str,
     /// Of both ends.
     pub mtu: u32,
 }
@@ -74,7 +81,7 @@ impl Netlink {
         Ok(addresses.into_iter().filter_map(address).collect())
     }
 
-    /// Creates both ends, down, and keeps IPv6 from giving them addresses and talking on them. What
+    /// Creates both ends, up, and keeps IPv6 from giving them addresses and talking on them. What
     /// is sent into `name` comes out of `peer` as a wire would carry it: super-packets as segments,
     /// checksums filled in. If that fails half-way there is no pair.
     pub fn create_veth(&mut self, pair: &VethPair) -> Result<()> {
@@ -82,11 +89,15 @@ impl Netlink {
             // the kernel would take it for a pattern and choose a name of its own
             ensure!(!name.contains('%'), "cannot create the device \"{name}\": '%' in its name");
         }
-        let VethPair { name, peer, mtu, .. } = *pair;
-        let mut far = by_name(peer);
-        far.attributes.push(LinkAttribute::Mtu(mtu));
-        let mut near = by_name(name);
-        near.attributes.push(LinkAttribute::Mtu(mtu));
+        let VethPair { name, peer, mtu, address, .. } = *pair;
+        let end = |name| {
+            let mut end = by_name(name);
+            end.attributes.push(LinkAttribute::Address(address.to_vec()));
+            end.attributes.push(LinkAttribute::Mtu(mtu));
+            end
+        };
+        let far = end(peer);
+        let mut near = end(name);
         near.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
@@ -106,11 +117,6 @@ impl Netlink {
     /// The kernel ignores these settings in the request that creates a device.
     fn configure_veth(&mut self, pair: &VethPair) -> Result<()> {
         let mut link = by_name(pair.name);
-        link.attributes.push(LinkAttribute::IfAlias(pair.alias.to_owned()));
-        self.execute(RouteNetlinkMessage::SetLink(link), 0)
-            .with_context(|| format!("cannot set the alias of the device \"{}\"", pair.name))?;
-
-        let mut link = by_name(pair.name);
         link.attributes.push(LinkAttribute::GsoMaxSegs(1));
         self.execute(RouteNetlinkMessage::SetLink(link), 0)
             .with_context(|| format!("cannot turn off super-packets on \"{}\"", pair.name))?;
@@ -127,16 +133,29 @@ impl Netlink {
                     format!("cannot turn off IPv6 addresses on the device \"{name}\"")
                 })?;
         }
+        for name in [pair.peer, pair.name] {
+            self.set_link_up(by_name(name))
+                .with_context(|| format!("cannot set up the device \"{name}\""))?;
+        }
+        for (name, alias) in [(pair.peer, pair.peer_alias), (pair.name, pair.alias)] {
+            let mut link = by_name(name);
+            link.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+            self.execute(RouteNetlinkMessage::SetLink(link), 0)
+                .with_context(|| format!("cannot set the alias of the device \"{name}\""))?;
+        }
         Ok(())
     }
 
     /// Sets a device administratively up, if it isn't yet.
     pub fn set_up(&mut self, ifindex: u32) -> Result<()> {
-        let mut link = by_index(ifindex);
+        self.set_link_up(by_index(ifindex))
+            .with_context(|| format!("cannot set up {}", self.device(ifindex)))
+    }
+
+    fn set_link_up(&mut self, mut link: LinkMessage) -> Result<()> {
         link.header.flags = LinkFlags::Up;
         link.header.change_mask = LinkFlags::Up;
         self.execute(RouteNetlinkMessage::SetLink(link), 0)
-            .with_context(|| format!("cannot set up {}", self.device(ifindex)))
     }
 
     /// Deletes a device, and with one end of a veth pair the other. It is fine if it is gone already.
@@ -178,7 +197,9 @@ impl Link {
                 LinkLayerType::Ether | LinkLayerType::Loopback
             ),
             up: flags.contains(LinkFlags::Up),
+            carrier: flags.contains(LinkFlags::LowerUp),
             loopback: flags.contains(LinkFlags::Loopback),
+            address: None,
             alias: None,
             kind: None,
             remote: None,
@@ -187,6 +208,7 @@ impl Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(address) => link.address = address[..].try_into().ok(),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
                 LinkAttribute::LinkInfo(info) => link.decode_info(info),
                 _ => {}

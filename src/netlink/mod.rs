@@ -1,6 +1,7 @@
 //! A small synchronous rtnetlink client (rtnetlink(7)): devices, IPv4 addresses, IPv4 routes and
 //! the IPv4 neighbour table, as typed values.
 
+mod events;
 mod links;
 mod neighbours;
 mod offloads;
@@ -19,7 +20,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
+pub use events::{Event, Events};
 pub use links::{Link, VethPair};
+pub use neighbours::Answer;
 use reply::{Refusal, Reply};
 pub use routes::{NextHop, Route};
 pub use tunnels::TunnelRemote;

@@ -17,6 +17,17 @@ use super::{Netlink, unless_refused};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// What is known of a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Its link-layer address, if it needs one: packets go out to it.
+    Known,
+    /// The kernel has asked, and waits for the answer.
+    Awaited,
+    /// It has not answered. The kernel asks once more.
+    None,
+}
+
 impl Netlink {
     /// Has the kernel find out the link-layer address of a neighbour, and waits for it: `false` when
     /// there is none after `timeout`. On a device that needs none, there is nothing to wait for.
@@ -27,27 +38,42 @@ impl Netlink {
 
     fn try_resolve(&mut self, ifindex: u32, address: Ipv4Addr, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now() + timeout;
-        let link = self.get_link(by_index(ifindex))?.context("there is no such device")?;
-        if link.header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback) {
-            return Ok(true);
-        }
         loop {
-            match self.neighbour_state(ifindex, address)? {
-                NeighbourState::None | NeighbourState::Failed => {
-                    // Never on a valid entry: the kernel would make a permanent one transient.
-                    let mut message = neighbour(ifindex, address);
-                    message.header.flags = NeighbourFlags::Use;
-                    self.execute(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)?;
-                }
-                NeighbourState::Incomplete => {}
-                // NUD_VALID (net/neighbour.h), a stale address included: packets go out to it
-                _ => return Ok(true),
+            if self.try_ask(ifindex, address)? == Answer::Known {
+                return Ok(true);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(false);
             }
             thread::sleep(left.min(POLL_INTERVAL));
+        }
+    }
+
+    /// Looks whether a neighbour's link-layer address is known, and has the kernel ask for it where it
+    /// is not. Does not wait.
+    pub fn ask(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<Answer> {
+        self.try_ask(ifindex, address)
+            .with_context(|| format!("cannot resolve \"{address}\" on {}", self.device(ifindex)))
+    }
+
+    fn try_ask(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<Answer> {
+        let link = self.get_link(by_index(ifindex))?.context("there is no such device")?;
+        if link.header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback) {
+            return Ok(Answer::Known);
+        }
+        let state = self.neighbour_state(ifindex, address)?;
+        match state {
+            NeighbourState::None | NeighbourState::Failed => {
+                // Never on a valid entry: the kernel would make a permanent one transient.
+                let mut message = neighbour(ifindex, address);
+                message.header.flags = NeighbourFlags::Use;
+                self.execute(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)?;
+                Ok(if state == NeighbourState::Failed { Answer::None } else { Answer::Awaited })
+            }
+            NeighbourState::Incomplete => Ok(Answer::Awaited),
+            // NUD_VALID (net/neighbour.h), a stale address included: packets go out to it
+            _ => Ok(Answer::Known),
         }
     }
 

@@ -147,7 +147,7 @@ impl Route {
         message
     }
 
-    fn decode(message: &RouteMessage) -> Option<Self> {
+    pub(super) fn decode(message: &RouteMessage) -> Option<Self> {
         let destination = message.attributes.iter().find_map(|attribute| match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
             _ => None,

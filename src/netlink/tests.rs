@@ -12,7 +12,14 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
 
-const PAIR: VethPair = VethPair { name: "near", peer: "far", alias: "ours", mtu: 1400 };
+const PAIR: VethPair = VethPair {
+    name: "near",
+    peer: "far",
+    address: [2, 0, 0, 0, 0, 1],
+    alias: "ours",
+    peer_alias: "the far end of ours",
+    mtu: 1400,
+};
 /// Routes of nobody that the kernel knows of.
 const PROTOCOL: u8 = 199;
 
@@ -37,9 +44,6 @@ fn ip(arguments: &str) {
 fn network(netlink: &mut Netlink) -> u32 {
     netlink.create_veth(&PAIR).unwrap();
     let near = netlink.link("near").unwrap().unwrap().index;
-    let far = netlink.link("far").unwrap().unwrap().index;
-    netlink.set_up(near).unwrap();
-    netlink.set_up(far).unwrap();
     ip("address add 192.0.2.1/24 dev near");
     near
 }
@@ -59,12 +63,16 @@ fn needs_root_a_veth_pair_is_as_it_was_asked_for() {
         let near = netlink.link("near").unwrap().unwrap();
         let far = netlink.link("far").unwrap().unwrap();
         assert_eq!((near.mtu, far.mtu), (1400, 1400));
-        assert_eq!((near.alias.as_deref(), far.alias.as_deref()), (Some("ours"), None));
+        assert_eq!(near.alias.as_deref(), Some("ours"));
+        assert_eq!(far.alias.as_deref(), Some("the far end of ours"));
+        assert_eq!([near.address, far.address], [Some(PAIR.address); 2]);
         assert_eq!(near.kind.as_deref(), Some("veth"));
-        assert!(near.ethernet && !near.loopback && !near.up && near.remote.is_none());
+        assert!(near.ethernet && !near.loopback && near.up && near.remote.is_none());
 
+        ip("link set near down");
+        let down = netlink.link("near").unwrap().unwrap();
+        assert!(!down.up && !down.carrier);
         netlink.set_up(near.index).unwrap();
-        netlink.set_up(far.index).unwrap();
         assert!(netlink.link("near").unwrap().unwrap().up);
         let ipv6 = Command::new("ip").args(["-6", "address"]).output().unwrap();
         assert_eq!(String::from_utf8(ipv6.stdout).unwrap(), "", "IPv6 addresses");
@@ -111,7 +119,10 @@ fn needs_root_links_lists_more_than_one_buffer_holds() {
         }
         let links = netlink.links().unwrap();
         assert_eq!(links.len(), 301);
-        assert_eq!(links.iter().filter(|link| link.alias.is_some()).count(), 150);
+        assert_eq!(
+            links.iter().filter(|link| link.alias.as_deref() == Some(PAIR.alias)).count(),
+            150
+        );
         let lo = links.iter().find(|link| link.name == "lo").unwrap();
         assert!(lo.loopback && lo.ethernet && lo.kind.is_none());
     });
@@ -315,5 +326,42 @@ fn needs_root_a_vxlan_device_tells_its_remote() {
         let remote =
             TunnelRemote { address: addr("192.0.2.50"), protocol: 17, port: 4790, overhead: 50 };
         assert_eq!(link.remote, Some(remote));
+    });
+}
+
+#[test]
+fn needs_root_changes_of_devices_addresses_routes_and_neighbours_are_told() {
+    in_namespace(|netlink| {
+        let events = Events::subscribe().unwrap();
+        assert_eq!(events.take().unwrap(), []);
+        // one that has been told is told anew
+        let mut seen = Vec::new();
+        let mut wait_for = |wanted: Event| {
+            let deadline = Instant::now() + Duration::from_secs(5);
+            loop {
+                seen.extend(events.take().unwrap());
+                if let Some(at) = seen.iter().position(|event| *event == wanted) {
+                    break drop(seen.drain(..=at));
+                }
+                assert!(Instant::now() < deadline, "{wanted:?} is not among {seen:?}");
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        let near = network(netlink);
+        wait_for(Event::Device);
+        wait_for(Event::Route(net("192.0.2.0/24")));
+        ip("route add 198.51.100.0/24 via 192.0.2.7");
+        wait_for(Event::Route(net("198.51.100.0/24")));
+        ip("route add default via 192.0.2.7");
+        wait_for(Event::Route(net("0.0.0.0/0")));
+
+        let address = addr("192.0.2.9");
+        let neighbour = |answers| Event::Neighbour { ifindex: near, address, answers };
+        ip("neighbour add 192.0.2.9 lladdr 02:00:00:00:00:09 dev near");
+        wait_for(neighbour(true));
+        ip("neighbour change 192.0.2.9 nud failed dev near");
+        wait_for(neighbour(false));
+        ip("link delete near");
+        wait_for(Event::Device);
     });
 }

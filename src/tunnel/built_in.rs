@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use etherparse::IpNumber;
 use libbpf_rs::{ProgramMut, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHookBuilder};
 
-use super::{RESOLVE_TIMEOUT, addresses, next_hop, nic, outer};
+use super::{addresses, in_force, next_hop, nic, outer, trouble_with};
 use crate::bpf;
 use crate::config::{self, Oversize};
 use crate::instance::Instance;
@@ -23,15 +23,24 @@ use crate::netlink::{Link, Netlink, VethPair};
 /// How the alias of every device of ours begins (`ip link` shows it).
 const ALIAS: &str = "mirroring: GUE";
 
+/// Link-layer address of both ends of every device of ours, which is what tells them from others'
+/// until they have their alias. Nothing else looks at it. (The second bit: locally administered.)
+const ADDRESS: [u8; 6] = [2, b'm', b'i', b'r', b'r', b'o'];
+
 /// Longest packet of IPv4: what the device takes is limited by the NIC alone.
 const MTU: u32 = 65535;
 
 /// Our filter on each end of the device, on which there is no other.
-const FILTER_HANDLE: u32 = 1;
-const FILTER_PRIORITY: u32 = 1;
+pub(super) const FILTER_HANDLE: u32 = 1;
+pub(super) const FILTER_PRIORITY: u32 = 1;
 
 pub fn is_ours(link: &Link) -> bool {
     link.alias.as_deref().is_some_and(|alias| alias.starts_with(ALIAS))
+}
+
+/// Whether a start of ours was killed before the device was complete.
+pub fn is_half_made(link: &Link) -> bool {
+    link.alias.is_none() && link.address == Some(ADDRESS) && link.kind.as_deref() == Some("veth")
 }
 
 /// Whether the device was made by an instance whose pins are in this BPF file system.
@@ -58,6 +67,7 @@ pub struct BuiltIn {
     oversize: Oversize,
     /// a device of this name that leads to another collector, and that nobody uses any more
     replaces: Option<u32>,
+    pub troubles: Vec<String>,
 }
 
 impl BuiltIn {
@@ -80,7 +90,11 @@ impl BuiltIn {
         let identity =
             format!("{ALIAS} {} > {collector}:{}", wanted.local_port, wanted.remote_port);
         let mut replaces = None;
-        if let Some(link) = found {
+        if let Some(link) = &found
+            && is_half_made(link)
+        {
+            replaces = Some(link.index);
+        } else if let Some(link) = found {
             let is_of_this = is_of(&link, bpffs);
             let alias = link.alias.unwrap_or_default();
             if alias.split(", ").next() != Some(&identity) {
@@ -103,6 +117,7 @@ impl BuiltIn {
             }
         }
 
+        let mut troubles = Vec::from_iter(trouble_with(&nic));
         let whole = path.sizes.whole;
         let outcome = match wanted.oversize {
             Oversize::Fragment => None,
@@ -113,29 +128,58 @@ impl BuiltIn {
             && mirrored.mtu > whole
             && !nic.loopback
         {
-            log::warn!(
+            troubles.push(format!(
                 "copies of packets longer than {whole} bytes do not fit \"{}\" (MTU {}): they \
                  {outcome}; an MTU of {} there carries them, and --oversize=fragment does so anyway",
                 nic.name,
                 nic.mtu,
                 mirrored.mtu + outer::OVERHEAD
-            );
+            ));
         }
         let oversize = wanted.oversize;
-        Ok(Self { name, path, nic, identity, home: home(bpffs), oversize, replaces })
+        Ok(Self { name, path, nic, identity, home: home(bpffs), oversize, replaces, troubles })
     }
 
-    pub fn carry_out(&self, netlink: &mut Netlink) -> Result<bpf::Tunnel> {
+    pub fn next_hop(&self) -> Option<(u32, Ipv4Addr)> {
+        self.path.next_hop.map(|hop| (self.path.ifindex, hop))
+    }
+
+    pub fn collector(&self) -> Ipv4Addr {
+        self.path.collector
+    }
+
+    pub fn leads_as(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+
+    pub fn way(&self) -> String {
+        let outer::Path { source, next_hop, sizes, .. } = &self.path;
+        let by = next_hop.map_or(String::new(), |hop| format!(" by way of {hop}"));
+        format!(
+            "copies leave \"{}\" from {source}{by}, in packets of up to {} bytes",
+            self.nic.name, sizes.mtu
+        )
+    }
+
+    pub fn carry_out(&self, netlink: &mut Netlink, kept: Option<&Self>) -> Result<bpf::Tunnel> {
         if let Some(index) = self.replaces {
             netlink.delete_link(index)?;
         }
         let device = match netlink.link(&self.name)? {
             Some(link) if is_ours(&link) => link,
             Some(_) => bail!("somebody else made \"{}\" meanwhile; try again", self.name),
-            None => self.make(netlink)?,
+            None => {
+                let device = self.make(netlink)?;
+                if kept.is_some() {
+                    log::info!("built the tunnel \"{}\" anew", self.name);
+                }
+                device
+            }
         };
-        self.attach(netlink, device.index)?;
-        self.resolve(netlink)?;
+        self.set_up(netlink, &device)?;
+        if !self.is_in_force(device.index, kept) {
+            self.attach(netlink, device.index)?;
+        }
         Ok(bpf::Tunnel {
             ifindex: device.index,
             collector: u32::from_ne_bytes(self.path.collector.octets()),
@@ -160,20 +204,36 @@ impl BuiltIn {
     }
 
     fn make(&self, netlink: &mut Netlink) -> Result<Link> {
-        let peer = peer_name(&self.name);
         netlink.create_veth(&VethPair {
             name: &self.name,
-            peer: &peer,
+            peer: &peer_name(&self.name),
+            address: ADDRESS,
             alias: &format!("{}, {}", self.identity, self.home),
+            peer_alias: &format!("mirroring: far end of {}", self.name),
             mtu: MTU,
         })?;
-        for name in [&peer, &self.name] {
-            let link = netlink.link(name)?;
-            let link = link.with_context(|| format!("the new device \"{name}\" is gone"))?;
-            netlink.set_up(link.index)?;
-        }
         let link = netlink.link(&self.name)?;
         link.with_context(|| format!("the new device \"{}\" is gone", self.name))
+    }
+
+    /// Somebody may have set an end down.
+    fn set_up(&self, netlink: &mut Netlink, device: &Link) -> Result<()> {
+        let far = netlink.link(&peer_name(&self.name))?;
+        for end in far.iter().chain([device]).filter(|end| !end.up) {
+            netlink.set_up(end.index)?;
+            log::info!("set up \"{}\" again, which was down", end.name);
+        }
+        Ok(())
+    }
+
+    /// Whether the programs on the device send copies where they are to go: as this plan says or,
+    /// where that is news to nobody, as another instance has put it since `kept` was carried out.
+    /// (Instances that share a device and disagree would otherwise take turns without end.)
+    fn is_in_force(&self, ifindex: u32, kept: Option<&Self>) -> bool {
+        let (Some(kept), Some(in_force)) = (kept, in_force::template(ifindex)) else {
+            return false;
+        };
+        self.leads_as(kept) || in_force.holds(0, &self.path.template(ifindex))
     }
 
     /// Puts the programs on the two ends of the device, in place of those that are there, each at
@@ -190,21 +250,6 @@ impl BuiltIn {
             .with_context(|| format!("cannot attach the cutter to \"{peer}\""))?;
         put(&bpf::program(&object), ifindex, TC_EGRESS)
             .with_context(|| format!("cannot attach the encapsulator to \"{}\"", self.name))
-    }
-
-    /// Sees to it that the first copies need not wait for ARP.
-    fn resolve(&self, netlink: &mut Netlink) -> Result<()> {
-        let Some(hop) = self.path.next_hop else {
-            return Ok(());
-        };
-        if !netlink.resolve(self.path.ifindex, hop, RESOLVE_TIMEOUT)? {
-            log::warn!(
-                "the next hop {hop} towards the collector {} does not answer ARP; copies are lost \
-                 until it does",
-                self.path.collector
-            );
-        }
-        Ok(())
     }
 }
 

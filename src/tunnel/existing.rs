@@ -8,7 +8,7 @@ use anyhow::Result;
 use etherparse::IpNumber;
 use ipnetwork::Ipv4Network;
 
-use super::{addresses, next_hop, nic};
+use super::{addresses, next_hop, nic, trouble_with};
 use crate::bpf;
 use crate::config;
 use crate::netlink::{Link, Netlink, Route, TunnelRemote};
@@ -26,6 +26,7 @@ pub struct Existing {
     longest: u32,
     /// the route to the collector that is missing
     route: Option<Route>,
+    pub troubles: Vec<String>,
 }
 
 impl Existing {
@@ -35,12 +36,16 @@ impl Existing {
         mirrored: &Link,
         device: Link,
     ) -> Result<Self> {
+        let mut troubles = Vec::new();
         if !device.up {
-            log::warn!(
+            troubles.push(format!(
                 "the tunnel interface \"{0}\" is down: no copy gets through until \
                  `ip link set {0} up`",
                 device.name
-            );
+            ));
+        }
+        if let Some(name) = &wanted.redirect_to {
+            troubles.extend(trouble_with(&nic(netlink, name)?));
         }
         let remote = device.remote.or_else(|| {
             let address = wanted.remote_address?;
@@ -54,14 +59,18 @@ impl Existing {
         let route = missing_route(netlink, wanted)?;
         let longest = longest_packet(netlink, wanted, &device, remote);
         if longest < mirrored.mtu {
-            log::warn!(
+            troubles.push(format!(
                 "the tunnel interface \"{}\" cannot carry packets longer than {longest} bytes: \
                  copies of those are left out and counted as oversize; raise the MTU on the way \
                  to the collector, or remove the device and let mirroring build its own",
                 device.name
-            );
+            ));
         }
-        Ok(Self { device, remote, longest, route })
+        Ok(Self { device, remote, longest, route, troubles })
+    }
+
+    pub fn collector(&self) -> Option<Ipv4Addr> {
+        self.remote.map(|remote| remote.address)
     }
 
     pub fn carry_out(&self, netlink: &mut Netlink) -> Result<bpf::Tunnel> {
@@ -118,6 +127,10 @@ fn missing_route(netlink: &mut Netlink, wanted: &config::Tunnel) -> Result<Optio
         return Ok(None);
     };
     let nic = nic(netlink, name)?;
+    // the kernel takes no route by a device that is down
+    if !nic.up {
+        return Ok(None);
+    }
     let local = addresses(netlink, &nic)?;
     if nic.loopback || local.iter().any(|address| address.ip() == collector) {
         return Ok(None);

@@ -5,6 +5,7 @@
 
 mod built_in;
 mod existing;
+mod in_force;
 pub mod outer;
 mod sweep;
 
@@ -42,20 +43,101 @@ impl Plan {
         bpffs: &Path,
     ) -> Result<Self> {
         match netlink.link(wanted.name.as_str())? {
-            Some(link) if !built_in::is_ours(&link) => {
+            Some(link) if !built_in::is_ours(&link) && !built_in::is_half_made(&link) => {
                 Existing::plan(netlink, wanted, mirrored, link).map(Self::Existing)
             }
             found => BuiltIn::plan(netlink, wanted, mirrored, found, bpffs).map(Self::BuiltIn),
         }
     }
 
-    /// Makes what is missing, and returns what the mirroring program has to know.
-    pub fn carry_out(&self, netlink: &mut Netlink) -> Result<bpf::Tunnel> {
-        match self {
-            Self::Existing(existing) => existing.carry_out(netlink),
-            Self::BuiltIn(built_in) => built_in.carry_out(netlink),
+    /// Makes what is missing, and returns what the mirroring program has to know. `kept` is the plan
+    /// that was carried out before, where one was: what others have put in force since then stays.
+    pub fn carry_out(&self, netlink: &mut Netlink, kept: Option<&Self>) -> Result<bpf::Tunnel> {
+        match (self, kept) {
+            (Self::Existing(existing), _) => existing.carry_out(netlink),
+            (Self::BuiltIn(built_in), Some(Self::BuiltIn(kept))) => {
+                built_in.carry_out(netlink, Some(kept))
+            }
+            (Self::BuiltIn(built_in), _) => built_in.carry_out(netlink, None),
         }
     }
+
+    /// What loses copies, or is going to: a sentence for each.
+    pub fn troubles(&self) -> &[String] {
+        match self {
+            Self::Existing(existing) => &existing.troubles,
+            Self::BuiltIn(built_in) => &built_in.troubles,
+        }
+    }
+
+    /// The neighbour that our own headers send copies to, and the device that it is on.
+    pub fn next_hop(&self) -> Option<(u32, Ipv4Addr)> {
+        match self {
+            Self::Existing(_) => None,
+            Self::BuiltIn(built_in) => built_in.next_hop(),
+        }
+    }
+
+    pub fn collector(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Existing(existing) => existing.collector(),
+            Self::BuiltIn(built_in) => Some(built_in.collector()),
+        }
+    }
+
+    /// Whether our own headers send copies the same way. (An existing device's way is its own.)
+    pub fn leads_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::BuiltIn(built_in), Self::BuiltIn(other)) => built_in.leads_as(other),
+            _ => true,
+        }
+    }
+
+    /// For the log: how copies get there.
+    pub fn way(&self) -> String {
+        match self {
+            Self::Existing(existing) => existing.to_string(),
+            Self::BuiltIn(built_in) => built_in.way(),
+        }
+    }
+
+    /// Sees to it that the first copies need not wait for ARP. `false`: the next hop does not answer.
+    pub fn resolve(&self, netlink: &mut Netlink) -> Result<bool> {
+        match self.next_hop() {
+            Some((ifindex, hop)) => netlink.resolve(ifindex, hop, RESOLVE_TIMEOUT),
+            None => Ok(true),
+        }
+    }
+}
+
+/// The tunnel in force with another way to the collector; `None` where it is the same way.
+pub fn redirected(in_force: bpf::Tunnel, to: bpf::Tunnel) -> Option<bpf::Tunnel> {
+    let way = |tunnel: bpf::Tunnel| {
+        let bpf::Tunnel { ifindex, collector, port, protocol, max_len, max_segment_len, .. } =
+            tunnel;
+        (ifindex, collector, port, protocol, max_len, max_segment_len, tunnel.oversize)
+    };
+    let (ifindex, collector, port, protocol, max_len, max_segment_len, oversize) = way(to);
+    (way(in_force) != way(to)).then_some(bpf::Tunnel {
+        ifindex,
+        collector,
+        port,
+        protocol,
+        max_len,
+        max_segment_len,
+        oversize,
+        ..in_force
+    })
+}
+
+/// What is wrong with the NIC that copies leave by.
+fn trouble_with(nic: &Link) -> Option<String> {
+    let state = match nic {
+        Link { up: false, .. } => "is down",
+        Link { carrier: false, .. } => "has no carrier",
+        _ => return None,
+    };
+    Some(format!("the interface \"{}\" {state}: no copy leaves by it", nic.name))
 }
 
 /// For the log: where copies go.
@@ -109,4 +191,18 @@ fn next_hop(
             nic.name
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_is_put_into_force_where_it_leads_elsewhere_and_only_there() {
+        let tunnel = bpf::Tunnel { ifindex: 7, collector: 1, max_len: 1468, ..Default::default() };
+        assert!(redirected(tunnel, tunnel).is_none());
+        let other = bpf::Tunnel { ifindex: 9, ..tunnel };
+        let redirected = redirected(tunnel, other).unwrap();
+        assert_eq!((redirected.ifindex, redirected.max_len), (9, 1468));
+    }
 }

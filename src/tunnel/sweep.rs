@@ -13,7 +13,7 @@ use crate::instance::Instance;
 use crate::netlink::Netlink;
 use crate::pins::Pins;
 
-/// Removes built-in devices, and routes, that no live instance of this BPF file system refers to.
+/// Removes built-in devices, those that were not finished included, and routes, that no live instance of this BPF file system refers to.
 pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let mut devices = HashSet::new();
     let mut collectors = HashSet::new();
@@ -33,7 +33,8 @@ pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
         }
     }
     for link in netlink.links()? {
-        if built_in::is_of(&link, bpffs) && !devices.contains(&link.index) {
+        let idle = built_in::is_of(&link, bpffs) && !devices.contains(&link.index);
+        if idle || built_in::is_half_made(&link) {
             netlink.delete_link(link.index)?;
             log::info!("removed the tunnel \"{}\", which nobody uses any more", link.name);
         }

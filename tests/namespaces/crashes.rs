@@ -1,8 +1,14 @@
 //! Crashes: whoever dies, the kernel side goes on, the next start takes over, a stop clears up.
 
 use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use traffic_mirroring::bpf;
 use traffic_mirroring::config::{Direction as Way, InstanceId};
+use traffic_mirroring::instance::Instance;
 use traffic_mirroring::pins::{self, Pins};
 
 use crate::support::*;
@@ -64,6 +70,85 @@ fn needs_root_pins_cut_short_are_in_nobodys_way_and_go_with_a_stop() {
         let daemon = start(world, "ingress", &[]);
         assert_eq!(copies_of_three_pings(world), 3);
         assert!(daemon.terminate().success());
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+#[test]
+fn needs_root_a_pin_takes_another_ones_place_at_one_instant() {
+    World::run(|_| {
+        let path = Path::new("/sys/fs/bpf/pin");
+        let counters = [Counter::load(), Counter::load()];
+        let pin = |of: &Counter| pins::pin(of.program.as_fd(), path).expect("a pin");
+        pin(&counters[0]);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let look = || {
+                let mut looks = 0;
+                while !done.load(Ordering::Relaxed) {
+                    assert!(path.exists(), "after {looks} looks");
+                    looks += 1;
+                }
+                looks
+            };
+            let looks = scope.spawn(look);
+            counters.iter().cycle().take(2000).for_each(pin);
+            done.store(true, Ordering::Relaxed);
+            assert!(looks.join().expect("a pin, always") > 0);
+        });
+        // a SIGKILL may leave this much of a pin
+        let unfinished = Path::new("/sys/fs/bpf/pin-new");
+        pins::pin(counters[0].program.as_fd(), unfinished).expect("a pin");
+        pins::remove(path).expect("all of it to go");
+        assert!(!path.exists() && !unfinished.exists());
+    });
+}
+
+/// As a SIGKILL leaves it between making the device and completing it.
+#[test]
+fn needs_root_a_tunnel_device_that_was_not_completed_is_made_anew_or_goes() {
+    const HALF_MADE: &str = "
+        ip link add gue1 address 02:6d:69:72:72:6f type veth \
+            peer name gue1-p address 02:6d:69:72:72:6f";
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        world.host().sh(HALF_MADE);
+        let daemon = start(world, "ingress", &[]);
+        assert_eq!(copies_of_three_pings(world), 3);
+        assert!(daemon.terminate().success());
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+
+        world.host().sh(HALF_MADE);
+        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+/// A start over a dead standalone instance was to join a chain, and died once it was in it.
+#[test]
+fn needs_root_a_slot_that_a_killed_start_has_taken_is_found_by_a_stop() {
+    World::run(|world| {
+        let root = Root::attach(world.host(), "ingress");
+        let before = Snapshot::of(world.host());
+        start(world, "ingress", &[]).kill();
+        let id = InstanceId {
+            interface: "eth0".parse().expect("a name"),
+            direction: Way::Ingress,
+            version: Default::default(),
+        };
+        let dead = Instance::open(Pins::new("/sys/fs/bpf".as_ref(), &id));
+        let dead = dead.expect("the pins").expect("an instance");
+        let jmp_table = pins::jmp_table(Way::Ingress);
+        let reuse = [(jmp_table.as_str(), &dead.maps.jmp_table)];
+        let killed = bpf::load(bpf::object_bytes(Way::Ingress), &reuse).expect("the object");
+        let mut record = dead.record();
+        record.entering_map = root.map_id();
+        dead.maps.instance.write(0, record);
+        root.put(bpf::program(&killed).as_fd());
+        drop((dead, killed));
+
+        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(root.slot(), None);
         assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
     });
 }

@@ -4,6 +4,7 @@
 //! Kernels that have TCX never come to it by a start, so these tests call it directly. A test's own
 //! thread is in the host's namespace.
 
+use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::thread;
 
@@ -25,8 +26,12 @@ fn eth0() -> u32 {
     nix::net::if_::if_nametoindex("eth0").expect("eth0")
 }
 
+/// Returns what was noted last.
 fn attach(program: &Counter, way: Way) -> (Filter, bool) {
-    Filter::attach(program.program.as_fd(), eth0(), way, &mut netlink()).expect("a filter")
+    let noted = Cell::new(None);
+    let note = |filter: &Filter, made_clsact| noted.set(Some((*filter, made_clsact)));
+    Filter::attach(program.program.as_fd(), eth0(), way, &mut netlink(), note).expect("a filter");
+    noted.into_inner().expect("a note")
 }
 
 /// Removes the filter if it runs `program`.
@@ -178,6 +183,44 @@ fn needs_root_replacing_a_program_misses_no_packet_and_keeps_its_place() {
     });
 }
 
+/// A SIGKILL may come between any two of its steps: what was noted by then leads to all that it made.
+#[test]
+fn needs_root_a_clsact_filter_is_noted_before_it_is_made() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        // takes the first priority, so that there are two attempts
+        world.host().sh("
+            tc qdisc add dev eth0 clsact
+            tc filter add dev eth0 ingress prio 1 u32 match u32 0xffffffff 0xffffffff at 0");
+        for foreign in [true, false] {
+            if !foreign {
+                world.host().sh("tc qdisc delete dev eth0 clsact");
+            }
+            let there = || {
+                let look = "tc qdisc show dev eth0; tc filter show dev eth0 ingress 2>&1 || :";
+                let found = world.host().sh(look);
+                (found.contains("clsact"), found.contains(" bpf "))
+            };
+            let ours = Counter::load_undecided();
+            let notes = RefCell::new(Vec::new());
+            let note = |filter: &Filter, made_clsact| {
+                notes.borrow_mut().push((there(), filter.priority, made_clsact));
+            };
+            Filter::attach(ours.program.as_fd(), eth0(), Way::Ingress, &mut netlink(), note)
+                .expect("a filter");
+            let notes = notes.into_inner();
+            let expected = match foreign {
+                true => [1, 1, 2].map(|priority| ((true, false), priority, false)).to_vec(),
+                false => vec![((false, false), 1, true), ((true, false), 1, true)],
+            };
+            assert_eq!(notes, expected);
+            assert_eq!(there(), (true, true));
+        }
+        world.host().sh("tc qdisc delete dev eth0 clsact");
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
 #[test]
 fn needs_root_only_a_program_of_ours_is_detached() {
     World::run(|world| {
@@ -236,7 +279,9 @@ fn needs_root_an_attach_that_fails_says_so_and_changes_nothing() {
         world.host().sh("tc qdisc add dev eth0 ingress");
         let before = Snapshot::of(world.host());
         let ours = Counter::load_undecided();
-        let result = Filter::attach(ours.program.as_fd(), eth0(), Way::Egress, &mut netlink());
+        let ignore = |_: &Filter, _| {};
+        let result =
+            Filter::attach(ours.program.as_fd(), eth0(), Way::Egress, &mut netlink(), ignore);
         let error = format!("{:#}", result.expect_err("no place on egress"));
         assert!(error.contains("cannot attach to egress (clsact)"), "{error}");
         assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);

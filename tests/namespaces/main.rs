@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod chain;
+mod chaos;
 mod completeness;
 mod crashes;
 mod fixture;
@@ -10,5 +11,7 @@ mod innocence;
 mod lifecycle;
 mod mirrored;
 mod support;
+mod takeover;
 mod tunnels;
+mod watch;
 mod whole;

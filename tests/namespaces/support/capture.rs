@@ -71,6 +71,11 @@ impl Capture {
         Capture { socket, receiver }
     }
 
+    /// Every frame up to now, also where the traffic goes on.
+    pub fn stop_now(self) -> Frames {
+        Frames(self.receiver.stop_now())
+    }
+
     /// Every frame up to now, and those that follow until the link is quiet.
     pub fn stop(self) -> Frames {
         let frames = self.receiver.stop_after_quiet(QUIET);

@@ -112,6 +112,11 @@ impl Daemon {
         assert_eq!(status.signal(), Some(libc::SIGKILL), "it had ended before");
     }
 
+    /// The same, whether or not it has ended before, by itself or so.
+    pub fn kill_now(&mut self) {
+        self.end();
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid() as i32), signal).expect("the process to signal");
     }

@@ -73,6 +73,16 @@ impl Root {
         slot(&self.map)
     }
 
+    /// Takes what is in the slot out, as l3afd does.
+    pub fn clear(&self) {
+        // it may be empty
+        let _ = self.map.delete(&[0; 4]);
+    }
+
+    pub fn map_id(&self) -> u32 {
+        self.map.info().expect("the array").info.id
+    }
+
     /// Pins the array a second time.
     pub fn pin_map(&self, path: &str) {
         pin(&self.map, path.as_ref());

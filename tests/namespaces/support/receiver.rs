@@ -24,6 +24,12 @@ impl<T: Send + 'static> Receiver<T> {
         Receiver { stop, thread }
     }
 
+    /// Returns all items up to now, in order.
+    pub fn stop_now(self) -> Vec<T> {
+        drop(self.stop);
+        self.thread.join().expect("the receiving thread")
+    }
+
     /// Returns all items, in order, once none has come for the time `quiet`.
     pub fn stop_after_quiet(self, quiet: Duration) -> Vec<T> {
         // a thread that panicked does not listen, and tells why when joined
@@ -54,7 +60,7 @@ fn collect<T>(
         }
         match (stopping, stop()) {
             (None, Ok(quiet)) => stopping = Some((Instant::now(), quiet)),
-            // dropped, not stopped: the test has panicked
+            // dropped: stopped at once, or the test has panicked
             (None, Err(TryRecvError::Disconnected)) => return items,
             (Some((since, quiet)), _) => {
                 assert!(since.elapsed() < quiet + LIMIT, "the traffic does not end");

@@ -1,0 +1,90 @@
+//! The rules in force, read back: they go on, whoever put them there, with another tunnel.
+
+use std::mem::offset_of;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Result;
+use ipnetwork::Ipv4Network;
+use libbpf_rs::MapHandle;
+
+use super::{GENERATION_BITS, Generation, Maps, read_prefixes};
+use crate::bpf;
+use crate::filter::RuleSet;
+use crate::mapped::Mapped;
+
+impl Maps {
+    /// Puts another tunnel into force, for the same rules.
+    pub fn redirect(&self, tunnel: bpf::Tunnel) -> Result<()> {
+        self.install(&self.rules_in_force()?, tunnel)
+    }
+
+    fn rules_in_force(&self) -> Result<RuleSet> {
+        let generation =
+            Generation(usize::from(self.config.live().load(Ordering::Acquire) as u32 == 0));
+        let of = |word: &AtomicU64| generation.of(word.load(Ordering::Relaxed));
+        let any = |offset| of(self.config.word(offset));
+        let values = |table: &Mapped<u64>| segments(table.words().iter().map(of));
+        let prefixes = |map: &MapHandle| -> Result<Vec<(Ipv4Network, u32)>> {
+            let all = read_prefixes(map)?.into_iter();
+            let all = all.map(|(prefix, mask)| (prefix, generation.of(mask)));
+            Ok(all.filter(|(_, rules)| *rules != 0).collect())
+        };
+        Ok(RuleSet {
+            live: of(self.config.live()),
+            any_protocol: any(offset_of!(bpf::Config, any_protocol)),
+            any_src_port: any(offset_of!(bpf::Config, any_src_port)),
+            any_dst_port: any(offset_of!(bpf::Config, any_dst_port)),
+            any_src_address: any(offset_of!(bpf::Config, any_src_address)),
+            any_dst_address: any(offset_of!(bpf::Config, any_dst_address)),
+            portless: any(offset_of!(bpf::Config, portless)),
+            protocols: values(&self.protocol)
+                .into_iter()
+                .flat_map(|(range, rules)| range.map(move |value| (value as u8, rules)))
+                .collect(),
+            src_ports: values(&self.src_port),
+            dst_ports: values(&self.dst_port),
+            src_nets: values(&self.src_net),
+            dst_nets: values(&self.dst_net),
+            src_prefixes: prefixes(&self.src_prefix)?,
+            dst_prefixes: prefixes(&self.dst_prefix)?,
+        })
+    }
+}
+
+impl Generation {
+    /// The generation's half of a mask.
+    fn of(self, mask: u64) -> u32 {
+        (mask >> (GENERATION_BITS * self.0 as u32)) as u32
+    }
+}
+
+/// The values from 0 on that any rule accepts, in ranges of those that the same rules accept.
+fn segments(masks: impl Iterator<Item = u32>) -> Vec<(RangeInclusive<u16>, u32)> {
+    let mut segments: Vec<(RangeInclusive<u16>, u32)> = Vec::new();
+    for (value, rules) in (0..=u16::MAX).zip(masks) {
+        match segments.last_mut() {
+            Some((range, same)) if *same == rules && range.end() + 1 == value => {
+                *range = *range.start()..=value;
+            }
+            _ if rules != 0 => segments.push((value..=value, rules)),
+            _ => {}
+        }
+    }
+    segments
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter::repeat_n;
+
+    use super::*;
+
+    #[test]
+    fn neighbours_that_the_same_rules_accept_are_one_segment() {
+        let masks = [0, 5, 5, 1, 0, 0, 1, 1].into_iter().chain(repeat_n(0, 65_527)).chain([7]);
+        let expected = vec![(1..=2, 5), (3..=3, 1), (6..=7, 1), (65_535..=65_535, 7)];
+        assert_eq!(segments(masks), expected);
+        assert_eq!(segments([].into_iter()), []);
+    }
+}

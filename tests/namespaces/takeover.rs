@@ -1,0 +1,193 @@
+//! SIGKILL at any moment, under traffic: production loses nothing, and neither does the collector.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use traffic_mirroring::config::Direction as Way;
+
+use crate::support::*;
+
+const PORT: u16 = 5300;
+
+/// For all rounds together, however slow the machine is.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// How an instance is launched.
+#[derive(Clone, Copy, Debug)]
+enum Mode {
+    Standalone,
+    Chained,
+    /// Loaded by l3afd, with a process that stays.
+    Resident,
+}
+
+const MODES: [Mode; 3] = [Mode::Standalone, Mode::Chained, Mode::Resident];
+
+/// A world with what the mode needs, on ingress and egress.
+struct Stage<'a> {
+    world: &'a World,
+    mode: Mode,
+    roots: Option<[Root; 2]>,
+}
+
+const DIRECTIONS: [&str; 2] = ["ingress", "egress"];
+
+impl<'a> Stage<'a> {
+    fn new(world: &'a World, mode: Mode) -> Self {
+        let roots = || DIRECTIONS.map(|direction| Root::attach(world.host(), direction));
+        let roots = (!matches!(mode, Mode::Standalone)).then(roots);
+        if let (Mode::Resident, Some(roots)) = (mode, &roots) {
+            load_as_l3afd(Way::Ingress, &roots[0]);
+            load_as_l3afd(Way::Egress, &roots[1]);
+        }
+        Self { world, mode, roots }
+    }
+
+    fn args(&self, side: usize) -> Vec<String> {
+        let more = match (self.mode, &self.roots) {
+            (Mode::Chained, Some(roots)) => {
+                vec![format!("--map-name={}", roots[side].map_path.display())]
+            }
+            (Mode::Resident, _) => vec!["--resident".to_owned()],
+            _ => vec![],
+        };
+        let args = args(DIRECTIONS[side], &[]);
+        args.into_iter().map(Into::into).chain(more).collect()
+    }
+
+    fn spawn(&self, side: usize) -> Daemon {
+        Daemon::mirroring(self.world.host(), self.args(side))
+    }
+
+    fn start(&self, side: usize) -> Daemon {
+        let mut daemon = self.spawn(side);
+        daemon.wait_ready(&format!("mirroring eth0 {}", DIRECTIONS[side]), Duration::from_secs(20));
+        daemon
+    }
+}
+
+/// Requests come in and replies go out: one of each for every number.
+fn assert_each_is_mirrored_once(packets: &[Packet], sent: u64, when: &str) {
+    for to in [true, false] {
+        let mut numbers = Stream::numbers(packets, PORT, to);
+        numbers.sort_unstable();
+        let missing = (0..sent).filter(|number| numbers.binary_search(number).is_err()).count();
+        let twice = numbers.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        assert_eq!((missing, twice), (0, 0), "{when}: of {sent} datagrams");
+    }
+}
+
+#[test]
+fn needs_root_a_takeover_under_traffic_mirrors_each_packet_exactly_once() {
+    for mode in MODES {
+        World::run(|world| {
+            let stage = Stage::new(world, mode);
+            let mut daemons = [0, 1].map(|side| stage.start(side));
+            let collector = Collector::listen(world.collector(), GUE_PORT);
+            let stream = Stream::start(world.client(), world.host(), PORT);
+            for _ in 0..4 {
+                for (side, daemon) in daemons.iter_mut().enumerate() {
+                    daemon.kill_now();
+                    *daemon = stage.start(side);
+                }
+            }
+            let sent = stream.stop();
+            let packets = collector.stop_after_quiet(QUIET).packets();
+            assert!(sent > 100, "{sent} datagrams");
+            assert_each_is_mirrored_once(&packets, sent, &format!("{mode:?}"));
+        });
+    }
+}
+
+/// Starts over a dead instance die, too, at any moment of theirs.
+#[test]
+fn needs_root_starts_killed_at_random_moments_never_interrupt_the_mirroring() {
+    let mut random = Random::seeded_by("KILL_SEED");
+    for mode in MODES {
+        World::run(|world| {
+            let stage = Stage::new(world, mode);
+            let before = Snapshot::of(world.host());
+            let began = Instant::now();
+            for side in [0, 1] {
+                stage.start(side).kill();
+            }
+            // with everything loaded, how long a start takes
+            let whole = began.elapsed().as_millis() as u64 / 2 + 20;
+            let collector = Collector::listen(world.collector(), GUE_PORT);
+            let stream = Stream::start(world.client(), world.host(), PORT);
+            let mut rounds = 0;
+            while rounds < 40 && began.elapsed() < LIMIT / 3 {
+                let mut killed = stage.spawn((rounds % 2) as usize);
+                thread::sleep(random.duration(0..whole));
+                killed.kill_now();
+                rounds += 1;
+            }
+            let daemons = [0, 1].map(|side| stage.start(side));
+            let sent = stream.stop();
+            let packets = collector.stop_after_quiet(QUIET).packets();
+            println!("{mode:?}: {rounds} starts killed, {sent} datagrams");
+            assert!(rounds >= 5 && sent > 100, "{rounds} rounds, {sent} datagrams");
+            assert_each_is_mirrored_once(&packets, sent, &format!("{mode:?}"));
+
+            drop(daemons);
+            command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+            assert_eq!(stage.clean_slots(), [None; 2]);
+            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        });
+    }
+}
+
+impl Stage<'_> {
+    /// What is in the roots' slots that l3afd has not put there.
+    fn clean_slots(&self) -> [Option<u32>; 2] {
+        match (&self.roots, self.mode) {
+            (Some(roots), Mode::Chained) => roots.each_ref().map(Root::slot),
+            _ => [None; 2],
+        }
+    }
+}
+
+/// Each command, in any mode after any other, dies at a random moment.
+#[test]
+fn needs_root_after_commands_killed_at_random_moments_a_stop_leaves_the_host_as_it_was() {
+    let mut random = Random::seeded_by("KILL_SEED");
+    World::run(|world| {
+        let host = world.host();
+        let roots = DIRECTIONS.map(|direction| Root::attach(host, direction));
+        // their maps' pins make the directories that ours are in
+        let before = Snapshot::of(host);
+        let stream = Stream::start(world.client(), host, PORT);
+        let began = Instant::now();
+        let mut rounds = 0;
+        while rounds < 40 && began.elapsed() < LIMIT {
+            let side = random.below(2) as usize;
+            let map_name = format!("--map-name={}", roots[side].map_path.display());
+            let direction = format!("--direction={}", DIRECTIONS[side]);
+            let standalone = args(DIRECTIONS[side], &[]).into_iter().map(String::from);
+            let command: Vec<String> = match random.below(8) {
+                0..3 => standalone.collect(),
+                3..6 => standalone.chain([map_name]).collect(),
+                6 => ["--cmd=stop", "--iface=eth0", &direction].map(String::from).into(),
+                _ => ["--cmd=update", "--iface=eth0", &direction, "--protocol=udp"]
+                    .map(String::from)
+                    .into(),
+            };
+            let mut killed = Daemon::mirroring(host, &command);
+            thread::sleep(random.duration(0..250));
+            killed.kill_now();
+            rounds += 1;
+        }
+        println!("{rounds} commands killed, {} datagrams", stream.stop());
+        command(host, &["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(roots.each_ref().map(Root::slot), [None; 2]);
+        assert_eq!(Snapshot::of(host).changes_since(&before), [""; 0]);
+        assert_eq!(copies_of_three_pings(world), 0);
+
+        let daemons = [0, 1].map(|side| start(world, DIRECTIONS[side], &[]));
+        assert_eq!(copies_of_three_pings(world), 6, "it works as ever");
+        for daemon in daemons {
+            assert!(daemon.terminate().success());
+        }
+        assert_eq!(Snapshot::of(host).changes_since(&before), [""; 0]);
+    });
+}

@@ -1,0 +1,429 @@
+//! A process that stays looks after its instance: whatever happens to interfaces, addresses, routes
+//! and neighbours, mirroring goes on, or the log says what is wrong.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::*;
+
+/// For the process to notice, be it on a machine that is busy with other tests.
+const SOON: Duration = Duration::from_secs(20);
+
+const MAKE_ETH0: &str = "
+    ip link add eth0 address 02:00:00:01:00:01 type veth \
+        peer name eth0 address 02:00:00:01:00:02 netns client
+    ip address add 10.1.0.1/24 dev eth0
+    ip link set eth0 up
+    nsenter --net=/run/netns/client sh -ec '
+        ip address add 10.1.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.1.0.1'";
+const MAKE_ETH1: &str = "
+    ip link add eth1 address 02:00:00:02:00:01 type veth \
+        peer name eth0 address 02:00:00:02:00:02 netns collector
+    ip address add 10.2.0.1/24 dev eth1
+    ip link set eth1 up
+    nsenter --net=/run/netns/collector sh -ec '
+        ip address add 10.2.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.2.0.1'";
+
+/// How often the process has looked at the host.
+fn looks(daemon: &Daemon) -> usize {
+    daemon.log().matches("looking after").count()
+}
+
+/// Waits for a line that was not in the log before.
+fn wait_for_next(daemon: &Daemon, text: &str, before: &str) {
+    let count = |log: &str| log.matches(text).count();
+    eventually(SOON, &format!("another {text:?} in the log"), || {
+        count(&daemon.log()) > count(before)
+    });
+}
+
+/// Does `change` on the host, and waits until the process has said `text`.
+fn change(world: &World, daemon: &Daemon, script: &str, text: &str) {
+    let before = daemon.log();
+    world.host().sh(script);
+    wait_for_next(daemon, text, &before);
+}
+
+fn wait_for_link(ns: &Ns, name: &str) {
+    eventually(SOON, "a link that is up", || {
+        ns.sh(&format!("ip -o link show {name}")).contains("state UP")
+    });
+}
+
+/// ARP may have to ask again first.
+fn await_copies(world: &World) {
+    eventually(SOON, "copies", || copies_of_three_pings(world) == 3);
+}
+
+/// What of ours is there that was not before: interfaces that were made anew have other indices.
+fn left_behind(world: &World, before: &Snapshot) -> Vec<String> {
+    let mut changes = Snapshot::of(world.host()).changes_since(before);
+    changes.retain(|it| {
+        ["pin:", "tcx on", "filter on", "qdisc:", "gue1", "109"]
+            .iter()
+            .any(|part| it.contains(part))
+    });
+    changes.retain(|it| it.starts_with('+') && !it.contains("noqueue"));
+    changes
+}
+
+#[test]
+fn needs_root_a_renamed_interface_is_mirrored_on_under_its_first_name() {
+    World::run(|world| {
+        let host = world.host();
+        let before = Snapshot::of(host);
+        let mut daemon = start(world, "ingress", &[]);
+        let rename = |from: &str, to: &str| {
+            format!("ip link set {from} down; ip link set {from} name {to}; ip link set {to} up")
+        };
+        change(world, &daemon, &rename("eth0", "eth9"), "is called \"eth9\" now");
+        wait_for_link(host, "eth9");
+        assert_eq!(copies_of_three_pings(world), 3);
+
+        let another = "ip link add eth0 type veth; ip link set eth0 up";
+        change(world, &daemon, another, "\"eth0\" is another interface now");
+        assert_eq!(copies_of_three_pings(world), 3);
+        for name in ["eth0", "eth9"] {
+            assert_eq!(status(world, &[&format!("--iface={name}")]).0, "RUNNING", "{name}");
+        }
+        assert_eq!(status(world, &["--iface=eth9", "--direction=egress"]).0, "STOPPED");
+        let refused = mirroring(host, ["--cmd=stop", "--iface=eth9"]);
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(stderr.contains("--cmd=stop --iface=eth0 ends it"), "{stderr}");
+
+        command(host, &["--cmd=stop", "--iface=eth0"]);
+        assert!(daemon.wait().success());
+        host.sh("ip link delete eth0");
+        host.sh(&rename("eth9", "eth0"));
+        wait_for_link(host, "eth0");
+        assert_eq!(Snapshot::of(host).changes_since(&before), [""; 0]);
+    });
+}
+
+/// The dead instance's program is on the renamed interface; the start is for the one that has its
+/// name now.
+#[test]
+fn needs_root_a_start_over_a_dead_instance_of_a_renamed_interface_mirrors_the_one_that_is_named() {
+    World::run(|world| {
+        let host = world.host();
+        start(world, "ingress", &[]).kill();
+        host.sh("ip link set eth0 down; ip link set eth0 name eth9; ip link set eth9 up
+                 ip link set eth1 down; ip link set eth1 name eth0; ip link set eth0 up");
+        wait_for_link(host, "eth9");
+        wait_for_link(host, "eth0");
+        let args = ["--iface=eth0", "--direction=ingress", TO_COLLECTOR[0]];
+        let mut daemon = Daemon::mirroring(host, args);
+        daemon.wait_ready("mirroring eth0", SOON);
+        assert_eq!(copies_of_three_pings(world), 0, "of eth9");
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.collector(), host, 3, 56);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3, "of eth0");
+        assert!(daemon.terminate().success());
+    });
+}
+
+#[test]
+fn needs_root_an_interface_that_is_deleted_and_made_anew_is_mirrored_again() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let daemons = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
+        for _ in 0..2 {
+            let said = daemons.each_ref().map(Daemon::log);
+            world.host().sh("ip link delete eth0");
+            for (daemon, before) in daemons.iter().zip(&said) {
+                wait_for_next(daemon, "the interface \"eth0\" is gone", before);
+            }
+            world.host().sh(MAKE_ETH0);
+            for (daemon, before) in daemons.iter().zip(&said) {
+                wait_for_next(daemon, "there again, and mirrored again", before);
+            }
+            wait_for_link(world.host(), "eth0");
+            assert_eq!(copies_of_three_pings(world), 6, "requests and replies");
+        }
+        for daemon in daemons {
+            assert!(daemon.terminate().success());
+        }
+        assert_eq!(left_behind(world, &before), [""; 0]);
+    });
+}
+
+#[test]
+fn needs_root_a_chained_instance_whose_interface_is_made_anew_says_what_is_wrong() {
+    World::run(|world| {
+        let root = Root::attach(world.host(), "ingress");
+        let daemon = start_chained(world, "ingress", &root, &[]);
+        change(world, &daemon, "ip link delete eth0", "whoever loads the chain");
+        change(world, &daemon, MAKE_ETH0, "until the chain is attached to it");
+        assert!(root.slot().is_some());
+        assert!(daemon.terminate().success());
+        assert_eq!(root.slot(), None);
+    });
+}
+
+#[test]
+fn needs_root_copies_go_on_after_the_nic_they_leave_by_was_down_or_deleted() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let daemon = start(world, "ingress", &[]);
+        change(world, &daemon, "ip link set eth1 down", "\"eth1\" is down: no copy");
+        ping(world.client(), world.host(), 3, 56);
+        change(
+            world,
+            &daemon,
+            "ip link set eth1 up",
+            "no longer so: the interface \"eth1\" is down",
+        );
+        wait_for_link(world.host(), "eth1");
+        await_copies(world);
+
+        let pull = "nsenter --net=/run/netns/collector ip link set eth0 down";
+        change(world, &daemon, pull, "\"eth1\" has no carrier: no copy");
+        let plug = "nsenter --net=/run/netns/collector sh -ec '
+            ip link set eth0 up; ip route add default via 10.2.0.1'";
+        change(world, &daemon, plug, "no longer so: the interface \"eth1\" has no carrier");
+        wait_for_link(world.host(), "eth1");
+        await_copies(world);
+
+        change(world, &daemon, "ip link delete eth1", "there is no interface \"eth1\"");
+        ping(world.client(), world.host(), 3, 56);
+        change(world, &daemon, MAKE_ETH1, "copies leave \"eth1\"");
+        wait_for_link(world.host(), "eth1");
+        await_copies(world);
+        assert!(daemon.terminate().success());
+        assert_eq!(left_behind(world, &before), [""; 0]);
+    });
+}
+
+#[test]
+fn needs_root_copies_follow_the_nics_address_and_mtu() {
+    World::run(|world| {
+        let daemon = start(world, "ingress", &[]);
+        let readdress =
+            "ip address add 10.2.0.7/24 dev eth1; ip address delete 10.2.0.1/24 dev eth1
+                         ip address add 10.2.0.7/24 dev eth1 2>&1 || :";
+        change(world, &daemon, readdress, "from 10.2.0.7");
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.client(), world.host(), 3, 1472);
+        let copies = collector.stop_after_quiet(QUIET);
+        assert_eq!(copies.0.len(), 3);
+        assert_eq!(copies.0[0].from.to_string(), "10.2.0.7:6080");
+
+        change(world, &daemon, "ip link set eth1 mtu 1300", "up to 1300 bytes");
+        let capture = Capture::start(world.host(), "eth1");
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.client(), world.host(), 3, 1472);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3);
+        let frames = capture.stop();
+        let longest = frames.ipv4(Direction::Sent).iter().map(|packet| packet.len()).max();
+        assert!(longest.is_some_and(|longest| (1200..=1300).contains(&longest)), "{longest:?}");
+    });
+}
+
+#[test]
+fn needs_root_copies_follow_the_kernels_route_where_that_decides() {
+    World::run(|world| {
+        let host = world.host();
+        // a second link to the collector, which is behind both
+        host.sh("
+            ip link add eth2 type veth peer name eth2 netns collector
+            ip address add 10.4.0.1/24 dev eth2
+            ip link set eth2 up
+            nsenter --net=/run/netns/collector sh -ec '
+                ip address add 192.0.2.50/32 dev lo
+                ip address add 10.4.0.2/24 dev eth2
+                ip link set eth2 up'
+            ip route add 192.0.2.50 via 10.2.0.2");
+        wait_for_link(host, "eth2");
+        let args = ["--iface=eth0", "--direction=ingress", "--tunnel-remote-address=192.0.2.50"];
+        let mut daemon = Daemon::mirroring(host, args);
+        daemon.wait_ready("mirroring eth0 ingress", SOON);
+        assert_eq!(copies_of_three_pings(world), 3);
+        change(world, &daemon, "ip route replace 192.0.2.50 via 10.4.0.2", "by way of 10.4.0.2");
+        let capture = Capture::start(host, "eth2");
+        assert_eq!(copies_of_three_pings(world), 3);
+        let sent = capture.stop();
+        assert_eq!(sent.ipv4(Direction::Sent).len(), 3);
+
+        change(world, &daemon, "ip route delete 192.0.2.50", "no route leads to the collector");
+        change(world, &daemon, "ip route add 192.0.2.50 via 10.2.0.2", "by way of 10.2.0.2");
+        assert_eq!(copies_of_three_pings(world), 3);
+    });
+}
+
+#[test]
+fn needs_root_a_built_in_tunnel_that_somebody_deletes_or_sets_down_is_there_again() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let daemons = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
+        let both_work = |what: &str| {
+            eventually(SOON, what, || copies_of_three_pings(world) == 6);
+        };
+        for script in [
+            "ip link delete gue1",
+            "ip link delete gue1-p",
+            "ip link set gue1 down",
+            "ip link set gue1-p down",
+        ] {
+            world.host().sh(script);
+            both_work(script);
+        }
+        let tunnels = world.host().sh("ip -o link show type veth | grep -c 'mirroring: GUE'");
+        assert_eq!(tunnels.trim(), "1", "still shared");
+        // who came first built it, the other one took it
+        let said = daemons.each_ref().map(Daemon::log).concat();
+        assert_eq!(said.matches("built the tunnel \"gue1\" anew").count(), 2, "{said}");
+        for daemon in daemons {
+            assert!(daemon.terminate().success());
+        }
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+/// Of every kind of field, and as a `--cmd=update` of which the process knows nothing left them.
+#[test]
+fn needs_root_the_rules_in_force_go_on_with_another_tunnel() {
+    World::run(|world| {
+        let daemon = start(world, "ingress", &["--protocol=icmp"]);
+        let mirrored = || {
+            let collector = Collector::listen(world.collector(), GUE_PORT);
+            ping(world.client(), world.host(), 3, 56);
+            for port in [5299, 5300, 5310, 5311] {
+                udp_exchange(world.client(), world.host(), port, 1, 100);
+            }
+            let copies = collector.stop_after_quiet(QUIET).packets();
+            copies.into_iter().map(|copy| copy.ports.map(|ports| ports.1)).collect::<Vec<_>>()
+        };
+        for (filter, expected) in [
+            (
+                ["--dst-port=5300-5310", "--src-address=10.1.0.0/24,10.1.0.2"],
+                vec![Some(5300), Some(5310)],
+            ),
+            (["--protocol=icmp,udp", "--src-address=10.1.0.3,192.0.2.0/24"], vec![]),
+            (["--protocol=icmp,17", "--dst-port=5311"], vec![None, None, None, Some(5311)]),
+        ] {
+            let update = ["--cmd=update", "--iface=eth0", "--direction=ingress"];
+            command(world.host(), &[&update[..], &filter].concat());
+            assert_eq!(mirrored(), expected);
+            change(world, &daemon, "ip link delete gue1", "copies leave \"eth1\"");
+            assert_eq!(mirrored(), expected, "{filter:?}");
+        }
+    });
+}
+
+#[test]
+fn needs_root_an_existing_tunnel_device_is_followed_and_never_built_in_its_owners_place() {
+    World::run(|world| {
+        let (host, collector) = (world.host(), world.collector());
+        let vxlan = |remote: &str| {
+            format!(
+                "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789; ip link set vx0 up"
+            )
+        };
+        host.sh(&vxlan("10.2.0.2"));
+        collector.sh(&vxlan("10.2.0.1"));
+        let before = Snapshot::of(host);
+        let daemon = start(world, "ingress", &["--tunnel-interface-name=vx0"]);
+        let copies = || {
+            let capture = Capture::start(collector, "vx0");
+            ping(world.client(), host, 3, 56);
+            capture.stop().ipv4(Direction::Received).len()
+        };
+        assert_eq!(copies(), 3);
+        change(world, &daemon, "ip link set vx0 down", "\"vx0\" is down");
+        change(world, &daemon, "ip link set vx0 up", "no longer so");
+        assert_eq!(copies(), 3);
+        change(world, &daemon, "ip link delete vx0", "\"vx0\" is gone");
+        change(world, &daemon, &vxlan("10.2.0.2"), "no longer so");
+        assert_eq!(copies(), 3);
+        // the kernel removes our route with the NIC's state
+        change(world, &daemon, "ip link set eth1 down", "\"eth1\" is down");
+        change(world, &daemon, "ip link set eth1 up", "added a route to 10.2.0.2");
+        eventually(SOON, "copies", || copies() == 3);
+        assert!(daemon.terminate().success());
+        let mut changes = Snapshot::of(host).changes_since(&before);
+        changes.retain(|change| !change.contains("vx0"));
+        assert_eq!(changes, [""; 0]);
+    });
+}
+
+#[test]
+fn needs_root_a_next_hop_that_does_not_answer_is_said_and_when_it_does() {
+    World::run(|world| {
+        world.collector().sh("ip address delete 10.2.0.2/24 dev eth0");
+        let daemon = start(world, "ingress", &[]);
+        let silence = "the next hop 10.2.0.2 towards the collector 10.2.0.2 does not answer ARP";
+        assert_eq!(daemon.log().matches(silence).count(), 1);
+        let back = "nsenter --net=/run/netns/collector ip address add 10.2.0.2/24 dev eth0";
+        change(world, &daemon, back, &format!("no longer so: {silence}"));
+        assert_eq!(copies_of_three_pings(world), 3);
+
+        // while it runs
+        let gone = "nsenter --net=/run/netns/collector ip address delete 10.2.0.2/24 dev eth0
+                    ip neighbour flush dev eth1";
+        change(world, &daemon, gone, silence);
+        change(world, &daemon, back, &format!("no longer so: {silence}"));
+        assert_eq!(copies_of_three_pings(world), 3);
+    });
+}
+
+/// The kernel finds out by itself, once it asks again: its times are made short here.
+#[test]
+fn needs_root_a_collector_that_comes_back_with_another_mac_gets_copies_again() {
+    World::run(|world| {
+        world.host().sh("
+            cd /proc/sys/net/ipv4/neigh/eth1
+            echo 1000 > base_reachable_time_ms; echo 1 > delay_first_probe_time
+            echo 200 > retrans_time_ms");
+        let _daemon = start(world, "ingress", &[]);
+        assert_eq!(copies_of_three_pings(world), 3);
+        world.collector().sh("
+            echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_notify
+            ip link set eth0 address 02:00:00:02:00:99");
+        let since = Instant::now();
+        eventually(SOON, "copies", || copies_of_three_pings(world) == 3);
+        println!("copies arrive again after {:?}", since.elapsed());
+    });
+}
+
+/// Events come by the hundreds, and our own changes make some, too.
+#[test]
+fn needs_root_looks_are_few_however_much_happens() {
+    World::run(|world| {
+        let daemons = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
+        let calm = || {
+            let mut last = None;
+            eventually(SOON, "an end of looking", || {
+                let now = daemons.each_ref().map(looks);
+                std::thread::sleep(Duration::from_millis(1500));
+                last.replace(now) == Some(daemons.each_ref().map(looks))
+            });
+        };
+        calm();
+        let began = Instant::now();
+        let before = daemons.each_ref().map(looks);
+        world.host().sh("
+            for i in $(seq 100); do
+                ip link add d$i type veth
+                ip address add 10.99.$i.1/24 dev d$i
+                ip link set d$i up
+            done");
+        world.host().sh("ip link delete gue1");
+        calm();
+        let most = 3 + began.elapsed().as_millis() as usize / 500;
+        for (daemon, before) in daemons.iter().zip(before) {
+            let more = looks(daemon) - before;
+            assert!((1..=most).contains(&more), "{more} looks, {most} at most");
+        }
+        // routes that do not lead to the collector are none of our business
+        let before = daemons.each_ref().map(looks);
+        world.host().sh("for i in $(seq 100); do ip route add 10.98.$i.0/24 dev d1; done");
+        calm();
+        assert_eq!(daemons.each_ref().map(looks), before);
+        for mut daemon in daemons {
+            daemon.signal(Signal::SIGTERM);
+            assert!(daemon.wait().success());
+        }
+    });
+}
