@@ -97,11 +97,12 @@ fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let outcomes = instance.maps.outcomes()?;
     log::info!(
         "ended {id}: {} packets matched, {} copies sent; left out: {} of the tunnel's own, \
-         {} oversize, {} refused by the tunnel",
+         {} oversize, {} over the rate, {} refused by the tunnel",
         outcomes.matched,
         outcomes.sent,
         outcomes.guarded,
         outcomes.oversize,
+        outcomes.over_rate,
         outcomes.failed
     );
     Ok(())

@@ -24,6 +24,7 @@ pub enum Fate {
     Sent,
     Guarded,
     Oversize,
+    OverRate,
     Failed,
 }
 
@@ -35,6 +36,7 @@ pub struct Context {
     pub priority: u32,
     pub cb: [u32; 5],
     pub gso_size: u32,
+    pub gso_segs: u32,
 }
 
 /// Bytes of `struct __sk_buff` (include/uapi/linux/bpf.h).
@@ -51,11 +53,12 @@ impl Context {
         for (index, word) in self.cb.into_iter().enumerate() {
             put(48 + 4 * index, word);
         }
+        put(164, self.gso_segs);
         put(176, self.gso_size);
         bytes
     }
 
-    /// What the kernel reports back: everything but `gso_size`.
+    /// What the kernel reports back: everything but what is of super-packets.
     fn from_bytes(bytes: &[u8]) -> Self {
         let get = |offset: usize| {
             u32::from_ne_bytes(bytes[offset..offset + 4].try_into().expect("4 bytes"))
@@ -65,6 +68,7 @@ impl Context {
             priority: get(32),
             cb: [0, 1, 2, 3, 4].map(|index| get(48 + 4 * index)),
             gso_size: 0,
+            gso_segs: 0,
         }
     }
 }
@@ -135,7 +139,7 @@ impl Harness {
     /// Runs the program on a frame with an ordinary context.
     pub fn fate(&self, frame: &[u8]) -> Fate {
         // words that others may have put there, and must find again
-        self.fate_with(frame, Context { mark: 1, priority: 2, cb: [3, 4, 5, 6, 7], gso_size: 0 })
+        self.fate_with(frame, Context { mark: 1, priority: 2, cb: [3, 4, 5, 6, 7], ..Context::default() })
     }
 
     /// Runs the program on a frame, and holds it to its first promise: the verdict is the
@@ -152,7 +156,14 @@ impl Harness {
             hex(frame)
         );
         let after = self.counts();
-        let fates = [Fate::NoMatch, Fate::Sent, Fate::Guarded, Fate::Oversize, Fate::Failed];
+        let fates = [
+            Fate::NoMatch,
+            Fate::Sent,
+            Fate::Guarded,
+            Fate::Oversize,
+            Fate::OverRate,
+            Fate::Failed,
+        ];
         let fate = fates.into_iter().find(|fate| {
             let mut expected = before;
             if *fate != Fate::NoMatch {
@@ -169,9 +180,9 @@ impl Harness {
     }
 
     /// `matched`, then the others in the order of [`Fate`].
-    fn counts(&self) -> [u64; 5] {
+    fn counts(&self) -> [u64; 6] {
         let it = self.maps.outcomes().unwrap();
-        [it.matched, it.sent, it.guarded, it.oversize, it.failed]
+        [it.matched, it.sent, it.guarded, it.oversize, it.over_rate, it.failed]
     }
 }
 

@@ -14,3 +14,4 @@ mod oracle;
 mod oversize;
 mod packets;
 mod random;
+mod rate;
