@@ -101,8 +101,24 @@ mod tests {
     #[test]
     fn what_is_no_rate_is_refused() {
         for text in [
-            "fast", "mbit", "-1mbit", "+1mbit", "1e6", "1 mbit", "1,5mbit", "1.mbit", ".5mbit", "1.5.2",
-            "500mbps", "10mb", "5mibit", "0x10", "18446744073709551616", "99999999tbit", "1..5", ".",
+            "fast",
+            "mbit",
+            "-1mbit",
+            "+1mbit",
+            "1e6",
+            "1 mbit",
+            "1,5mbit",
+            "1.mbit",
+            ".5mbit",
+            "1.5.2",
+            "500mbps",
+            "10mb",
+            "5mibit",
+            "0x10",
+            "18446744073709551616",
+            "99999999tbit",
+            "1..5",
+            ".",
         ] {
             let error = text.parse::<Rate>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("{text:?} is not a rate such as ")), "{error}");

@@ -86,12 +86,13 @@ fn selected(bpffs: &Path, selection: &Selection) -> Vec<Instance> {
 
 fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let id = &instance.pins.id;
+    // the kernel takes its time to end a link, and others soon stop to guard against our copies
+    instance.maps.disable();
     if instance.is_self_loaded() {
         detach(instance, |program| instance.owns(program), netlink, bpffs)?;
         instance.pins.remove()?;
     } else {
         // the program and its pins are l3afd's
-        instance.maps.disable();
         instance.maps.instance.write(0, bpf::Instance::default());
     }
     let outcomes = instance.maps.outcomes()?;

@@ -139,7 +139,10 @@ impl Harness {
     /// Runs the program on a frame with an ordinary context.
     pub fn fate(&self, frame: &[u8]) -> Fate {
         // words that others may have put there, and must find again
-        self.fate_with(frame, Context { mark: 1, priority: 2, cb: [3, 4, 5, 6, 7], ..Context::default() })
+        self.fate_with(
+            frame,
+            Context { mark: 1, priority: 2, cb: [3, 4, 5, 6, 7], ..Context::default() },
+        )
     }
 
     /// Runs the program on a frame, and holds it to its first promise: the verdict is the

@@ -35,8 +35,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use agent::{
-    QUIET, TO_COLLECTOR, args, command, copies_of_three_pings, load_as_l3afd, run_as_l3afd, start,
-    start_chained, status,
+    QUIET, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, load_as_l3afd,
+    run_as_l3afd, start, start_chained, status,
 };
 pub use capture::{Capture, Direction};
 pub use collector::{Collector, GUE_PORT};
@@ -45,7 +45,7 @@ pub use ns::Ns;
 pub use packet::Packet;
 pub use programs::{Counter, Root};
 pub use snapshot::Snapshot;
-pub use traffic::{inject, ping, tcp_exchange, udp_exchange, udp_segments};
+pub use traffic::{inject, ping, tcp_exchange, udp_blast, udp_exchange, udp_segments};
 pub use world::{CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, World};
 
 /// Waits until `condition` holds, and panics with `what` was awaited after `limit`.
