@@ -2,11 +2,12 @@
 //! other's. (While these tests fail, a fuse ends what would have no end.)
 
 use std::fs;
+use std::net::UdpSocket;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapHandle, MapType};
 use traffic_mirroring::config::{Direction as Way, InstanceId};
@@ -14,7 +15,7 @@ use traffic_mirroring::pins::{self, Pins};
 
 use crate::support::*;
 
-/// Takes an interface of the host down once it has sent more packets than any test's.
+/// Takes an interface of the host down once it has sent more packets than any test makes.
 struct Fuse {
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -26,10 +27,8 @@ impl Fuse {
         let end = Arc::new(AtomicBool::new(false));
         let ended = end.clone();
         let watch = move || {
-            let path = format!("/sys/class/net/{ifname}/statistics/tx_packets");
-            let sent = || fs::read_to_string(&path).expect("a count").trim().parse::<u64>();
             while !ended.load(Ordering::Relaxed) {
-                if sent().expect("a number") > LIMIT {
+                if sent_packets(ifname) > LIMIT {
                     Command::new("ip").args(["link", "set", ifname, "down"]).status().expect("ip");
                     return;
                 }
@@ -47,6 +46,13 @@ impl Drop for Fuse {
         let watched = self.thread.take().expect("a thread").join();
         assert!(watched.is_ok() || thread::panicking(), "the fuse");
     }
+}
+
+/// How many packets an interface of the host has sent.
+fn sent_packets(ifname: &str) -> u64 {
+    let path = format!("/sys/class/net/{ifname}/statistics/tx_packets");
+    let count = fs::read_to_string(path).expect("a count");
+    count.trim().parse().expect("a number")
 }
 
 /// VXLAN devices that an operator made, each to an end of its own at the collector's, where nobody
@@ -67,12 +73,17 @@ fn make_devices(world: &World) {
 
 /// An instance on `eth1`, by which copies leave, named after its device.
 fn start_on_eth1(world: &World, direction: &str, device: &str) -> Daemon {
-    let args = [
+    start_on_eth1_with(world, direction, device, &[])
+}
+
+fn start_on_eth1_with(world: &World, direction: &str, device: &str, more: &[&str]) -> Daemon {
+    let mut args = vec![
         "--iface=eth1".into(),
         format!("--direction={direction}"),
         format!("--version={device}"),
         format!("--tunnel-interface-name={device}"),
     ];
+    args.extend(more.iter().map(ToString::to_string));
     let mut daemon = Daemon::mirroring(world.host(), args);
     daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
     daemon
@@ -159,7 +170,7 @@ fn needs_root_packets_to_where_no_tunnel_leads_any_more_are_mirrored_again() {
         let b = start_on_eth1(world, "egress", "vxb");
         let send_to_b = || {
             let capture = Capture::start(world.host(), "eth1");
-            let socket = std::net::UdpSocket::bind("10.2.0.1:0").expect("bind");
+            let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
             socket.send_to(&[0; 100], "10.2.0.3:4789").expect("send");
             capture.stop().ipv4(Direction::Sent).len()
         };
@@ -174,33 +185,88 @@ fn needs_root_packets_to_where_no_tunnel_leads_any_more_are_mirrored_again() {
     });
 }
 
+/// Datagrams to the collector, as many as there can be, until dropped.
+struct Flood {
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    _takers: [UdpSocket; 2],
+}
+
+impl Flood {
+    const PORT: u16 = 5400;
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    fn start(world: &World) -> Self {
+        // no ICMP errors, neither about the datagrams nor about their copies
+        let take = |port| UdpSocket::bind(("0.0.0.0", port)).expect("bind");
+        let takers = world.collector().run(|| [Self::PORT, 4789].map(take));
+        let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = end.clone();
+        let send = move || {
+            let began = Instant::now();
+            while !ended.load(Ordering::Relaxed) && began.elapsed() < Self::LONGEST {
+                socket.send_to(&[0; 18], (COLLECTOR, Self::PORT)).expect("send");
+            }
+        };
+        Self { end, thread: Some(thread::spawn(send)), _takers: takers }
+    }
+
+    /// Returns when a few more have been sent.
+    fn goes_on(&self) {
+        let before = sent_packets("eth1");
+        eventually(Duration::from_secs(10), "more datagrams", || {
+            sent_packets("eth1") > before + 1000
+        });
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        let sent = self.thread.take().expect("a thread").join();
+        assert!(sent.is_ok() || thread::panicking(), "the flood");
+    }
+}
+
+/// One instance mirrors a flood, and another one asks for nothing but the copies of that.
 #[test]
-fn needs_root_a_start_under_traffic_is_guarded_against_from_its_first_copy_on() {
+fn needs_root_an_instance_is_guarded_against_from_the_first_to_the_last_of_its_copies() {
     World::run(|world| {
         make_devices(world);
-        let _fuse = Fuse::on("eth1");
-        let _a = start_on_eth1(world, "egress", "vxa");
-        let capture = Capture::start(world.host(), "eth1");
-        let ready = AtomicBool::new(false);
-        let pings = thread::scope(|scope| {
-            let pings = scope.spawn(|| {
-                let mut pings = 0;
-                // at most as many as the fuse allows for
-                while !ready.load(Ordering::Relaxed) && pings < 1000 {
-                    ping(world.host(), world.collector(), 10, 56);
-                    pings += 10;
-                    thread::sleep(Duration::from_millis(5));
-                }
-                pings
-            });
-            let b = start_on_eth1(world, "egress", "vxb");
-            ready.store(true, Ordering::Relaxed);
-            let pings = pings.join().expect("the pings");
-            assert!(b.terminate().success());
-            pings
-        });
-        let copies = check_copies(&capture.stop().ipv4(Direction::Sent));
-        assert!(copies > pings && copies < 2 * pings, "{copies} copies of {pings} pings");
+        let of_flood = |device| {
+            let flags = ["--protocol=udp", "--dst-port=5400"];
+            start_on_eth1_with(world, "egress", device, &flags)
+        };
+        let of_copies = |device| {
+            let flags = ["--protocol=udp", "--dst-port=4789"];
+            start_on_eth1_with(world, "egress", device, &flags)
+        };
+        let check_end_of = |daemon| {
+            let summary = Summary::at_end_of(daemon);
+            assert!(summary.sent == 0 && summary.guarded > 100, "{summary:?}");
+        };
+        // whichever of them starts or ends under the flood
+        for round in 0..5 {
+            println!("round {round}");
+            let mirroring = of_flood("vxa");
+            let flood = Flood::start(world);
+            flood.goes_on();
+            let late = of_copies("vxb");
+            flood.goes_on();
+            assert!(mirroring.terminate().success());
+            flood.goes_on();
+            check_end_of(late);
+            drop(flood);
+
+            let early = of_copies("vxb");
+            let flood = Flood::start(world);
+            let mirroring = of_flood("vxa");
+            flood.goes_on();
+            assert!(mirroring.terminate().success());
+            flood.goes_on();
+            check_end_of(early);
+        }
     });
 }
 
@@ -288,7 +354,7 @@ fn needs_root_instances_of_other_versions_are_guarded_against_where_they_keep_a_
         );
         assert_eq!(entry(&other, 0), there);
         assert_eq!(entry(&other, 1), [10, 2, 0, 2, 0x12, 0xb5, UDP, 0]);
-        let socket = std::net::UdpSocket::bind("10.2.0.1:0").expect("bind");
+        let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
         socket.send_to(&[0; 100], "10.2.0.3:4790").expect("send");
         assert_eq!(Summary::at_end_of(daemon).guarded, 1);
         assert_eq!(entry(&other, 1), [0; 8], "who has gone");

@@ -147,10 +147,11 @@ pub fn udp_blast(
         while began.elapsed() < time {
             let due = began.elapsed().as_millis() as u32 * rate / 1000;
             // what was held up comes late, but not all at once
-            for _ in sent..due.min(sent + 50) {
+            let now = due.min(sent + 50);
+            for _ in sent..now {
                 near.send(&data).expect("send");
-                sent += 1;
             }
+            sent = now.max(sent);
             thread::sleep(Duration::from_millis(1));
         }
         sent as usize
