@@ -12,6 +12,7 @@
 #ifndef MIRRORING_H
 #define MIRRORING_H
 
+#include <linux/bpf.h>
 #include <linux/types.h>
 
 enum mirroring_size {
@@ -20,6 +21,7 @@ enum mirroring_size {
 	MIRRORING_PORTS = 65536, /* values of a port */
 	MIRRORING_NETS = 65536, /* values of the upper 16 bits of an IPv4 address */
 	MIRRORING_PREFIXES = 1 << 18, /* 100,000 prefixes, in two generations, with room */
+	MIRRORING_ENDPOINTS = 32, /* far ends of the tunnels of all instances */
 };
 
 /* Who loaded the program and so owns its pins. l3afd's fresh maps are zero, hence its value. */
@@ -47,19 +49,31 @@ enum mirroring_oversize {
 	MIRRORING_TRUNCATE = 1, /* as much of its beginning as fits */
 };
 
-/*
- * <direction>_tunnel, one entry per generation: where the copies go, and how to tell the tunnel's
- * own packets, which are never mirrored.
- */
+/* <direction>_tunnel, one entry per generation, one cache line each: where the copies go. */
 struct mirroring_tunnel {
 	__u32 ifindex; /* the tunnel device */
 	__be32 collector; /* outer destination address */
 	__be16 port; /* outer UDP destination port */
-	__u8 protocol; /* outer protocol (IPPROTO_*) */
+	__u8 protocol; /* outer protocol (IPPROTO_*); 0: where it leads is not known */
 	__u8 reserved;
 	__u32 max_len; /* longest packet that fits, bytes from the IP header on; 0: any */
 	__u32 max_segment_len; /* the same, for a segment of a TCP super-packet */
+	__u32 cut_len; /* longer copies are cut to so many bytes; 0: none is */
+	__u32 overhead; /* bytes that the tunnel puts in front of a copy */
 	enum mirroring_oversize oversize; /* for the built-in tunnel */
+	__u64 rate; /* cap on what leaves, bytes a second; 0: none */
+	__u64 burst; /* bytes that may leave at once under the cap */
+} __attribute__((aligned(64)));
+
+/*
+ * <direction>_endpoints: the far ends of the tunnels of all instances that share a BPF file system,
+ * the own one first. An empty entry ends them. One may be there twice. Each is one 8-byte store.
+ */
+struct mirroring_endpoint {
+	__be32 address;
+	__be16 port; /* of UDP */
+	__u8 protocol; /* outer protocol (IPPROTO_*); 0: the entry is empty */
+	__u8 reserved;
 } __attribute__((aligned(8)));
 
 /* <direction>_prefix maps: LPM key and, as its value, a mask. */
@@ -70,14 +84,30 @@ struct mirroring_prefix {
 
 /*
  * <direction>_outcomes, per CPU: packets since the program was loaded.
- * matched = sent + guarded + oversize + failed
+ * matched = sent + guarded + oversize + over_rate + failed
  */
 struct mirroring_outcomes {
 	__u64 matched;
 	__u64 sent; /* handed to the tunnel device */
-	__u64 guarded; /* the tunnel's own: never mirrored */
+	__u64 guarded; /* the tunnels' own: never mirrored */
 	__u64 oversize; /* longer than the tunnel carries */
+	__u64 over_rate; /* more than the cap on the rate lets out */
 	__u64 failed; /* refused by the tunnel device or for lack of memory */
+};
+
+/* <direction>_bucket, one entry: what all CPUs together may send under the cap. */
+struct mirroring_bucket {
+	struct bpf_spin_lock lock;
+	__u32 reserved;
+	__s64 level; /* 10^-9 bytes; below 0, they are owed */
+	__u64 filled_at; /* ns since boot (bpf_ktime_get_ns) */
+};
+
+/* <direction>_credit, per CPU: what this one has drawn from the bucket. */
+struct mirroring_credit {
+	__u64 bytes;
+	__u64 drawn_at; /* ns since boot */
+	__u64 refused_at; /* when the bucket had too little */
 };
 
 /*

@@ -7,8 +7,17 @@
  * a crash of l3afd: those are the ones that user space goes on to fill in.
  *
  * Arrays can be mapped into memory (Linux 5.5): user space fills in a table, and changes the
- * generation in force, by plain stores.
+ * generation in force, by plain stores. (Not one with a lock in it: the kernel refuses that.)
  */
+#ifndef MIRRORING_MAPS_BPF_H
+#define MIRRORING_MAPS_BPF_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "mirroring.h"
+
 #define CONCAT_(a, b, c) a##b##c
 #define CONCAT(a, b, c) CONCAT_(a, b, c)
 #define MAP(name) CONCAT(DIRECTION, _, name)
@@ -35,9 +44,19 @@
 		__uint(pinning, LIBBPF_PIN_BY_NAME);     \
 	} MAP(name) SEC(".maps")
 
+#define PER_CPU(name, entry_type)                        \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
+		__uint(max_entries, 1);                  \
+		__type(key, __u32);                      \
+		__type(value, entry_type);               \
+		__uint(pinning, LIBBPF_PIN_BY_NAME);     \
+	} MAP(name) SEC(".maps")
+
 ARRAY(config, struct mirroring_config, 1);
 ARRAY(tunnel, struct mirroring_tunnel, MIRRORING_GENERATIONS);
 ARRAY(instance, struct mirroring_instance, 1);
+ARRAY(endpoints, struct mirroring_endpoint, MIRRORING_ENDPOINTS);
 
 /* from a field's value to the rules that accept it */
 ARRAY(protocol, __u64, MIRRORING_PROTOCOLS);
@@ -52,13 +71,17 @@ ARRAY(dst_net, __u64, MIRRORING_NETS);
 PREFIXES(src_prefix);
 PREFIXES(dst_prefix);
 
+PER_CPU(outcomes, struct mirroring_outcomes);
+
+/* what each CPU may send, and what all of them share, under a cap on the rate */
+PER_CPU(credit, struct mirroring_credit);
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct mirroring_outcomes);
+	__type(value, struct mirroring_bucket);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} MAP(outcomes) SEC(".maps");
+} MAP(bucket) SEC(".maps");
 
 /* the next program of the chain */
 struct {
@@ -68,3 +91,13 @@ struct {
 	__type(value, __u32);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } JMP_TABLE SEC(".maps");
+
+/* The entry of a map that has one. (A constant key would make a .rodata map.) */
+static __always_inline void *only_entry(void *map)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(map, &key);
+}
+
+#endif /* MIRRORING_MAPS_BPF_H */

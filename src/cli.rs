@@ -122,6 +122,13 @@ pub struct Cli {
     #[arg(long, value_name = "HOW", help_heading = TUNNEL, verbatim_doc_comment)]
     pub oversize: Option<String>,
 
+    /// Most that leaves in copies, a second, e.g. 500mbit [default: no cap]
+    ///
+    /// Bits of outer packets, of all CPUs together; units are bit, kbit, mbit, gbit and tbit.
+    /// Copies over it are left out and counted.
+    #[arg(long, value_name = "RATE", help_heading = TUNNEL, verbatim_doc_comment)]
+    pub max_rate: Option<String>,
+
     /// start, update (change the filter), stop or status [default: start]
     #[arg(long, value_name = "COMMAND", help_heading = RUNNING)]
     pub cmd: Option<String>,
@@ -231,6 +238,7 @@ mod tests {
             "iface",
             "log-dir",
             "map-name",
+            "max-rate",
             "oversize",
             "protocol",
             "quiet",

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::cli::{Cli, DEFAULT_LOG_DIR, is_plain_path};
 use crate::filter::{Rule, parse};
+use crate::rate::Rate;
 
 mod id;
 
@@ -52,6 +53,8 @@ pub struct Start {
     pub map_name: Option<PathBuf>,
     pub rule: Rule,
     pub tunnel: Tunnel,
+    /// Cap on what leaves in copies.
+    pub max_rate: Option<Rate>,
     /// Stay, also where somebody else has loaded the program.
     pub resident: bool,
 }
@@ -61,6 +64,8 @@ pub struct Start {
 pub struct Update {
     pub id: InstanceId,
     pub rule: Rule,
+    /// Another cap; `None`: as it is.
+    pub max_rate: Option<Rate>,
 }
 
 /// Instances that agree with all that is given.
@@ -135,7 +140,11 @@ impl Config {
         let quiet = value("--quiet", &cli.quiet, boolean)?.unwrap_or(false);
         let command = match given(&cli.cmd).unwrap_or("start") {
             "start" => Command::Start(Start::from_cli(cli, &bpffs)?),
-            "update" => Command::Update(Update { id: instance(cli)?, rule: rule(cli)? }),
+            "update" => Command::Update(Update {
+                id: instance(cli)?,
+                rule: rule(cli)?,
+                max_rate: max_rate(cli)?,
+            }),
             "stop" => {
                 let selection = selection(cli)?;
                 needed(
@@ -159,6 +168,7 @@ impl Start {
             map_name: value("--map-name", &cli.map_name, |text| pin(text, bpffs))?,
             rule: rule(cli)?,
             tunnel: Tunnel::from_cli(cli)?,
+            max_rate: max_rate(cli)?,
             resident: value("--resident", &cli.resident, boolean)?.unwrap_or(false),
         };
         ensure!(
@@ -232,6 +242,10 @@ fn rule(cli: &Cli) -> Result<Rule> {
         src_port: value("--src-port", &cli.src_port, parse::ports)?.unwrap_or_default(),
         dst_port: value("--dst-port", &cli.dst_port, parse::ports)?.unwrap_or_default(),
     })
+}
+
+fn max_rate(cli: &Cli) -> Result<Option<Rate>> {
+    value("--max-rate", &cli.max_rate, str::parse)
 }
 
 /// A flag that was given empty counts as not given.
@@ -340,6 +354,7 @@ mod tests {
                     gateway: None,
                     oversize: Oversize::Fragment,
                 },
+                max_rate: None,
                 resident: false,
             }),
         };
@@ -410,6 +425,13 @@ mod tests {
     }
 
     #[test]
+    fn the_cap_is_what_was_given() {
+        let cap = |args| start(args).unwrap().max_rate.map(|rate| rate.to_string());
+        assert_eq!(cap("--max-rate=500mbit").as_deref(), Some("500mbit"));
+        assert_eq!(cap(""), None);
+    }
+
+    #[test]
     fn each_filter_flag_fills_its_own_field() {
         let rule = start(
             "--src-address=10.0.0.1 --dst-address=10.0.0.2 --src-port=1 --dst-port=2 --protocol=3",
@@ -433,7 +455,7 @@ mod tests {
         let empty = "--src-address= --dst-address= --src-port= --dst-port= --protocol= \
                      --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
                      --tunnel-interface-name= --tunnel-type= --tunnel-local-port= \
-                     --tunnel-remote-port= --oversize= --cmd= --map-name= --version= --resident= --bpffs= \
+                     --tunnel-remote-port= --oversize= --max-rate= --cmd= --map-name= --version= --resident= --bpffs= \
                      --log-dir= --quiet=";
         let needed = "--iface=eth0 --direction=egress";
         assert_eq!(config(&format!("{needed} {empty}")).unwrap(), config(needed).unwrap());
@@ -449,15 +471,16 @@ mod tests {
     }
 
     #[test]
-    fn an_update_looks_at_the_filter_and_not_at_the_tunnel() {
+    fn an_update_looks_at_the_filter_and_the_cap_and_not_at_the_tunnel() {
         let config = config(
             "--cmd=update --iface=eth0 --direction=ingress --version=1.2 --src-port=53 \
-             --tunnel-type=vxlan --tunnel-remote-address=nonsense --map-name=x",
+             --max-rate=2gbit --tunnel-type=vxlan --tunnel-remote-address=nonsense --map-name=x",
         )
         .unwrap();
         let Command::Update(update) = config.command else { panic!("{config:?}") };
         assert_eq!(update.id.to_string(), "eth0 ingress (1_2)");
         assert_eq!(update.rule.src_port, Field::OneOf(vec![53..=53]));
+        assert_eq!(update.max_rate.unwrap().to_string(), "2gbit");
     }
 
     #[test]
@@ -521,6 +544,8 @@ mod tests {
             ("--tunnel-remote-address=host", r#"--tunnel-remote-address: "host" is not an IPv4 "#),
             ("--gtw-address=0.0.0.0", r#"--gtw-address: "0.0.0.0" is not the address of one host"#),
             ("--oversize=cut", r#"--oversize: "cut" is none of fragment, truncate and drop"#),
+            ("--max-rate=fast", r#"--max-rate: "fast" is not a rate such as 500mbit, "#),
+            ("--max-rate=0", r#"--max-rate: "0" would let no copy through; leave the flag out"#),
             ("--redirect-to=a:b", r#"--redirect-to: "a:b" cannot be the name of an interface"#),
             ("--redirect-to=gue1", r#"--redirect-to: "gue1" is the tunnel interface itself; "#),
             ("--iface=gue1", r#"--iface: "gue1" is the tunnel interface itself; "#),

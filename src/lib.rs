@@ -2,7 +2,7 @@
 //! in a GUE tunnel.
 //!
 //! Data flows one way: `cli` → `config` → `filter` → `maps` → `chain` or `hook`. What is pure
-//! (`cli`, `config`, `filter`, `prefixes`, `tunnel::outer`) never reaches into what touches the
+//! (`cli`, `config`, `filter`, `prefixes`, `rate`, `tunnel::outer`) never reaches into what touches the
 //! kernel.
 
 pub mod bpf;
@@ -10,6 +10,7 @@ pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod filter;
+pub mod guard;
 pub mod hook;
 pub mod host;
 pub mod instance;
@@ -20,6 +21,7 @@ pub mod netlink;
 pub mod pins;
 pub mod prefixes;
 pub mod process;
+pub mod rate;
 pub mod run;
 pub mod start;
 pub mod status;

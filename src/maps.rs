@@ -19,6 +19,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
 use crate::bpf;
 use crate::config::Direction;
 use crate::filter::RuleSet;
+use crate::guard::{self, Endpoint};
 use crate::mapped::Mapped;
 use crate::pins::{self, Pins};
 use crate::prefixes::{self, Prefixes};
@@ -33,6 +34,7 @@ const GENERATION_BITS: u32 = 32;
 pub struct Maps {
     pub config: Mapped<bpf::Config>,
     pub instance: Mapped<bpf::Instance>,
+    pub endpoints: guard::List,
     tunnel: Mapped<bpf::Tunnel>,
     protocol: Mapped<u64>,
     src_port: Mapped<u64>,
@@ -53,6 +55,7 @@ impl Maps {
         Ok(Self {
             config: Mapped::new(&map("config")?, 1)?,
             instance: Mapped::new(&map("instance")?, 1)?,
+            endpoints: guard::List::new(&map("endpoints")?)?,
             tunnel: Mapped::new(&map("tunnel")?, 2)?,
             protocol: of_8_bits("protocol")?,
             src_port: of_16_bits("src_port")?,
@@ -79,7 +82,8 @@ impl Maps {
         Self::open(pins.id.direction, |name| pinned(pins, name)).map(Some)
     }
 
-    /// Puts rules, and the tunnel of the packets that match them, into force at one instant.
+    /// Puts rules, and the tunnel of the packets that match them, into force at one instant. The
+    /// tunnel's own packets are guarded against from before then on.
     pub fn install(&self, rules: &RuleSet, tunnel: bpf::Tunnel) -> Result<()> {
         let live = self.config.live();
         let in_force = live.load(Ordering::Acquire);
@@ -90,6 +94,7 @@ impl Maps {
         let src_prefixes = add_prefixes(&self.src_prefix, &rules.src_prefixes, free)?;
         let dst_prefixes = add_prefixes(&self.dst_prefix, &rules.dst_prefixes, free)?;
         self.tunnel.write(free.0, tunnel);
+        self.endpoints.begin_with(Endpoint::of(&tunnel))?;
 
         // a program sees all of the above before the new rules, and none of the below before it
         // has done with the old ones
@@ -106,6 +111,7 @@ impl Maps {
     pub fn disable(&self) {
         self.config.live().store(0, Ordering::Release);
         wait_for_programs();
+        self.endpoints.clear();
     }
 
     /// The tunnel of the rules in force.
@@ -134,6 +140,7 @@ impl Maps {
                 &mut total.sent,
                 &mut total.guarded,
                 &mut total.oversize,
+                &mut total.over_rate,
                 &mut total.failed,
             ] {
                 *sum += counts.next().context("the counters' map has another shape")?;
@@ -170,7 +177,8 @@ impl Maps {
     }
 }
 
-fn pinned(pins: &Pins, name: &str) -> Result<MapHandle> {
+/// One of the maps that are pinned.
+pub fn pinned(pins: &Pins, name: &str) -> Result<MapHandle> {
     let path = pins.map(name);
     MapHandle::from_pinned_path(&path)
         .with_context(|| format!("cannot open the pinned map {}", path.display()))

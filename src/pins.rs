@@ -138,10 +138,11 @@ pub fn program_name(direction: Direction) -> String {
 /// The names of all maps of a direction's object (`bpf/mirroring_maps.bpf.h`), in the order in
 /// which they are pinned.
 pub fn map_names(direction: Direction) -> Vec<String> {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 14] = [
         "config",
         "tunnel",
         "instance",
+        "endpoints",
         "protocol",
         "src_port",
         "dst_port",
@@ -150,6 +151,8 @@ pub fn map_names(direction: Direction) -> Vec<String> {
         "src_prefix",
         "dst_prefix",
         "outcomes",
+        "credit",
+        "bucket",
     ];
     let mut names: Vec<String> = NAMES.map(|name| map_name(direction, name)).into();
     names.push(jmp_table(direction));

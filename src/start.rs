@@ -12,6 +12,7 @@ use crate::bpf;
 use crate::chain::Slot;
 use crate::config::{self, InstanceId};
 use crate::filter::{self, RuleSet};
+use crate::guard::{self, Endpoint, Endpoints};
 use crate::hook::{self, Filter, TcxLink};
 use crate::host::{self, Turn};
 use crate::instance::Instance;
@@ -71,7 +72,7 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
         turn_on_mount = Some(Turn::take(bpffs)?);
     }
     undo.with("tunnel and route", || tunnel::sweep(&mut Netlink::open()?, bpffs));
-    let tunnel = plan.carry_out(&mut netlink, None)?;
+    let mut tunnel = plan.carry_out(&mut netlink, None)?;
     let mut troubles = plan.troubles().to_vec();
     if !plan.resolve(&mut netlink)? {
         troubles.extend(watch::silence_of(&plan));
@@ -79,7 +80,11 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     for trouble in &troubles {
         log::warn!("{trouble}");
     }
-    let launch = Launch { pins: &pins, ifindex: mirrored.index, rules: &rules, tunnel };
+    if let Some(rate) = start.max_rate {
+        rate.limit(&mut tunnel);
+    }
+    let endpoints = guard::announce(bpffs, Endpoint::of(&tunnel))?;
+    let launch = Launch { pins: &pins, ifindex: mirrored.index, rules: &rules, tunnel, endpoints };
     let stays = match &previous {
         Some(instance) if slot.is_none() && instance.is_loaded_by_l3afd() => {
             stop::make_way_for_l3afd(instance, &mut netlink, bpffs)?;
@@ -98,7 +103,8 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
         log::warn!("cannot clear away what nobody uses any more: {error:#}");
     }
     drop((turn, turn_on_mount));
-    log::info!("mirroring {}: {}", start.id, plan);
+    let cap = start.max_rate.map_or(String::new(), |rate| format!(", at most {rate}"));
+    log::info!("mirroring {}: {plan}{cap}", start.id);
     if stays {
         // not inside the macro, which evaluates nothing where nobody logs
         let signal = stay.wait(Watch::new(bpffs, start, mirrored, plan, troubles))?;
@@ -129,6 +135,8 @@ struct Launch<'a> {
     ifindex: u32,
     rules: &'a RuleSet,
     tunnel: bpf::Tunnel,
+    /// of all instances' tunnels
+    endpoints: Endpoints,
 }
 
 impl Launch<'_> {
@@ -136,7 +144,12 @@ impl Launch<'_> {
     fn fill_in(&self, instance: &Instance, process: Option<Process>) -> Result<()> {
         let record = self.record(process);
         instance.maps.instance.write(0, record);
-        instance.maps.install(self.rules, self.tunnel)
+        self.install(&instance.maps)
+    }
+
+    fn install(&self, maps: &Maps) -> Result<()> {
+        maps.endpoints.write(Endpoint::of(&self.tunnel), &self.endpoints)?;
+        maps.install(self.rules, self.tunnel)
     }
 
     /// Loads the program ourselves, in the place of `previous` where that left one behind, and
@@ -164,7 +177,7 @@ impl Launch<'_> {
                 ..Default::default()
             },
         );
-        maps.install(self.rules, self.tunnel)?;
+        self.install(&maps)?;
 
         let mut record = self.record(None);
         record.program = Program::id_from_fd(program.as_fd())?;

@@ -95,22 +95,24 @@ fn selected(bpffs: &Path, selection: &Selection) -> Vec<Instance> {
 
 fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let id = &instance.pins.id;
+    // the kernel takes its time to end a link, and others soon stop to guard against our copies
+    instance.maps.disable();
     if instance.is_self_loaded() {
         detach(instance, &instance.record(), |program| instance.owns(program), netlink, bpffs)?;
         instance.pins.remove()?;
     } else {
         // the program and its pins are l3afd's
-        instance.maps.disable();
         instance.maps.instance.write(0, bpf::Instance::default());
     }
     let outcomes = instance.maps.outcomes()?;
     log::info!(
         "ended {id}: {} packets matched, {} copies sent; left out: {} of the tunnel's own, \
-         {} oversize, {} refused by the tunnel",
+         {} oversize, {} over the rate, {} refused by the tunnel",
         outcomes.matched,
         outcomes.sent,
         outcomes.guarded,
         outcomes.oversize,
+        outcomes.over_rate,
         outcomes.failed
     );
     Ok(())

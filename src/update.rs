@@ -1,4 +1,4 @@
-//! `--cmd=update`: other rules for an instance that runs, at one instant.
+//! `--cmd=update`: other rules, and another cap, for an instance that runs, at one instant.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use crate::host::{self, Turn};
 use crate::instance::Instance;
 use crate::pins::Pins;
 
-/// Puts the rules of the flags in place of those in force; the tunnel stays as it is.
+/// Puts the rules of the flags in place of those in force, and the cap on the rate if there is one
+/// among them; the tunnel stays as it is.
 pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
     host::check_privileges()?;
     let not_running =
@@ -21,8 +22,12 @@ pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
     let rules = filter::compile(std::slice::from_ref(&update.rule))?;
     let _turn = Turn::take(bpffs)?;
     let instance = Instance::open(Pins::new(bpffs, &update.id))?.with_context(not_running)?;
-    let tunnel = instance.maps.tunnel().with_context(not_running)?;
+    let mut tunnel = instance.maps.tunnel().with_context(not_running)?;
+    if let Some(rate) = update.max_rate {
+        rate.limit(&mut tunnel);
+    }
     instance.maps.install(&rules, tunnel)?;
-    log::info!("updated the rules of {}", update.id);
+    let cap = update.max_rate.map_or(String::new(), |rate| format!(", and the cap to {rate}"));
+    log::info!("updated the rules of {}{cap}", update.id);
     Ok(())
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use libbpf_rs::Program;
 
 use crate::config;
+use crate::guard::{self, Endpoint};
 use crate::hook;
 use crate::host::Turn;
 use crate::instance::Instance;
@@ -161,6 +162,8 @@ impl<'a> Watch<'a> {
         let in_force = instance.maps.tunnel();
         let redirected = in_force.and_then(|in_force| tunnel::redirected(in_force, tunnel));
         if let Some(tunnel) = redirected {
+            // before the first copy leaves for there
+            guard::announce(self.bpffs, Endpoint::of(&tunnel))?;
             instance.maps.redirect(tunnel)?;
         }
         if redirected.is_some() || !plan.leads_as(&self.plan) {

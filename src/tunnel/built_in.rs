@@ -189,6 +189,11 @@ impl BuiltIn {
                 Oversize::Truncate => bpf::Oversize::MIRRORING_TRUNCATE,
                 Oversize::Fragment | Oversize::Drop => bpf::Oversize::MIRRORING_FRAGMENT,
             },
+            overhead: outer::OVERHEAD,
+            cut_len: match self.oversize {
+                Oversize::Truncate => self.path.sizes.whole,
+                Oversize::Fragment | Oversize::Drop => 0,
+            },
             max_len: match self.oversize {
                 Oversize::Fragment => self.path.sizes.longest,
                 Oversize::Truncate => 0,

@@ -84,6 +84,7 @@ impl Existing {
             collector: remote.map_or(0, |remote| u32::from_ne_bytes(remote.address.octets())),
             port: remote.map_or(0, |remote| remote.port.to_be()),
             protocol: remote.map_or(0, |remote| remote.protocol),
+            overhead: remote.map_or(0, |remote| remote.overhead),
             max_len: self.longest,
             max_segment_len: self.longest,
             ..Default::default()

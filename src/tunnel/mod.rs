@@ -110,24 +110,18 @@ impl Plan {
     }
 }
 
-/// The tunnel in force with another way to the collector; `None` where it is the same way.
+/// The tunnel in force with another way to the collector, under the cap that it has; `None` where it
+/// is the same way.
 pub fn redirected(in_force: bpf::Tunnel, to: bpf::Tunnel) -> Option<bpf::Tunnel> {
     let way = |tunnel: bpf::Tunnel| {
-        let bpf::Tunnel { ifindex, collector, port, protocol, max_len, max_segment_len, .. } =
-            tunnel;
-        (ifindex, collector, port, protocol, max_len, max_segment_len, tunnel.oversize)
+        (
+            (tunnel.ifindex, tunnel.collector, tunnel.port, tunnel.protocol),
+            (tunnel.max_len, tunnel.max_segment_len, tunnel.cut_len, tunnel.overhead),
+            tunnel.oversize,
+        )
     };
-    let (ifindex, collector, port, protocol, max_len, max_segment_len, oversize) = way(to);
-    (way(in_force) != way(to)).then_some(bpf::Tunnel {
-        ifindex,
-        collector,
-        port,
-        protocol,
-        max_len,
-        max_segment_len,
-        oversize,
-        ..in_force
-    })
+    let capped = bpf::Tunnel { rate: in_force.rate, burst: in_force.burst, ..to };
+    (way(in_force) != way(to)).then_some(capped)
 }
 
 /// What is wrong with the NIC that copies leave by.
@@ -200,9 +194,17 @@ mod tests {
     #[test]
     fn a_tunnel_is_put_into_force_where_it_leads_elsewhere_and_only_there() {
         let tunnel = bpf::Tunnel { ifindex: 7, collector: 1, max_len: 1468, ..Default::default() };
-        assert!(redirected(tunnel, tunnel).is_none());
-        let other = bpf::Tunnel { ifindex: 9, ..tunnel };
-        let redirected = redirected(tunnel, other).unwrap();
-        assert_eq!((redirected.ifindex, redirected.max_len), (9, 1468));
+        let capped = bpf::Tunnel { rate: 1000, burst: 500, ..tunnel };
+        assert!(redirected(capped, tunnel).is_none());
+        let others = [
+            bpf::Tunnel { ifindex: 9, ..tunnel },
+            bpf::Tunnel { cut_len: 1468, ..tunnel },
+            bpf::Tunnel { overhead: 50, ..tunnel },
+        ];
+        for other in others {
+            let redirected = redirected(capped, other).unwrap();
+            assert_eq!((redirected.ifindex, redirected.cut_len), (other.ifindex, other.cut_len));
+            assert_eq!((redirected.rate, redirected.burst), (1000, 500));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Clearing away: l3afd does not tell us when it unloads a program, so every start and stop removes
-//! the devices and routes of ours that no live instance needs.
+//! the devices and routes of ours that no live instance needs, and guards against the tunnels of
+//! live instances only.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -9,12 +10,14 @@ use anyhow::Result;
 
 use super::built_in;
 use super::existing::ROUTE_PROTOCOL;
+use crate::guard;
 use crate::instance::Instance;
 use crate::netlink::Netlink;
 use crate::pins::Pins;
 
 /// Removes built-in devices, those that were not finished included, and routes, that no live instance of this BPF file system refers to.
 pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
+    guard::retire(bpffs)?;
     let mut devices = HashSet::new();
     let mut collectors = HashSet::new();
     for pins in Pins::all(bpffs) {

@@ -1,6 +1,7 @@
 //! The tunnel's own packets are never mirrored.
 
 use traffic_mirroring::bpf;
+use traffic_mirroring::guard::{Endpoint, Endpoints};
 
 use crate::harness::{Context, Fate, Harness, rule, tunnel};
 use crate::packets::{Packet, icmp_error, ping, tcp, udp};
@@ -107,5 +108,76 @@ fn needs_root_what_no_rule_matches_is_not_counted_as_guarded() {
     Harness::each(|harness| {
         harness.install(&[rule("protocol=tcp")]);
         assert_eq!(harness.fate(&udp(HOST, COLLECTOR).frame()), Fate::NoMatch);
+    });
+}
+
+/// UDP to one host, GRE to another.
+fn tunnels_of_others() -> [bpf::Tunnel; 2] {
+    let to = |address: [u8; 4], protocol, port: u16| bpf::Tunnel {
+        collector: u32::from_ne_bytes(address),
+        protocol,
+        port: port.to_be(),
+        ..tunnel()
+    };
+    [to([198, 51, 100, 7], 17, 4789), to([198, 51, 100, 8], 47, 0)]
+}
+
+#[test]
+fn needs_root_packets_of_other_instances_tunnels_are_guarded_and_so_are_errors_about_them() {
+    let vxlan = udp(HOST, "198.51.100.7:4789");
+    let gre = Packet::new(47, HOST, "198.51.100.8:0");
+    let cases = [
+        ("a copy of our own", udp(HOST, COLLECTOR), true),
+        ("a copy of another", vxlan.clone(), true),
+        ("its later fragment", vxlan.clone().fragment(9, false), true),
+        ("an error about it", icmp_error(3, 3, &vxlan), true),
+        ("a copy of a third", gre.clone(), true),
+        ("an error about that", icmp_error(11, 0, &gre), true),
+        ("another port", udp(HOST, "198.51.100.7:4790"), false),
+        ("an error about another port", icmp_error(3, 3, &udp(HOST, "198.51.100.7:6080")), false),
+        ("another protocol", tcp(HOST, "198.51.100.7:4789"), false),
+        ("UDP to where GRE goes", udp(HOST, "198.51.100.8:4789"), false),
+        ("a tunnel that nobody has", Packet::new(4, HOST, "198.51.100.8:0"), false),
+    ];
+    let others: Endpoints = tunnels_of_others().iter().map(Endpoint::of).collect();
+    Harness::each(|harness| {
+        harness.install(&[rule("")]);
+        for (name, packet, _) in &cases[1..6] {
+            assert_eq!(harness.fate(&packet.frame()), Fate::Failed, "{name}, not known yet");
+        }
+        harness.maps.endpoints.write(Endpoint::of(&tunnel()), &others).unwrap();
+        for (name, packet, guarded) in &cases {
+            let expected = if *guarded { Fate::Guarded } else { Fate::Failed };
+            assert_eq!(harness.fate(&packet.frame()), expected, "{name}");
+        }
+    });
+}
+
+#[test]
+fn needs_root_the_last_of_a_full_list_is_guarded_too() {
+    let port = |n: u16| bpf::Tunnel { port: (7000 + n).to_be(), ..tunnel() };
+    let others: Endpoints = (0..31).map(|n| Endpoint::of(&port(n))).collect();
+    Harness::each(|harness| {
+        harness.install(&[rule("")]);
+        harness.maps.endpoints.write(Endpoint::of(&tunnel()), &others).unwrap();
+        for n in 0..31 {
+            let copy = udp(HOST, &format!("203.0.113.9:{}", 7000 + n));
+            assert_eq!(harness.fate(&copy.frame()), Fate::Guarded, "{n}");
+        }
+        assert_eq!(harness.fate(&udp(HOST, "203.0.113.9:7031").frame()), Fate::Failed);
+    });
+}
+
+#[test]
+fn needs_root_where_the_own_tunnel_leads_is_unknown_others_are_guarded_against_still() {
+    let nowhere = bpf::Tunnel { collector: 0, port: 0, protocol: 0, ..crate::harness::nowhere() };
+    let others: Endpoints = tunnels_of_others().iter().map(Endpoint::of).collect();
+    Harness::each(|harness| {
+        harness.install_to(&[rule("")], nowhere);
+        harness.maps.endpoints.write(Endpoint::of(&nowhere), &others).unwrap();
+        let fate = |packet: Packet| harness.fate(&packet.frame());
+        assert_eq!(fate(udp(HOST, "198.51.100.7:4789")), Fate::Guarded);
+        assert_eq!(fate(Packet::new(255, HOST, "0.0.0.0:0")), Fate::Failed);
+        assert_eq!(fate(udp(HOST, COLLECTOR)), Fate::Failed);
     });
 }

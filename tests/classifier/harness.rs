@@ -24,6 +24,7 @@ pub enum Fate {
     Sent,
     Guarded,
     Oversize,
+    OverRate,
     Failed,
 }
 
@@ -38,6 +39,7 @@ pub struct Context {
     /// Bytes of the frame in the linear part of the buffer; 0: all. (Only newer kernels' test runs
     /// make other buffers.)
     pub linear: u32,
+    pub gso_segs: u32,
 }
 
 /// Bytes of `struct __sk_buff` (include/uapi/linux/bpf.h).
@@ -55,6 +57,7 @@ impl Context {
             put(48 + 4 * index, word);
         }
         put(80, self.linear);
+        put(164, self.gso_segs);
         put(176, self.gso_size);
         bytes
     }
@@ -178,7 +181,14 @@ impl Harness {
         let before = self.counts();
         self.pass(frame, context);
         let after = self.counts();
-        let fates = [Fate::NoMatch, Fate::Sent, Fate::Guarded, Fate::Oversize, Fate::Failed];
+        let fates = [
+            Fate::NoMatch,
+            Fate::Sent,
+            Fate::Guarded,
+            Fate::Oversize,
+            Fate::OverRate,
+            Fate::Failed,
+        ];
         let fate = fates.into_iter().find(|fate| {
             let mut expected = before;
             if *fate != Fate::NoMatch {
@@ -195,9 +205,9 @@ impl Harness {
     }
 
     /// `matched`, then the others in the order of [`Fate`].
-    pub fn counts(&self) -> [u64; 5] {
+    pub fn counts(&self) -> [u64; 6] {
         let it = self.maps.outcomes().unwrap();
-        [it.matched, it.sent, it.guarded, it.oversize, it.failed]
+        [it.matched, it.sent, it.guarded, it.oversize, it.over_rate, it.failed]
     }
 }
 

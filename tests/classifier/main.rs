@@ -16,3 +16,4 @@ mod oracle;
 mod oversize;
 mod packets;
 mod random;
+mod rate;

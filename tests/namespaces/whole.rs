@@ -69,7 +69,7 @@ fn needs_root_with_oversize_drop_packets_too_long_are_counted_and_pass() {
             assert!(daemon.wait().success());
             let summary = format!(
                 "{matched} packets matched, 4 copies sent; left out: 0 of the tunnel's own, \
-                 {oversize} oversize"
+                 {oversize} oversize, 0 over the rate, 0 refused"
             );
             let output = daemon.output();
             assert!(output.contains(&summary), "{output}");

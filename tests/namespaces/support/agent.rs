@@ -5,6 +5,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapHandle};
+use nix::sys::signal::Signal;
 use traffic_mirroring::bpf;
 use traffic_mirroring::config::{Direction as Way, InstanceId};
 use traffic_mirroring::pins::{self, Pins};
@@ -103,4 +104,35 @@ pub fn status(world: &World, args: &[&str]) -> (String, Option<i32>) {
     let output = mirroring(world.host(), [&["--cmd=status"], args].concat());
     let both = [output.stdout, output.stderr].concat();
     (String::from_utf8(both).expect("text"), output.status.code())
+}
+
+/// What an instance says at its end became of the packets.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub matched: usize,
+    pub sent: usize,
+    pub guarded: usize,
+    pub oversize: usize,
+    pub over_rate: usize,
+    pub failed: usize,
+}
+
+impl Summary {
+    /// Ends an instance. Every packet that matched is accounted for.
+    pub fn at_end_of(mut daemon: Daemon) -> Self {
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.wait().success());
+        let log = daemon.log();
+        let words =
+            log.lines().find_map(|line| Some(line.split_once("ended ")?.1.split_once("): ")?.1));
+        let words = words.unwrap_or_else(|| panic!("no summary in {log}"));
+        let numbers =
+            words.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
+        let numbers: Vec<usize> = numbers.collect();
+        let [matched, sent, guarded, oversize, over_rate, failed] = numbers[..] else {
+            panic!("six counts in {words}")
+        };
+        assert_eq!(matched, sent + guarded + oversize + over_rate + failed, "{words}");
+        Self { matched, sent, guarded, oversize, over_rate, failed }
+    }
 }

@@ -41,7 +41,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use agent::{
-    QUIET, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table, load_as_l3afd,
+    QUIET, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table, load_as_l3afd,
     run_as_l3afd, start, start_chained, status,
 };
 pub use capture::{Capture, Direction};
@@ -56,7 +56,9 @@ pub use random::Random;
 pub use reassembly::{datagrams, stream};
 pub use snapshot::Snapshot;
 pub use stream::Stream;
-pub use traffic::{inject, inject_in_pages, noise, ping, tcp_exchange, udp_exchange, udp_segments};
+pub use traffic::{
+    inject, inject_in_pages, noise, ping, tcp_exchange, udp_blast, udp_exchange, udp_segments,
+};
 pub use undisturbed::undisturbed;
 pub use world::{
     CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, ROUTER_MAC, SERVER_MAC, World,

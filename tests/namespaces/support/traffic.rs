@@ -7,8 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, Ipv4Slice};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::sockopt::UdpGsoSegment;
 use nix::sys::socket::{MsgFlags, send, setsockopt};
+use nix::unistd::Pid;
 
 use super::{Ns, socket};
 
@@ -120,6 +122,56 @@ pub fn udp_segments(from: &Ns, to: &Ns, port: u16, count: usize, size: u16) -> V
         assert!(buffer[..length] == *datagram, "a datagram arrived changed");
     }
     data
+}
+
+/// Sends datagrams of `size` bytes for the time `time`, about `rate` a second from each of `cpus`;
+/// all of them arrive. Returns how many there were.
+pub fn udp_blast(
+    from: &Ns,
+    to: &Ns,
+    port: u16,
+    size: usize,
+    rate: u32,
+    time: Duration,
+    cpus: &[usize],
+) -> usize {
+    let far = to.run(|| UdpSocket::bind((to.address(), port))).expect("bind");
+    socket::prepare_to_receive(&far);
+    let data = noise(0, size);
+    let blast = |cpu: usize| {
+        let mut set = CpuSet::new();
+        set.set(cpu).expect("a CPU's number");
+        sched_setaffinity(Pid::from_raw(0), &set).expect("a CPU to run on");
+        let near = UdpSocket::bind((from.address(), 0)).expect("bind");
+        near.connect((to.address(), port)).expect("connect");
+        let (began, mut sent) = (Instant::now(), 0);
+        while began.elapsed() < time {
+            let due = began.elapsed().as_millis() as u32 * rate / 1000;
+            // what was held up comes late, but not all at once
+            let now = due.min(sent + 50);
+            for _ in sent..now {
+                near.send(&data).expect("send");
+            }
+            sent = now.max(sent);
+            thread::sleep(Duration::from_millis(1));
+        }
+        sent as usize
+    };
+    let sent: usize = thread::scope(|scope| {
+        let blast = &blast;
+        let senders = cpus.iter().map(|&cpu| scope.spawn(move || from.run(|| blast(cpu))));
+        let senders: Vec<_> = senders.collect();
+        senders.into_iter().map(|sender| sender.join().expect("a sender")).sum()
+    });
+
+    let mut buffer = vec![0; size + 1];
+    let mut received = 0;
+    while let Ok(length) = far.recv(&mut buffer) {
+        assert!(buffer[..length] == data, "a datagram arrived changed");
+        received += 1;
+    }
+    assert_eq!(received, sent, "datagrams that arrived");
+    sent
 }
 
 /// Sends a frame, from the Ethernet header on, as it is.

@@ -1,0 +1,150 @@
+//! The cap on what an instance sends (pure).
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::bpf;
+
+/// As tc(8) has them, in bits a second; the longest name that fits is the one to show.
+const UNITS: [(&str, u64); 5] = [
+    ("tbit", 1_000_000_000_000),
+    ("gbit", 1_000_000_000),
+    ("mbit", 1_000_000),
+    ("kbit", 1_000),
+    ("bit", 1),
+];
+
+/// What may leave at once, as a part of a second's.
+const BURSTS_A_SECOND: u64 = 100;
+/// The longest super-packet of TCP has to fit, but for its headers.
+const LEAST_BURST: u64 = 64 << 10;
+/// The bucket's level in 10^-9 bytes, and what it grows by at once, have to fit 63 bits.
+const GREATEST_BURST: u64 = 1 << 30;
+
+/// In bits a second, 8 at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(u64);
+
+impl Rate {
+    /// Makes it the cap of the copies that go into a tunnel.
+    pub fn limit(self, tunnel: &mut bpf::Tunnel) {
+        let bytes = self.0 / 8;
+        tunnel.rate = bytes;
+        tunnel.burst = (bytes / BURSTS_A_SECOND).clamp(LEAST_BURST, GREATEST_BURST);
+    }
+}
+
+impl FromStr for Rate {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let lower = text.to_ascii_lowercase();
+        let unit = UNITS.iter().find_map(|(name, bits)| Some((lower.strip_suffix(name)?, *bits)));
+        let (number, unit) = unit.unwrap_or((&lower, 1));
+        let bits = decimal(number, unit)
+            .with_context(|| format!("{text:?} is not a rate such as 500mbit, 2.5gbit or 64000"))?;
+        ensure!(
+            bits >= 8,
+            "{text:?} would let no copy through; leave the flag out for no cap, or give 8bit at least"
+        );
+        Ok(Self(bits))
+    }
+}
+
+/// A number with or without a fraction, times `unit`. `None` where it is none, or too large.
+fn decimal(text: &str, unit: u64) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| -> Option<u64> {
+        let all = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        all.then(|| text.parse().ok()).flatten()
+    };
+    let scale = 10_u128.checked_pow(fraction.len().try_into().ok()?)?;
+    let fraction = u128::from(digits(fraction)?) * u128::from(unit) / scale;
+    digits(whole)?.checked_mul(unit)?.checked_add(fraction.try_into().ok()?)
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, bits) =
+            UNITS.iter().find(|(_, bits)| self.0.is_multiple_of(*bits)).expect("1 divides all");
+        write!(f, "{}{name}", self.0 / bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_those_of_tc() {
+        for (text, bits, shown) in [
+            ("500mbit", 500_000_000, "500mbit"),
+            ("64kbit", 64_000, "64kbit"),
+            ("10gbit", 10_000_000_000, "10gbit"),
+            ("1tbit", 1_000_000_000_000, "1tbit"),
+            ("9600bit", 9600, "9600bit"),
+            ("9600", 9600, "9600bit"),
+            ("8000", 8000, "8kbit"),
+            ("2.5gbit", 2_500_000_000, "2500mbit"),
+            ("1.5Mbit", 1_500_000, "1500kbit"),
+            ("00100GBIT", 100_000_000_000, "100gbit"),
+            ("8", 8, "8bit"),
+            ("18446744073709551615", u64::MAX, "18446744073709551615bit"),
+        ] {
+            let rate = text.parse::<Rate>().unwrap();
+            assert_eq!((rate, rate.to_string()), (Rate(bits), shown.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rate_is_refused() {
+        for text in [
+            "fast",
+            "mbit",
+            "-1mbit",
+            "+1mbit",
+            "1e6",
+            "1 mbit",
+            "1,5mbit",
+            "1.mbit",
+            ".5mbit",
+            "1.5.2",
+            "500mbps",
+            "10mb",
+            "5mibit",
+            "0x10",
+            "18446744073709551616",
+            "99999999tbit",
+            "1..5",
+            ".",
+        ] {
+            let error = text.parse::<Rate>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{text:?} is not a rate such as ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_refused_with_a_word_on_how_to_have_no_cap() {
+        for text in ["0", "0mbit", "0.0", "7", "0.001kbit"] {
+            let error = text.parse::<Rate>().unwrap_err().to_string();
+            assert!(error.contains("leave the flag out for no cap"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_what_10_ms_let_through_within_bounds() {
+        for (text, rate, burst) in [
+            ("8bit", 1, 65_536),
+            ("1mbit", 125_000, 65_536),
+            ("1gbit", 125_000_000, 1_250_000),
+            ("10gbit", 1_250_000_000, 12_500_000),
+            ("1tbit", 125_000_000_000, 1 << 30),
+        ] {
+            let mut tunnel = bpf::Tunnel::default();
+            text.parse::<Rate>().unwrap().limit(&mut tunnel);
+            assert_eq!((tunnel.rate, tunnel.burst), (rate, burst), "{text}");
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! No instance mirrors copies, whosever they are: else two of them would make ever more of each
+//! other's. (While these tests fail, a fuse ends what would have no end.)
+
+use std::fs;
+use std::net::UdpSocket;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use libbpf_rs::{MapCore, MapHandle, MapType};
+use traffic_mirroring::config::{Direction as Way, InstanceId};
+use traffic_mirroring::pins::{self, Pins};
+
+use crate::support::*;
+
+/// Takes an interface of the host down once it has sent more packets than any test makes.
+struct Fuse {
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Fuse {
+    fn on(ifname: &'static str) -> Self {
+        const LIMIT: u64 = 5000;
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = end.clone();
+        let watch = move || {
+            while !ended.load(Ordering::Relaxed) {
+                if sent_packets(ifname) > LIMIT {
+                    Command::new("ip").args(["link", "set", ifname, "down"]).status().expect("ip");
+                    return;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        // a thread is in the namespaces of the one that made it
+        Self { end, thread: Some(thread::spawn(watch)) }
+    }
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        let watched = self.thread.take().expect("a thread").join();
+        assert!(watched.is_ok() || thread::panicking(), "the fuse");
+    }
+}
+
+/// How many packets an interface of the host has sent.
+fn sent_packets(ifname: &str) -> u64 {
+    let path = format!("/sys/class/net/{ifname}/statistics/tx_packets");
+    let count = fs::read_to_string(path).expect("a count");
+    count.trim().parse().expect("a number")
+}
+
+/// VXLAN devices that an operator made, each to an end of its own at the collector's, where nobody
+/// takes them apart: its kernel answers each copy with an ICMP error.
+fn make_devices(world: &World) {
+    let collector = world.collector();
+    collector.sh("
+        ip address add 10.2.0.3/24 dev eth0
+        echo 0 > /proc/sys/net/ipv4/icmp_ratelimit
+        echo 100000 > /proc/sys/net/ipv4/icmp_msgs_per_sec
+        echo 100000 > /proc/sys/net/ipv4/icmp_msgs_burst");
+    world.host().sh("
+        ip link add vxa type vxlan id 7 remote 10.2.0.2 dstport 4789
+        ip link add vxb type vxlan id 8 remote 10.2.0.3 dstport 4789
+        ip link add vxc type vxlan id 9 remote 10.2.0.2 dstport 4790
+        for device in vxa vxb vxc; do ip link set $device up; done");
+}
+
+/// An instance on `eth1`, by which copies leave, named after its device.
+fn start_on_eth1(world: &World, direction: &str, device: &str) -> Daemon {
+    start_on_eth1_with(world, direction, device, &[])
+}
+
+fn start_on_eth1_with(world: &World, direction: &str, device: &str, more: &[&str]) -> Daemon {
+    let mut args = vec![
+        "--iface=eth1".into(),
+        format!("--direction={direction}"),
+        format!("--version={device}"),
+        format!("--tunnel-interface-name={device}"),
+    ];
+    args.extend(more.iter().map(ToString::to_string));
+    let mut daemon = Daemon::mirroring(world.host(), args);
+    daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
+    daemon
+}
+
+/// How many copies leave of five pings to the collector, and that all are copies of ICMP echoes.
+fn copies_of_five_pings(world: &World) -> usize {
+    let capture = Capture::start(world.host(), "eth1");
+    ping(world.host(), world.collector(), 5, 56);
+    check_copies(&capture.stop().ipv4(Direction::Sent))
+}
+
+fn check_copies(sent: &[&[u8]]) -> usize {
+    const VXLAN_AND_ETHERNET: usize = 8 + 14;
+    let copies: Vec<_> = sent
+        .iter()
+        .map(|packet| Packet::decode(packet))
+        .filter(|packet| packet.protocol == 17)
+        .map(|packet| packet.payload)
+        .collect();
+    for copy in &copies {
+        let inner = &copy[VXLAN_AND_ETHERNET..];
+        assert!(inner[9] == 1 && [0, 8].contains(&inner[20]), "a copy of no echo: {inner:02x?}");
+    }
+    copies.len()
+}
+
+#[test]
+fn needs_root_instances_with_different_devices_do_not_mirror_each_others_copies() {
+    World::run(|world| {
+        make_devices(world);
+        let _fuse = Fuse::on("eth1");
+        let start = |direction, device| start_on_eth1(world, direction, device);
+        let daemons = [
+            start("egress", "vxa"),
+            start("ingress", "vxa"),
+            start("egress", "vxb"),
+            start("ingress", "vxb"),
+            start("egress", "vxc"),
+            start("ingress", "vxc"),
+        ];
+        let capture = Capture::start(world.host(), "eth1");
+        assert_eq!(copies_of_five_pings(world), 3 * (5 + 5), "of requests and replies");
+        let received = capture.stop();
+        let errors = received.ipv4(Direction::Received).len() - 5;
+        assert!(errors >= 20, "{errors} ICMP errors came: the test shows nothing");
+        for daemon in daemons {
+            let summary = Summary::at_end_of(daemon);
+            assert_eq!(summary.sent, 5, "{summary:?}");
+            assert!(summary.guarded >= 5, "{summary:?}");
+        }
+    });
+}
+
+#[test]
+fn needs_root_the_end_of_one_instance_leaves_the_others_guarded_against_each_other() {
+    World::run(|world| {
+        make_devices(world);
+        let _fuse = Fuse::on("eth1");
+        let start = |device| start_on_eth1(world, "egress", device);
+        let [a, b, c] = ["vxa", "vxb", "vxc"].map(start);
+        assert_eq!(copies_of_five_pings(world), 15);
+        assert!(b.terminate().success());
+        assert_eq!(copies_of_five_pings(world), 10);
+        // the kernel side of one that is killed goes on
+        c.kill();
+        let b = start("vxb");
+        assert_eq!(copies_of_five_pings(world), 15);
+        assert!(a.terminate().success());
+        assert_eq!(copies_of_five_pings(world), 10);
+        command(world.host(), &["--cmd=stop", "--iface=eth1", "--version=vxc"]);
+        assert_eq!(copies_of_five_pings(world), 5);
+        assert!(b.terminate().success());
+    });
+}
+
+/// What goes to the former far end of an instance's tunnel is as good as any packet.
+#[test]
+fn needs_root_packets_to_where_no_tunnel_leads_any_more_are_mirrored_again() {
+    World::run(|world| {
+        make_devices(world);
+        let _fuse = Fuse::on("eth1");
+        let a = start_on_eth1(world, "egress", "vxa");
+        let b = start_on_eth1(world, "egress", "vxb");
+        let send_to_b = || {
+            let capture = Capture::start(world.host(), "eth1");
+            let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
+            socket.send_to(&[0; 100], "10.2.0.3:4789").expect("send");
+            capture.stop().ipv4(Direction::Sent).len()
+        };
+        assert_eq!(send_to_b(), 1);
+        assert!(b.terminate().success());
+        assert_eq!(send_to_b(), 2, "with its copy");
+        assert_eq!(
+            Summary::at_end_of(a).guarded,
+            2,
+            "the first packet, and the copy of the second"
+        );
+    });
+}
+
+/// Datagrams to the collector, as many as there can be, until dropped.
+struct Flood {
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    _takers: [UdpSocket; 2],
+}
+
+impl Flood {
+    const PORT: u16 = 5400;
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    fn start(world: &World) -> Self {
+        // no ICMP errors, neither about the datagrams nor about their copies
+        let take = |port| UdpSocket::bind(("0.0.0.0", port)).expect("bind");
+        let takers = world.collector().run(|| [Self::PORT, 4789].map(take));
+        let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = end.clone();
+        let send = move || {
+            let began = Instant::now();
+            while !ended.load(Ordering::Relaxed) && began.elapsed() < Self::LONGEST {
+                socket.send_to(&[0; 18], (COLLECTOR, Self::PORT)).expect("send");
+            }
+        };
+        Self { end, thread: Some(thread::spawn(send)), _takers: takers }
+    }
+
+    /// Returns when a few more have been sent.
+    fn goes_on(&self) {
+        let before = sent_packets("eth1");
+        eventually(Duration::from_secs(10), "more datagrams", || {
+            sent_packets("eth1") > before + 1000
+        });
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        let sent = self.thread.take().expect("a thread").join();
+        assert!(sent.is_ok() || thread::panicking(), "the flood");
+    }
+}
+
+/// One instance mirrors a flood, and another one asks for nothing but the copies of that.
+#[test]
+fn needs_root_an_instance_is_guarded_against_from_the_first_to_the_last_of_its_copies() {
+    World::run(|world| {
+        make_devices(world);
+        let of_flood = |device| {
+            let flags = ["--protocol=udp", "--dst-port=5400"];
+            start_on_eth1_with(world, "egress", device, &flags)
+        };
+        let of_copies = |device| {
+            let flags = ["--protocol=udp", "--dst-port=4789"];
+            start_on_eth1_with(world, "egress", device, &flags)
+        };
+        let check_end_of = |daemon| {
+            let summary = Summary::at_end_of(daemon);
+            assert!(summary.sent == 0 && summary.guarded > 100, "{summary:?}");
+        };
+        // whichever of them starts or ends under the flood
+        for round in 0..5 {
+            println!("round {round}");
+            let mirroring = of_flood("vxa");
+            let flood = Flood::start(world);
+            flood.goes_on();
+            let late = of_copies("vxb");
+            flood.goes_on();
+            assert!(mirroring.terminate().success());
+            flood.goes_on();
+            check_end_of(late);
+            drop(flood);
+
+            let early = of_copies("vxb");
+            let flood = Flood::start(world);
+            let mirroring = of_flood("vxa");
+            flood.goes_on();
+            assert!(mirroring.terminate().success());
+            flood.goes_on();
+            check_end_of(early);
+        }
+    });
+}
+
+/// Both hooks of `lo` see every packet, and nobody listens: each copy is answered by an ICMP error.
+#[test]
+fn needs_root_instances_on_lo_with_different_ports_do_not_mirror_each_others_copies() {
+    World::run(|world| {
+        let _fuse = Fuse::on("lo");
+        let start = |direction: &str, tunnel: &str, port: u16| {
+            let args = [
+                "--iface=lo".into(),
+                format!("--direction={direction}"),
+                format!("--version={tunnel}"),
+                format!("--tunnel-interface-name={tunnel}"),
+                format!("--tunnel-remote-port={port}"),
+                "--tunnel-remote-address=127.0.0.1".into(),
+                "--redirect-to=lo".into(),
+            ];
+            let mut daemon = Daemon::mirroring(world.host(), args);
+            daemon.wait_ready("mirroring lo", Duration::from_secs(20));
+            daemon
+        };
+        let _daemons = [
+            start("egress", "guea", 6081),
+            start("ingress", "guea", 6081),
+            start("egress", "gueb", 6082),
+            start("ingress", "gueb", 6082),
+        ];
+        let capture = Capture::start(world.host(), "lo");
+        world.host().sh("ping -q -c 4 -i 0.05 -W 2 127.0.0.1");
+        let frames = capture.stop();
+        let sent = frames.ipv4(Direction::Sent);
+        let count = |protocol| sent.iter().filter(|packet| packet[9] == protocol).count();
+        // 4 requests and 4 replies, each once going out and once coming in, by each of two tunnels
+        assert_eq!(count(17), 2 * 16);
+        assert!(count(1) > 8, "no ICMP error came: the test shows nothing");
+    });
+}
+
+/// Pins as an instance of another version has them: of its maps, only the list is as ours.
+fn pin_another_version(name: &str, endpoint: Option<[u8; 8]>) -> Pins {
+    let id = InstanceId {
+        interface: "eth1".parse().expect("a name"),
+        direction: Way::Egress,
+        version: name.parse().expect("a version"),
+    };
+    let pins = Pins::new("/sys/fs/bpf".as_ref(), &id);
+    let path = |name| pins.map(&pins::map_name(Way::Egress, name));
+    let config = path("config");
+    fs::create_dir_all(config.parent().expect("a directory")).expect("a directory");
+    Counter::load().pin_counts(config.to_str().expect("a path"));
+    if let Some(endpoint) = endpoint {
+        let options = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+            map_flags: libbpf_sys::BPF_F_MMAPABLE,
+            ..Default::default()
+        };
+        let list = MapHandle::create(MapType::Array, Some("list"), 4, 8, 32, &options);
+        let mut list = list.expect("a list");
+        list.update(&[0; 4], &endpoint, libbpf_rs::MapFlags::ANY).expect("an entry");
+        list.pin(path("endpoints")).expect("a pin");
+    }
+    pins
+}
+
+fn entry(pins: &Pins, index: u32) -> Vec<u8> {
+    let path = pins.map(&pins::map_name(Way::Egress, "endpoints"));
+    let list = MapHandle::from_pinned_path(path).expect("a list");
+    list.lookup(&index.to_ne_bytes(), libbpf_rs::MapFlags::ANY).expect("a look").expect("an entry")
+}
+
+#[test]
+fn needs_root_instances_of_other_versions_are_guarded_against_where_they_keep_a_list() {
+    const UDP: u8 = 17;
+    World::run(|world| {
+        make_devices(world);
+        let there = [10, 2, 0, 3, 0x12, 0xb6, UDP, 0]; // port 4790
+        let other = pin_another_version("other", Some(there));
+        pin_another_version("old", None);
+        let daemon = start_on_eth1(world, "egress", "vxa");
+        assert!(
+            daemon.output().contains("eth1 egress (old) was started by another version, and"),
+            "{}",
+            daemon.output()
+        );
+        assert_eq!(entry(&other, 0), there);
+        assert_eq!(entry(&other, 1), [10, 2, 0, 2, 0x12, 0xb5, UDP, 0]);
+        let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
+        socket.send_to(&[0; 100], "10.2.0.3:4790").expect("send");
+        assert_eq!(Summary::at_end_of(daemon).guarded, 1);
+        assert_eq!(entry(&other, 1), [0; 8], "who has gone");
+    });
+}
+
+#[test]
+fn needs_root_one_tunnel_too_many_to_guard_against_is_refused() {
+    World::run(|world| {
+        make_devices(world);
+        for n in 0..31 {
+            pin_another_version(&format!("v{n}"), Some([192, 0, 2, n, 0x12, 0xb5, 17, 0]));
+        }
+        // also the last of them has its place
+        let daemon = start_on_eth1(world, "egress", "vxa");
+        let args = ["--iface=eth1", "--direction=egress", "--tunnel-interface-name=vxb"];
+        let output = mirroring(world.host(), args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        assert!(stderr.contains("33 collectors or ports, more than the 32"), "{stderr}");
+        assert!(daemon.terminate().success());
+    });
+}

@@ -1,0 +1,171 @@
+//! `--max-rate`: what is over it is counted and left out, and production does not notice.
+
+use std::net::UdpSocket;
+use std::thread;
+use std::time::Duration;
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use nix::sched::sched_getaffinity;
+use nix::unistd::Pid;
+
+use crate::support::*;
+
+const PORT: u16 = 5300;
+const ASKED_FOR: [&str; 2] = ["--protocol=udp", "--dst-port=5300"];
+
+const PAYLOAD: usize = 1250;
+/// Of a copy: IPv4 and UDP around the payload, and IPv4, UDP and GUE around these.
+const OUTER: usize = PAYLOAD + 28 + 32;
+
+/// What may leave at once, at rates as low as in these tests.
+const BURST: f64 = 65_536.0;
+
+/// CPUs that we may run on, two of them if there are as many.
+fn cpus() -> Vec<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("our CPUs");
+    let cpus = (0..1024).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+    cpus.take(2).collect()
+}
+
+/// What an ideal cap lets through, in bytes, of packets that come at these times.
+fn let_through(bytes_per_second: f64, times: &[Duration]) -> f64 {
+    let (mut bucket, mut passed, mut last) = (BURST, 0.0, times[0]);
+    for &time in times {
+        bucket += bytes_per_second * time.saturating_sub(last).as_secs_f64();
+        bucket = bucket.min(BURST);
+        last = time;
+        if bucket >= OUTER as f64 {
+            bucket -= OUTER as f64;
+            passed += OUTER as f64;
+        }
+    }
+    passed
+}
+
+/// Sends several times as much as the cap lets out. Returns how many datagrams there were, and how
+/// many of their copies arrived.
+fn check_cap(world: &World, bytes_per_second: f64, cpus: &[usize]) -> (usize, usize) {
+    // the bucket fills up
+    thread::sleep(Duration::from_secs_f64(BURST / bytes_per_second));
+    let collector = Collector::listen(world.collector(), GUE_PORT);
+    let capture = Capture::start(world.host(), "eth0");
+    let all = 5.0 * bytes_per_second / OUTER as f64;
+    let time = Duration::from_secs(3);
+    let each = all as u32 / cpus.len() as u32;
+    let sent = udp_blast(world.client(), world.host(), PORT, PAYLOAD, each, time, cpus);
+    let copies = collector.stop_after_quiet(QUIET).0.len();
+    let frames = capture.stop();
+
+    let datagrams = frames.0.iter().filter(|frame| frame.bytes.len() == 14 + PAYLOAD + 28);
+    let times: Vec<_> = datagrams.map(|frame| frame.at).collect();
+    assert_eq!(times.len(), sent);
+    let (arrived, ideal) = ((copies * OUTER) as f64, let_through(bytes_per_second, &times));
+    let time = (times[sent - 1].saturating_sub(times[0])).as_secs_f64();
+    println!(
+        "{:.3} of the cap on {} CPUs",
+        (arrived - BURST) / time / bytes_per_second,
+        cpus.len()
+    );
+    assert!(
+        (arrived - ideal).abs() <= 0.1 * ideal,
+        "{arrived} bytes in {time} s on {cpus:?}; {ideal} under an ideal cap of {bytes_per_second}"
+    );
+    (sent, copies)
+}
+
+/// The packets that matched, of each CPU that saw any.
+fn matched_by_cpu() -> Vec<u64> {
+    let path = "/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/ingress_outcomes";
+    let outcomes = MapHandle::from_pinned_path(path).expect("the counters");
+    let outcomes = outcomes.lookup_percpu(&[0; 4], MapFlags::ANY).expect("the counters");
+    let matched = outcomes.expect("an entry").into_iter();
+    let matched = matched.map(|it| u64::from_ne_bytes(it[..8].try_into().expect("8 bytes")));
+    matched.filter(|matched| *matched > 0).collect()
+}
+
+#[test]
+fn needs_root_copies_keep_to_the_cap_on_all_cpus_together_and_production_passes() {
+    for cpus in [&cpus()[..1], &cpus()] {
+        World::run(|world| {
+            let daemon = start(world, "ingress", &[&ASKED_FOR[..], &["--max-rate=4mbit"]].concat());
+            assert!(
+                daemon.output().contains("by \"eth1\", at most 4mbit\n"),
+                "{}",
+                daemon.output()
+            );
+            let (sent, copies) = check_cap(world, 500_000.0, cpus);
+            assert_eq!(matched_by_cpu().len(), cpus.len(), "CPUs that had a part in it");
+            let expected = Summary {
+                matched: sent,
+                sent: copies,
+                guarded: 0,
+                oversize: 0,
+                over_rate: sent - copies,
+                failed: 0,
+            };
+            assert_eq!(Summary::at_end_of(daemon), expected);
+        });
+    }
+}
+
+#[test]
+fn needs_root_an_update_changes_the_cap_and_one_without_the_flag_leaves_it() {
+    World::run(|world| {
+        let daemon = start(world, "ingress", &[&ASKED_FOR[..], &["--max-rate=1600kbit"]].concat());
+        check_cap(world, 200_000.0, &cpus());
+        let update = |more: &[&str]| {
+            let what = ["--cmd=update", "--iface=eth0", "--direction=ingress"];
+            command(world.host(), &[&what[..], &ASKED_FOR, more].concat());
+        };
+        update(&["--max-rate=8mbit"]);
+        check_cap(world, 1_000_000.0, &cpus());
+        update(&["--src-address=10.1.0.0/24"]);
+        check_cap(world, 1_000_000.0, &cpus());
+        assert!(Summary::at_end_of(daemon).over_rate > 0);
+    });
+}
+
+#[test]
+fn needs_root_without_a_cap_every_copy_leaves() {
+    World::run(|world| {
+        let daemon = start(world, "ingress", &ASKED_FOR);
+        let time = Duration::from_secs(1);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let sent = udp_blast(world.client(), world.host(), PORT, PAYLOAD, 2000, time, &cpus());
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), sent);
+        assert_eq!(Summary::at_end_of(daemon).sent, sent);
+    });
+}
+
+#[test]
+fn needs_root_what_matched_was_sent_or_left_out_for_a_reason_that_is_counted() {
+    World::run(|world| {
+        let (client, host) = (world.client(), world.host());
+        // a device that somebody else made, as the built-in one sends copies also when it is down
+        host.sh("ip link add vx0 type vxlan id 7 remote 10.2.0.2 dstport 4789; ip link set vx0 up");
+        let flags = ["--protocol=udp,icmp", "--tunnel-interface-name=vx0", "--max-rate=100kbit"];
+        let daemon = start(world, "ingress", &flags);
+        let capture = Capture::start(host, "eth1");
+
+        ping(client, host, 3, 56);
+        ping(client, host, 4, 1472);
+        // of the tunnel itself, it seems; the host does not forward them
+        let stray = client.run(|| UdpSocket::bind("10.1.0.2:0")).expect("bind");
+        for _ in 0..5 {
+            stray.send_to(b"to the collector", (COLLECTOR, 4789)).expect("send");
+        }
+        host.sh("ip link set vx0 down");
+        ping(client, host, 6, 56);
+        host.sh("ip link set vx0 up");
+        // these are more than the burst, and what comes at that rate meanwhile
+        ping(client, host, 100, 1400);
+
+        let frames = capture.stop();
+        let sent = frames.ipv4(Direction::Sent);
+        let copies = sent.iter().filter(|packet| packet[9] == 17).count();
+        let summary = Summary::at_end_of(daemon);
+        assert_eq!((summary.oversize, summary.guarded, summary.failed), (4, 5, 6), "{summary:?}");
+        assert!(summary.over_rate > 0 && summary.sent > 3, "{summary:?}");
+        assert_eq!((summary.matched, summary.sent), (118, copies), "{summary:?}");
+    });
+}
