@@ -10,7 +10,7 @@ use ipnetwork::Ipv4Network;
 
 use super::{addresses, next_hop, nic};
 use crate::bpf;
-use crate::config;
+use crate::config::{self, LocalPort};
 use crate::netlink::{Link, Netlink, Route, TunnelRemote};
 
 /// Marks our routes in the kernel's table (`ip route` shows `proto 109`). Not one of the numbers
@@ -42,6 +42,7 @@ impl Existing {
                 device.name
             );
         }
+        warn_of_flags_without_effect(wanted, &device);
         let remote = device.remote.or_else(|| {
             let address = wanted.remote_address?;
             Some(TunnelRemote {
@@ -89,6 +90,22 @@ impl fmt::Display for Existing {
             Some(remote) => write!(f, ", which leads to {}", remote.address),
             None => Ok(()),
         }
+    }
+}
+
+/// What says how a tunnel of ours is to be.
+fn warn_of_flags_without_effect(wanted: &config::Tunnel, device: &Link) {
+    let flags = [
+        (wanted.dscp.is_some(), "--tunnel-dscp"),
+        (wanted.ttl.is_some(), "--tunnel-ttl"),
+        (wanted.local_port == LocalPort::OfFlow, "--tunnel-local-port=auto"),
+    ];
+    for (_, flag) in flags.iter().filter(|(given, _)| *given) {
+        log::warn!(
+            "{flag} has no effect: the tunnel interface \"{0}\" exists, and is used as it is; set \
+             it there, or `ip link delete {0}` and let mirroring build its own",
+            device.name
+        );
     }
 }
 

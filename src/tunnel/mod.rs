@@ -4,7 +4,9 @@
 //! what no instance needs any more.
 
 mod built_in;
+pub mod counters;
 mod existing;
+mod identity;
 pub mod outer;
 mod sweep;
 

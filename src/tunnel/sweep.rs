@@ -34,8 +34,7 @@ pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     }
     for link in netlink.links()? {
         if built_in::is_of(&link, bpffs) && !devices.contains(&link.index) {
-            netlink.delete_link(link.index)?;
-            log::info!("removed the tunnel \"{}\", which nobody uses any more", link.name);
+            built_in::remove(netlink, &link)?;
         }
     }
     for route in netlink.routes()? {

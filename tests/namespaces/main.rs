@@ -3,10 +3,12 @@
 mod bad_input;
 mod chain;
 mod crashes;
+mod existing;
 mod fixture;
 mod hooks;
 mod lifecycle;
 mod mirrored;
+mod outer;
 mod support;
 mod tunnels;
 mod whole;

@@ -98,6 +98,48 @@ fn needs_root_jumbo_packets_arrive_whole_over_a_smaller_nic() {
     });
 }
 
+/// From the least MTU that every host takes to the most that a device has; up to the longest packet
+/// that makes an outer one of 65,535 bytes.
+#[test]
+fn needs_root_the_longest_packets_arrive_whole_over_every_nic() {
+    for mtu in [576, 1499, 1500, 9000, 65_535] {
+        World::run(|world| {
+            let (client, host) = (world.client(), world.host());
+            for ns in [client, host] {
+                ns.sh("ip link set eth0 mtu 65535");
+            }
+            host.sh(&format!("ip link set eth1 mtu {mtu}"));
+            // between namespaces a fragment keeps a buffer of the whole copy's size, of which the
+            // kernel would not put as many together as there are
+            world.collector().sh(&format!(
+                "ip link set eth0 mtu {mtu}; echo 99999999 > /proc/sys/net/ipv4/ipfrag_high_thresh"
+            ));
+            check_packets(world, || {
+                for packet in [mtu - 32, mtu - 31, 16_384, 16_385, 32_768, 65_502, 65_503] {
+                    udp_exchange(client, host, 5300, 1, packet.min(65_503) - 28);
+                }
+            });
+        });
+    }
+}
+
+/// The last outer fragment is shorter than the IP header of the packet.
+#[test]
+fn needs_root_packets_with_options_arrive_whole_however_short_their_last_piece() {
+    World::run(|world| {
+        let (client, host) = (world.client(), world.host());
+        jumbo(world);
+        check_packets(world, || {
+            for (from, to) in [(client, host), (host, client)] {
+                // 40 bytes of options, 28 of other headers, 12 of outer ones, and 1 byte too many
+                for last in [1, 39, 40, 41] {
+                    udp_with_options(from, to, 5300, 3 * 1480 - 40 - 28 - 12 + last);
+                }
+            }
+        });
+    });
+}
+
 #[test]
 fn needs_root_fragments_arrive_as_the_fragments_they_are() {
     for prepare in [|_: &World| {}, jumbo] {

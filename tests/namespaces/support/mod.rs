@@ -45,7 +45,7 @@ pub use ns::Ns;
 pub use packet::Packet;
 pub use programs::{Counter, Root};
 pub use snapshot::Snapshot;
-pub use traffic::{inject, ping, tcp_exchange, udp_exchange, udp_segments};
+pub use traffic::{inject, ping, tcp_exchange, udp_exchange, udp_segments, udp_with_options};
 pub use world::{CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, World};
 
 /// Waits until `condition` holds, and panics with `what` was awaited after `limit`.
