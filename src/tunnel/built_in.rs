@@ -47,7 +47,9 @@ fn home(bpffs: &Path) -> String {
 
 /// Removes a device of ours, and says what became of the copies that it took.
 pub fn remove(netlink: &mut Netlink, link: &Link) -> Result<()> {
-    let counters = counters::of_device(link.index)?.map(|map| counters::read(&map)).transpose();
+    // that they cannot be read is no reason to leave it
+    let counters = counters::of_device(link.index)
+        .and_then(|map| map.map(|map| counters::read(&map)).transpose());
     netlink.delete_link(link.index)?;
     let what = format!("removed the tunnel \"{}\", which nobody uses any more", link.name);
     match counters {

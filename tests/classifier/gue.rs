@@ -12,7 +12,7 @@ use traffic_mirroring::tunnel::counters;
 use traffic_mirroring::tunnel::outer::{Path, Sizes, TTL};
 
 use crate::guard::MARK;
-use crate::harness::{Context, hex, run};
+use crate::harness::{Context, NO_SUCH_DEVICE, hex, run, run_program};
 use crate::packets::{ETH_HLEN, Packet, frame, ping, tcp, udp};
 use crate::random::Random;
 
@@ -38,9 +38,14 @@ const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";
 
 fn encapsulator(path: &Path) -> Object {
+    tunnel(path, 1)
+}
+
+/// Both programs of a tunnel device with this index.
+fn tunnel(path: &Path, ifindex: u32) -> Object {
     let object = bpf::load(bpf::gue_tunnel_bytes(), &[]).expect("load (are we root?)");
     let map = bpf::map(&object, "gue_template").unwrap();
-    Mapped::new(&map, 1).unwrap().write(0, path.template(1));
+    Mapped::new(&map, 1).unwrap().write(0, path.template(ifindex));
     object
 }
 
@@ -331,4 +336,14 @@ fn needs_root_what_becomes_of_a_copy_is_counted() {
     assert_eq!((it.foreign, it.copies, it.whole), (1, 13, 5));
     assert_eq!((it.not_ipv4, it.unreadable, it.no_room, it.uncuttable), (1, 0, 0, 0));
     assert_eq!((it.long_copies, it.packets), (7, 7));
+}
+
+#[test]
+fn needs_root_a_copy_of_which_a_piece_is_refused_is_counted_as_torn() {
+    let object = tunnel(&usual_path(), NO_SUCH_DEVICE);
+    let frame = udp(A, B).of_length(1500).frame();
+    let run = run_program(&bpf::cutter(&object), &frame, Context::default(), 1);
+    assert_eq!(run.verdict, TC_ACT_SHOT);
+    let it = counts(&object);
+    assert_eq!((it.arrived, it.torn, it.cut, it.fitting), (1, 1, 0, 0));
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::thread;
 
-use libbpf_rs::{Object, ProgramInput};
+use libbpf_rs::{Object, ProgramInput, ProgramMut};
 use nix::sched::{CloneFlags, unshare};
 use traffic_mirroring::bpf;
 use traffic_mirroring::config::Direction;
@@ -76,16 +76,21 @@ pub struct Run {
     context: Context,
 }
 
-/// Runs the only program of `object` on a frame, `repeat` times.
+/// Runs the only program of `object`, or the tunnel's encapsulator, on a frame, `repeat` times.
 ///
 /// # Panics
 /// The kernel refuses the run.
 pub fn run(object: &Object, frame: &[u8], context: Context, repeat: u32) -> Run {
+    run_program(&bpf::program(object), frame, context, repeat)
+}
+
+/// The same with any program.
+pub fn run_program(program: &ProgramMut<'_>, frame: &[u8], context: Context, repeat: u32) -> Run {
     let mut context_in = context.to_bytes();
     let mut context_out = [0; CONTEXT_LEN];
     // room for the tunnel's headers
     let mut data_out = vec![0; frame.len() + 64];
-    let output = bpf::program(object)
+    let output = program
         .test_run(ProgramInput {
             context_in: Some(&mut context_in),
             context_out: Some(&mut context_out),
