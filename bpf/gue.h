@@ -21,9 +21,16 @@ struct gue_outer {
 	struct gue_header gue;
 } __attribute__((packed));
 
+enum gue_size {
+	GUE_LONGEST_PIECE = 8976, /* payload of an outer fragment: as much as fits an MTU of 9000 */
+};
+
 /* gue_template, one entry. */
 struct gue_template {
-	/* a struct gue_outer, of which the program sets ip.tot_len, ip.id, ip.check and udp.len */
+	/*
+	 * a struct gue_outer, of which the program sets ip.tot_len, ip.id, ip.check and udp.len; and
+	 * udp.source where it is 0: from the flow's hash
+	 */
 	__u8 outer[sizeof(struct gue_outer)];
 	__u32 ip_sum; /* of the 16-bit words of ip as it stands here, not folded (RFC 1071) */
 	__u32 ifindex; /* the NIC that the copies leave by */
@@ -33,5 +40,38 @@ struct gue_template {
 	__u32 whole_len; /* longest copy that leaves in one outer packet, bytes from its IP header on */
 	__u32 piece_len; /* of a longer one: payload of each outer fragment but the last */
 } __attribute__((aligned(8)));
+
+/* gue_piece, per CPU: what is on its way from one place in a packet to another. */
+struct gue_piece {
+	__u8 bytes[GUE_LONGEST_PIECE];
+};
+
+/*
+ * gue_counters, per CPU, since the device was made.
+ *
+ * copies  = whole + long_copies + not_ipv4 + unreadable + no_room + uncuttable
+ * packets = arrived + what the pair lost
+ * arrived = fitting + cut + untrimmed + torn
+ *
+ * A copy that the device refuses (not_ipv4 to uncuttable) is one of its instance's failed; every
+ * other one is one of its instance's sent.
+ */
+struct gue_counters {
+	__u64 foreign; /* no copies, and dropped: they are in none of the other counts */
+	__u64 copies; /* handed over by the instances that share the device */
+	__u64 whole; /* went to the NIC at once, super-packets among them */
+	__u64 long_copies; /* did not fit an outer packet, and went through the pair */
+	__u64 packets; /* as so many packets, after the kernel has cut super-packets */
+	__u64 not_ipv4;
+	__u64 unreadable; /* cut short, or no memory to look at it */
+	__u64 no_room; /* could not be given outer headers */
+	__u64 uncuttable; /* too long, and in another tunnel of this host already */
+	__u64 arrived; /* packets that came to the far end */
+	__u64 fitting; /* of these: went to the NIC in one outer packet */
+	__u64 cut; /* went to the NIC in several */
+	__u64 fragments; /* in so many */
+	__u64 untrimmed; /* could not be truncated */
+	__u64 torn; /* a piece was refused, so that the others are of no use */
+};
 
 #endif /* GUE_H */

@@ -6,7 +6,10 @@
  * hands it to the NIC. A copy that does not fit one outer packet falls through to the far end: on
  * the way the kernel makes what a wire would carry of it, cuts super-packets into segments and fills
  * in checksums, as the device has none of the offloads for that. There, on the ingress hook, gue_cut
- * sends it back piece by piece, each as a fragment of one outer packet.
+ * sends it back as often as it takes pieces, and gue_encapsulate makes of each the fragment of one
+ * outer packet that its mark says.
+ *
+ * Everything that becomes of a copy here is counted (struct gue_counters).
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -19,19 +22,26 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "flow_hash.h"
 #include "gue.h"
 #include "mirroring.h"
+#include "parse.h"
 
 enum {
 	ENCAPSULATION = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
 	AF_INET = 2,
 	ENOTSUPP = 524, /* include/linux/errno.h of the kernel */
 	IP_MORE_FRAGMENTS = 0x2000, /* in iphdr.frag_off (RFC 791) */
-	IP_OFFSET_MASK = 0x1fff, /* units of 8 bytes */
 };
 
-/* Outer fragments of 65,535 bytes over an MTU of 576: those of a smaller one are not asked for. */
-enum { MAX_PIECES = 128 };
+enum {
+	/* outer fragments of 65,535 bytes over an MTU of 576: those of a smaller one are not asked for */
+	MAX_PIECES = 128,
+	/* of the outer headers, what only the first fragment has: UDP and GUE */
+	FIRST_HEADERS = sizeof(struct gue_outer) - sizeof(struct iphdr),
+	/* bpf_skb_change_tail does not cut into where it takes the copy's own headers to be */
+	LEAST_LEN = ETH_HLEN + 60,
+};
 
 /* In the third word of skb->cb: a piece of a copy, with its iphdr.frag_off. A fourth is its id. */
 enum { PIECE = 0x10000 };
@@ -43,6 +53,20 @@ struct {
 	__type(key, __u32);
 	__type(value, struct gue_template);
 } gue_template SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct gue_piece);
+} gue_piece SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct gue_counters);
+} gue_counters SEC(".maps");
 
 /* packed: the IP header follows the 14 bytes of Ethernet without a gap */
 struct frame {
@@ -87,24 +111,46 @@ static __always_inline __sum16 fold(__u32 sum)
 	return ~sum;
 }
 
+/* Bytes of the IP and the TCP or UDP header of a super-packet; 0 where it is cut short. */
+static __always_inline __u32 headers_len(struct __sk_buff *skb, const struct frame *in)
+{
+	__u32 ip_hlen = in->ip.ihl * 4;
+	struct tcphdr tcp;
+
+	if (in->ip.protocol != IPPROTO_TCP)
+		return ip_hlen + sizeof(struct udphdr);
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + ip_hlen, &tcp, sizeof(tcp)))
+		return 0;
+	return ip_hlen + tcp.doff * 4;
+}
+
 /*
  * Whether the copy, or each segment of it, fits one outer packet. The segments of a TCP super-packet
  * make room for the outer headers.
  */
 static __always_inline bool fits(struct __sk_buff *skb, const struct gue_template *template,
-				 const struct frame *in)
+				 __u8 protocol, __u32 headers)
 {
-	__u32 ip_hlen = in->ip.ihl * 4;
-	struct tcphdr tcp;
-
 	if (!skb->gso_size)
 		return skb->len - ETH_HLEN <= template->whole_len;
-	if (in->ip.protocol != IPPROTO_TCP)
-		return ip_hlen + sizeof(struct udphdr) + skb->gso_size + sizeof(struct gue_outer) <=
-		       template->mtu;
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + ip_hlen, &tcp, sizeof(tcp)))
+	if (protocol != IPPROTO_TCP)
+		headers += sizeof(struct gue_outer);
+	else if (!headers)
 		return false;
-	return ip_hlen + tcp.doff * 4 + skb->gso_size <= template->mtu;
+	return headers + skb->gso_size <= template->mtu;
+}
+
+/* What the kernel makes of a copy on its way through the pair. */
+static __always_inline __u32 packets_of(struct __sk_buff *skb, __u32 headers)
+{
+	__u32 size = skb->gso_size, len = skb->len - ETH_HLEN;
+
+	if (!size)
+		return 1;
+	/* a virtual machine's are counted by the one who cuts them */
+	if (skb->gso_segs || len <= headers)
+		return skb->gso_segs;
+	return (len - headers + size - 1) / size;
 }
 
 /* Sends the frame, which begins with outer headers but for their Ethernet addresses, to the NIC. */
@@ -121,15 +167,15 @@ static __always_inline int leave(const struct gue_template *template)
 	return bpf_redirect_neigh(template->ifindex, &next_hop, sizeof(next_hop), 0);
 }
 
-/* Fills in the outer Ethernet and IPv4 header. */
-static __always_inline void put_headers(struct __sk_buff *skb, const struct gue_template *template,
-					struct frame *out, __be16 id, __be16 frag_off)
+/* Fills in the outer Ethernet and IPv4 header. `len` is what the latter says. */
+static __always_inline void put_headers(const struct gue_template *template, struct frame *out,
+					__u32 len, __be16 id, __be16 frag_off)
 {
 	__builtin_memset(&out->eth, 0, offsetof(struct ethhdr, h_proto));
 	out->eth.h_proto = bpf_htons(ETH_P_IP);
 	__builtin_memcpy(&out->ip, template->outer, sizeof(out->ip));
 	/* of a super-packet, the kernel sets both lengths again in each segment */
-	out->ip.tot_len = bpf_htons(skb->len - ETH_HLEN);
+	out->ip.tot_len = bpf_htons(len);
 	out->ip.id = id;
 	out->ip.frag_off = frag_off;
 	out->ip.check = fold(template->ip_sum + out->ip.tot_len + id + frag_off);
@@ -137,84 +183,153 @@ static __always_inline void put_headers(struct __sk_buff *skb, const struct gue_
 
 /* All of the outer headers, for which there is room. `len` is that of the copy. */
 static __always_inline int put_outer(struct __sk_buff *skb, const struct gue_template *template,
-				     __u32 len, __be16 id, __be16 frag_off)
+				     __be16 source, __u32 len, __be16 id, __be16 frag_off)
 {
 	struct encapsulated_frame *out = (struct encapsulated_frame *)(long)skb->data;
 	const struct gue_outer *outer = (const struct gue_outer *)template->outer;
 
 	if ((void *)(out + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_SHOT;
-	put_headers(skb, template, (struct frame *)out, id, frag_off);
-	__builtin_memcpy(&out->outer.udp, &outer->udp,
-			 sizeof(struct gue_outer) - sizeof(struct iphdr));
-	out->outer.udp.len = bpf_htons(len + sizeof(struct gue_outer) - sizeof(struct iphdr));
+	put_headers(template, (struct frame *)out, skb->len - ETH_HLEN, id, frag_off);
+	__builtin_memcpy(&out->outer.udp, &outer->udp, FIRST_HEADERS);
+	out->outer.udp.source = source;
+	out->outer.udp.len = bpf_htons(len + FIRST_HEADERS);
 	return leave(template);
 }
 
-/*
- * A piece of a copy from gue_cut. The first begins with the copy's IP header, all others with as many
- * bytes that have been sent already: their place is for the outer one. All but the last have more
- * behind them than is theirs.
- */
-static __always_inline int send_piece(struct __sk_buff *skb, const struct gue_template *template)
+/* The outer source port: the template's, or the flow's. */
+static __always_inline __be16 source_port(struct __sk_buff *skb,
+					  const struct gue_template *template)
 {
-	__u32 frag_off = skb->cb[2] & 0xffff, id = skb->cb[3], len = skb->len - ETH_HLEN;
-	__u32 piece_len = ETH_HLEN + sizeof(struct iphdr) + template->piece_len;
-	bool first = !(frag_off & IP_OFFSET_MASK);
+	__be16 source = ((const struct gue_outer *)template->outer)->udp.source;
+
+	return source ? source : flow_port(skb);
+}
+
+/* The first piece of a copy, or all of it. */
+static __always_inline int send_first(struct __sk_buff *skb, const struct gue_template *template,
+				      __be16 id, __u32 frag_off)
+{
+	__be16 source = source_port(skb, template);
+	__u32 len = skb->len - ETH_HLEN;
+
+	if (frag_off && bpf_skb_change_tail(skb, ETH_HLEN + template->piece_len - FIRST_HEADERS, 0))
+		return TC_ACT_SHOT;
+	if (make_room(skb, 0))
+		return TC_ACT_SHOT;
+	return put_outer(skb, template, source, len, id, bpf_htons(frag_off));
+}
+
+/*
+ * Another piece. Its bytes are moved to the front, and what is behind them is cut off: to remove what
+ * is in front of them would leave a packet that older kernels refuse to cut (they take its transport
+ * header, which is gone, for one far behind).
+ */
+static __always_inline int send_later(struct __sk_buff *skb, const struct gue_template *template,
+				      __be16 id, __u32 frag_off)
+{
+	__u32 from = ETH_HLEN + (frag_off & IP_OFFSET_MASK) * 8 - FIRST_HEADERS;
+	__s64 len = frag_off & IP_MORE_FRAGMENTS ? template->piece_len : skb->len - from;
+	__u32 key = 0, frame_len;
+	struct gue_piece *piece = bpf_map_lookup_elem(&gue_piece, &key);
 	struct frame *out;
 
-	if (first)
-		piece_len -= sizeof(struct gue_outer);
-	if (frag_off & IP_MORE_FRAGMENTS && bpf_skb_change_tail(skb, piece_len, 0))
+	/* one bound at a time, of 64 bits, is what the verifier of Linux 5.10 understands */
+	asm volatile("" : "+r"(len));
+	if (!piece || len < 1)
 		return TC_ACT_SHOT;
-	if (first) {
-		if (make_room(skb, 0))
-			return TC_ACT_SHOT;
-		return put_outer(skb, template, len, id, bpf_htons(frag_off));
-	}
-	if (bpf_skb_pull_data(skb, sizeof(*out)))
+	asm volatile("" : "+r"(len));
+	if (len > (__s64)sizeof(piece->bytes))
+		return TC_ACT_SHOT;
+	if (bpf_skb_load_bytes(skb, from, piece->bytes, len))
+		return TC_ACT_SHOT;
+	/* a short piece has padding behind it, as any short frame */
+	frame_len = sizeof(*out) + len;
+	if (frame_len < LEAST_LEN)
+		frame_len = LEAST_LEN;
+	if (bpf_skb_change_tail(skb, frame_len, 0) ||
+	    bpf_skb_store_bytes(skb, sizeof(*out), piece->bytes, len, 0))
 		return TC_ACT_SHOT;
 	out = (struct frame *)(long)skb->data;
 	if ((void *)(out + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_SHOT;
-	put_headers(skb, template, out, id, bpf_htons(frag_off));
+	put_headers(template, out, sizeof(struct iphdr) + len, id, bpf_htons(frag_off));
 	return leave(template);
+}
+
+/* From gue_cut: a whole copy, and in its mark which piece of it to send. */
+static __always_inline int send_piece(struct __sk_buff *skb, const struct gue_template *template,
+				      struct gue_counters *counters)
+{
+	__u32 frag_off = skb->cb[2] & 0xffff, id = skb->cb[3];
+	int verdict;
+
+	if (frag_off & IP_OFFSET_MASK)
+		verdict = send_later(skb, template, id, frag_off);
+	else
+		verdict = send_first(skb, template, id, frag_off);
+	if (frag_off && verdict != TC_ACT_SHOT)
+		counters->fragments++;
+	return verdict;
+}
+
+static __always_inline int drop(__u64 *counter)
+{
+	(*counter)++;
+	return TC_ACT_SHOT;
 }
 
 /* On the device's egress hook. */
 SEC("tc")
 int gue_encapsulate(struct __sk_buff *skb)
 {
-	__u32 key = 0;
+	__u32 key = 0, headers = 0;
 	const struct gue_template *template = bpf_map_lookup_elem(&gue_template, &key);
+	struct gue_counters *counters = bpf_map_lookup_elem(&gue_counters, &key);
 	const struct frame *in;
+	__be16 source;
 	__u8 protocol;
+	int verdict;
 
-	if (!template || skb->cb[0] != MIRRORING_MARK_0 || skb->cb[1] != MIRRORING_MARK_1 ||
-	    skb->protocol != bpf_htons(ETH_P_IP))
+	if (!template || !counters)
 		return TC_ACT_SHOT;
+	if (skb->cb[0] != MIRRORING_MARK_0 || skb->cb[1] != MIRRORING_MARK_1)
+		return drop(&counters->foreign);
 	if (skb->cb[2] & PIECE)
-		return send_piece(skb, template);
+		return send_piece(skb, template, counters);
+	counters->copies++;
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return drop(&counters->not_ipv4);
 	if (bpf_skb_pull_data(skb, sizeof(*in)))
-		return TC_ACT_SHOT;
+		return drop(&counters->unreadable);
 	in = (const struct frame *)(long)skb->data;
 	if ((const void *)(in + 1) > (const void *)(long)skb->data_end)
-		return TC_ACT_SHOT;
+		return drop(&counters->unreadable);
 	protocol = in->ip.protocol;
 	if (trim(skb, bpf_ntohs(in->ip.tot_len)))
-		return TC_ACT_SHOT;
+		return drop(&counters->unreadable);
 	in = (const struct frame *)(long)skb->data;
 	if ((const void *)(in + 1) > (const void *)(long)skb->data_end)
-		return TC_ACT_SHOT;
-	if (fits(skb, template, in)) {
+		return drop(&counters->unreadable);
+	if (skb->gso_size)
+		headers = headers_len(skb, in);
+	if (fits(skb, template, protocol, headers)) {
+		source = source_port(skb, template);
 		if (make_room(skb, protocol))
-			return TC_ACT_SHOT;
-		return put_outer(skb, template, skb->len - sizeof(struct encapsulated_frame),
-				 bpf_get_prandom_u32(), 0);
+			return drop(&counters->no_room);
+		verdict = put_outer(skb, template, source,
+				    skb->len - sizeof(struct encapsulated_frame),
+				    bpf_get_prandom_u32(), 0);
+		if (verdict == TC_ACT_SHOT)
+			return drop(&counters->no_room);
+		counters->whole++;
+		return verdict;
 	}
 	/* a packet that this host itself put into a tunnel cannot be cut: ask while it counts */
 	if (!skb->gso_size && bpf_skb_change_tail(skb, skb->len, 0) == -ENOTSUPP)
-		return TC_ACT_SHOT;
+		return drop(&counters->uncuttable);
+	counters->long_copies++;
+	counters->packets += packets_of(skb, headers);
 	skb->mark = skb->cb[2];
 	return TC_ACT_OK;
 }
@@ -225,42 +340,39 @@ int gue_cut(struct __sk_buff *skb)
 {
 	__u32 key = 0;
 	const struct gue_template *template = bpf_map_lookup_elem(&gue_template, &key);
-	/* bytes in front of those yet to be sent; bytes that UDP and GUE take up in the first piece */
-	__u32 sent = 0, headers = sizeof(struct gue_outer) - sizeof(struct iphdr);
-	__u32 offset = 0, whole_len, piece_len;
+	struct gue_counters *counters = bpf_map_lookup_elem(&gue_counters, &key);
+	__u32 offset = 0, len, whole_len, piece_len;
 
-	if (!template || skb->len < sizeof(struct frame))
+	if (!template || !counters)
 		return TC_ACT_SHOT;
 	whole_len = template->whole_len;
 	piece_len = template->piece_len;
+	counters->arrived++;
 	if (skb->mark == MIRRORING_TRUNCATE && skb->len - ETH_HLEN > whole_len &&
 	    bpf_skb_change_tail(skb, ETH_HLEN + whole_len, 0))
-		return TC_ACT_SHOT;
+		return drop(&counters->untrimmed);
 
 	skb->mark = 0;
 	skb->cb[0] = MIRRORING_MARK_0;
 	skb->cb[1] = MIRRORING_MARK_1;
 	skb->cb[3] = bpf_get_prandom_u32() & 0xffff;
+	len = skb->len - ETH_HLEN;
 	for (int i = 0; i < MAX_PIECES; i++) {
-		__u32 left = skb->len - ETH_HLEN - sent;
-		bool last = sent ? left <= piece_len : left <= whole_len;
+		bool last = len <= whole_len || offset + piece_len >= len + FIRST_HEADERS;
 
 		skb->cb[2] = PIECE | offset / 8 | (last ? 0 : IP_MORE_FRAGMENTS);
-		/* without one of them the others are of no use */
 		if (bpf_clone_redirect(skb, template->tunnel_ifindex, 0))
-			return TC_ACT_SHOT;
-		if (last)
+			break;
+		if (last) {
+			if (offset)
+				counters->cut++;
+			else
+				counters->fitting++;
 			return TC_ACT_STOLEN;
-		/* of what has been sent, the place of an IP header stays */
-		if (bpf_skb_adjust_room(skb,
-					-(__s32)(piece_len - headers + sent - sizeof(struct iphdr)),
-					BPF_ADJ_ROOM_MAC, 0))
-			return TC_ACT_SHOT;
-		sent = sizeof(struct iphdr);
-		headers = 0;
+		}
 		offset += piece_len;
 	}
-	return TC_ACT_SHOT;
+	return drop(&counters->torn);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

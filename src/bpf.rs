@@ -19,7 +19,9 @@ mod skeleton {
     }
 }
 
-pub use skeleton::gue::types::gue_template as GueTemplate;
+pub use skeleton::gue::types::{
+    gue_counters as GueCounters, gue_piece as GuePiece, gue_template as GueTemplate,
+};
 pub use skeleton::mirroring::types::{
     mirroring_config as Config, mirroring_instance as Instance, mirroring_loader as Loader,
     mirroring_outcomes as Outcomes, mirroring_oversize as Oversize, mirroring_tunnel as Tunnel,

@@ -107,13 +107,24 @@ pub struct Cli {
     #[arg(long, value_name = "TYPE", help_heading = TUNNEL)]
     pub tunnel_type: Option<String>,
 
-    /// UDP source port of the tunnel [default: 6080]
-    #[arg(long, value_name = "PORT", help_heading = TUNNEL)]
+    /// UDP source port of the tunnel, or auto: from the flow [default: 6080]
+    ///
+    /// auto takes a port from 49152 on by the hash of the mirrored packet's flow, for both of its
+    /// directions the same, so that a collector can spread copies over its queues.
+    #[arg(long, value_name = "PORT", help_heading = TUNNEL, verbatim_doc_comment)]
     pub tunnel_local_port: Option<String>,
 
     /// UDP destination port of the tunnel [default: 6080]
     #[arg(long, value_name = "PORT", help_heading = TUNNEL)]
     pub tunnel_remote_port: Option<String>,
+
+    /// DSCP of the tunnel's packets, 0 to 63 or a name such as cs1 or ef [default: 0]
+    #[arg(long, value_name = "DSCP", help_heading = TUNNEL)]
+    pub tunnel_dscp: Option<String>,
+
+    /// Hops that the tunnel's packets may take, 1 to 255 [default: 64]
+    #[arg(long, value_name = "HOPS", help_heading = TUNNEL)]
+    pub tunnel_ttl: Option<String>,
 
     /// Packets too long for the built-in tunnel: fragment, truncate or drop [default: fragment]
     ///
@@ -247,10 +258,12 @@ mod tests {
             "rules-file",
             "src-address",
             "src-port",
+            "tunnel-dscp",
             "tunnel-interface-name",
             "tunnel-local-port",
             "tunnel-remote-address",
             "tunnel-remote-port",
+            "tunnel-ttl",
             "tunnel-type",
             "version",
         ];

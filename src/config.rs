@@ -14,8 +14,10 @@ use crate::cli::{Cli, DEFAULT_LOG_DIR, is_plain_path};
 use crate::filter::{Rule, parse};
 use crate::rate::Rate;
 
+mod header;
 mod id;
 
+pub use header::LocalPort;
 pub use id::{Direction, InstanceId, InterfaceName, Version};
 
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
@@ -81,7 +83,7 @@ pub struct Selection {
 pub struct Tunnel {
     pub name: InterfaceName,
     /// UDP source port of a tunnel that we build.
-    pub local_port: u16,
+    pub local_port: LocalPort,
     /// UDP destination port of a tunnel that we build.
     pub remote_port: u16,
     /// The collector; unicast.
@@ -92,6 +94,10 @@ pub struct Tunnel {
     pub gateway: Option<Ipv4Addr>,
     /// Of a tunnel that we build.
     pub oversize: Oversize,
+    /// Differentiated services code point of the outer packets of a tunnel that we build.
+    pub dscp: Option<u8>,
+    /// Hops that these may take.
+    pub ttl: Option<u8>,
 }
 
 /// What becomes of a copy that does not fit one packet of the tunnel.
@@ -193,14 +199,16 @@ impl Tunnel {
         let name = value("--tunnel-interface-name", &cli.tunnel_interface_name, str::parse)?;
         let tunnel = Self {
             name: name.map_or_else(|| DEFAULT_TUNNEL.parse(), Ok)?,
-            local_port: value("--tunnel-local-port", &cli.tunnel_local_port, port)?
-                .unwrap_or(DEFAULT_PORT),
+            local_port: value("--tunnel-local-port", &cli.tunnel_local_port, str::parse)?
+                .unwrap_or(LocalPort::Fixed(DEFAULT_PORT)),
             remote_port: value("--tunnel-remote-port", &cli.tunnel_remote_port, port)?
                 .unwrap_or(DEFAULT_PORT),
             remote_address: value("--tunnel-remote-address", &cli.tunnel_remote_address, unicast)?,
             redirect_to: value("--redirect-to", &cli.redirect_to, str::parse)?,
             gateway: value("--gtw-address", &cli.gtw_address, unicast)?,
             oversize: value("--oversize", &cli.oversize, str::parse)?.unwrap_or_default(),
+            dscp: value("--tunnel-dscp", &cli.tunnel_dscp, header::dscp)?,
+            ttl: value("--tunnel-ttl", &cli.tunnel_ttl, header::ttl)?,
         };
         ensure!(
             tunnel.redirect_to.as_ref() != Some(&tunnel.name),
@@ -347,12 +355,14 @@ mod tests {
                 rule: Rule::default(),
                 tunnel: Tunnel {
                     name: "gue1".parse().unwrap(),
-                    local_port: 6080,
+                    local_port: LocalPort::Fixed(6080),
                     remote_port: 6080,
                     remote_address: None,
                     redirect_to: None,
                     gateway: None,
                     oversize: Oversize::Fragment,
+                    dscp: None,
+                    ttl: None,
                 },
                 max_rate: None,
                 resident: false,
@@ -364,6 +374,7 @@ mod tests {
     #[test]
     fn help_tells_the_defaults() {
         let port = DEFAULT_PORT.to_string();
+        let ttl = crate::tunnel::outer::TTL.to_string();
         let version = Version::default();
         let defaults = [
             ("bpffs", DEFAULT_BPFFS),
@@ -372,6 +383,8 @@ mod tests {
             ("tunnel-local-port", &port),
             ("tunnel-remote-port", &port),
             ("version", version.as_str()),
+            ("tunnel-dscp", "0"),
+            ("tunnel-ttl", &ttl),
             ("oversize", "fragment"),
         ];
         let command = Cli::command();
@@ -403,12 +416,14 @@ mod tests {
             start.tunnel,
             Tunnel {
                 name: "gue1".parse().unwrap(),
-                local_port: 6080,
+                local_port: LocalPort::Fixed(6080),
                 remote_port: 6081,
                 remote_address: Some(Ipv4Addr::LOCALHOST),
                 redirect_to: Some("lo".parse().unwrap()),
                 gateway: Some(Ipv4Addr::new(192, 0, 2, 1)),
                 oversize: Oversize::Fragment,
+                dscp: None,
+                ttl: None,
             }
         );
     }
@@ -429,6 +444,14 @@ mod tests {
         let cap = |args| start(args).unwrap().max_rate.map(|rate| rate.to_string());
         assert_eq!(cap("--max-rate=500mbit").as_deref(), Some("500mbit"));
         assert_eq!(cap(""), None);
+    }
+
+    #[test]
+    fn the_outer_header_is_as_asked() {
+        let tunnel =
+            start("--tunnel-dscp=ef --tunnel-ttl=3 --tunnel-local-port=auto").unwrap().tunnel;
+        assert_eq!((tunnel.dscp, tunnel.ttl), (Some(46), Some(3)));
+        assert_eq!(tunnel.local_port, LocalPort::OfFlow);
     }
 
     #[test]
@@ -455,7 +478,8 @@ mod tests {
         let empty = "--src-address= --dst-address= --src-port= --dst-port= --protocol= \
                      --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
                      --tunnel-interface-name= --tunnel-type= --tunnel-local-port= \
-                     --tunnel-remote-port= --oversize= --max-rate= --cmd= --map-name= --version= --resident= --bpffs= \
+                     --tunnel-remote-port= --tunnel-dscp= --tunnel-ttl= --oversize= --max-rate= --cmd= \
+                     --map-name= --version= --resident= --bpffs= \
                      --log-dir= --quiet=";
         let needed = "--iface=eth0 --direction=egress";
         assert_eq!(config(&format!("{needed} {empty}")).unwrap(), config(needed).unwrap());
@@ -543,6 +567,12 @@ mod tests {
             ("--tunnel-remote-port=65536", r#"--tunnel-remote-port: "65536" is not a port from"#),
             ("--tunnel-remote-address=host", r#"--tunnel-remote-address: "host" is not an IPv4 "#),
             ("--gtw-address=0.0.0.0", r#"--gtw-address: "0.0.0.0" is not the address of one host"#),
+            ("--tunnel-remote-port=auto", r#"--tunnel-remote-port: "auto" is not a port from 1"#),
+            (
+                "--tunnel-dscp=64",
+                r#"--tunnel-dscp: "64" is neither a code point from 0 to 63 nor "#,
+            ),
+            ("--tunnel-ttl=0", r#"--tunnel-ttl: "0" is not a number of hops from 1 to 255"#),
             ("--oversize=cut", r#"--oversize: "cut" is none of fragment, truncate and drop"#),
             ("--max-rate=fast", r#"--max-rate: "fast" is not a rate such as 500mbit, "#),
             ("--max-rate=0", r#"--max-rate: "0" would let no copy through; leave the flag out"#),

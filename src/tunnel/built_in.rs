@@ -4,24 +4,23 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use etherparse::IpNumber;
-use libbpf_rs::{ProgramMut, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHookBuilder};
+use libbpf_rs::{ProgramMut, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook, TcHookBuilder};
 
-use super::{addresses, in_force, next_hop, nic, outer, trouble_with};
+use super::identity::{self, Identity};
+use super::{addresses, counters, in_force, next_hop, nic, outer, trouble_with};
 use crate::bpf;
 use crate::config::{self, Oversize};
 use crate::instance::Instance;
 use crate::mapped::Mapped;
 use crate::netlink::{Link, Netlink, VethPair};
-
-/// How the alias of every device of ours begins (`ip link` shows it).
-const ALIAS: &str = "mirroring: GUE";
 
 /// Link-layer address of both ends of every device of ours, which is what tells them from others'
 /// until they have their alias. Nothing else looks at it. (The second bit: locally administered.)
@@ -31,11 +30,11 @@ const ADDRESS: [u8; 6] = [2, b'm', b'i', b'r', b'r', b'o'];
 const MTU: u32 = 65535;
 
 /// Our filter on each end of the device, on which there is no other.
-pub(super) const FILTER_HANDLE: u32 = 1;
-pub(super) const FILTER_PRIORITY: u32 = 1;
+const FILTER_HANDLE: u32 = 1;
+const FILTER_PRIORITY: u32 = 1;
 
 pub fn is_ours(link: &Link) -> bool {
-    link.alias.as_deref().is_some_and(|alias| alias.starts_with(ALIAS))
+    link.alias.as_deref().is_some_and(|alias| alias.starts_with(identity::PREFIX))
 }
 
 /// Whether a start of ours was killed before the device was complete.
@@ -56,17 +55,31 @@ fn home(bpffs: &Path) -> String {
     format!("bpffs {device}")
 }
 
+/// Removes a device of ours, and says what became of the copies that it took.
+pub fn remove(netlink: &mut Netlink, link: &Link) -> Result<()> {
+    // that they cannot be read is no reason to leave it
+    let counters = counters::of_device(link.index)
+        .and_then(|map| map.map(|map| counters::read(&map)).transpose());
+    netlink.delete_link(link.index)?;
+    let what = format!("removed the tunnel \"{}\", which nobody uses any more", link.name);
+    match counters {
+        Ok(Some(counters)) => log::info!("{what}: {counters}"),
+        Ok(None) => log::info!("{what}"),
+        Err(error) => log::warn!("{what}; what it did is not known: {error:#}"),
+    }
+    Ok(())
+}
+
 #[derive(Debug)]
 pub struct BuiltIn {
     name: String,
     path: outer::Path,
     nic: Link,
-    /// which tunnel it is; instances that say the same share a device
-    identity: String,
+    identity: Identity,
     home: String,
     oversize: Oversize,
-    /// a device of this name that leads to another collector, and that nobody uses any more
-    replaces: Option<u32>,
+    /// a device of this name that is another tunnel, and that nobody uses any more
+    replaces: Option<Link>,
     pub troubles: Vec<String>,
 }
 
@@ -86,36 +99,12 @@ impl BuiltIn {
                  the device first"
             )
         })?;
-        let (nic, path) = way(netlink, wanted, collector)?;
-        let identity =
-            format!("{ALIAS} {} > {collector}:{}", wanted.local_port, wanted.remote_port);
-        let mut replaces = None;
-        if let Some(link) = &found
-            && is_half_made(link)
-        {
-            replaces = Some(link.index);
-        } else if let Some(link) = found {
-            let is_of_this = is_of(&link, bpffs);
-            let alias = link.alias.unwrap_or_default();
-            if alias.split(", ").next() != Some(&identity) {
-                let mut instances = Instance::all(bpffs).into_iter();
-                if let Some(user) = instances.find(|it| it.tunnel_ifindex() == Some(link.index)) {
-                    bail!(
-                        "the tunnel \"{name}\" of {} leads to another collector ({alias}); \
-                         give this one another --tunnel-interface-name, or stop that instance",
-                        user.pins.id
-                    );
-                }
-                // whom it serves is not known here, so it is not ours to replace
-                ensure!(
-                    is_of_this,
-                    "the tunnel \"{name}\" of instances in another BPF file system leads to another \
-                     collector ({alias}); give this one another --tunnel-interface-name, or, where \
-                     they are gone, `ip link delete {name}`"
-                );
-                replaces = Some(link.index);
-            }
-        }
+        let identity = Identity::new(wanted, collector);
+        let (nic, path) = way(netlink, wanted, &identity)?;
+        let replaces = match found {
+            Some(link) => to_replace(link, &identity, bpffs)?,
+            None => None,
+        };
 
         let mut troubles = Vec::from_iter(trouble_with(&nic));
         let whole = path.sizes.whole;
@@ -162,8 +151,8 @@ impl BuiltIn {
     }
 
     pub fn carry_out(&self, netlink: &mut Netlink, kept: Option<&Self>) -> Result<bpf::Tunnel> {
-        if let Some(index) = self.replaces {
-            netlink.delete_link(index)?;
+        if let Some(link) = &self.replaces {
+            remove(netlink, link)?;
         }
         let device = match netlink.link(&self.name)? {
             Some(link) if is_ours(&link) => link,
@@ -248,7 +237,10 @@ impl BuiltIn {
         let far = netlink.link(&peer)?.with_context(|| {
             format!("the far end \"{peer}\" of \"{}\" is gone; remove the device", self.name)
         })?;
-        let object = bpf::load(bpf::gue_tunnel_bytes(), &[])?;
+        // what those that are there have counted counts on
+        let counters = counters::of_device(ifindex)?;
+        let counters = counters.as_ref().map(|map| (counters::MAP, map));
+        let object = bpf::load(bpf::gue_tunnel_bytes(), counters.as_slice())?;
         let template = self.path.template(ifindex);
         Mapped::new(&bpf::map(&object, "gue_template")?, 1)?.write(0, template);
         put(&bpf::cutter(&object), far.index, TC_INGRESS)
@@ -260,14 +252,57 @@ impl BuiltIn {
 
 /// Puts a program on a device's hook, in the place of one of ours.
 fn put(program: &ProgramMut<'_>, ifindex: u32, point: TcAttachPoint) -> Result<()> {
-    let mut hook = TcHookBuilder::new(program.as_fd())
+    let mut hook = hook(program.as_fd(), ifindex, point);
+    hook.replace(true);
+    hook.create()?.attach()?;
+    Ok(())
+}
+
+fn hook(program: BorrowedFd<'_>, ifindex: u32, point: TcAttachPoint) -> TcHook {
+    TcHookBuilder::new(program)
         .ifindex(ifindex as i32)
         .handle(FILTER_HANDLE)
         .priority(FILTER_PRIORITY)
-        .replace(true)
-        .hook(point);
-    hook.create()?.attach()?;
-    Ok(())
+        .hook(point)
+}
+
+/// Id of the encapsulator on a device; `None` where there is none.
+pub(super) fn encapsulator(ifindex: u32) -> Option<u32> {
+    // libbpf's builder wants a descriptor, of which a query makes no use
+    hook(io::stdin().as_fd(), ifindex, TC_EGRESS).query().ok()
+}
+
+/// The device that has the name, where it is to make way: another tunnel, which nobody uses.
+fn to_replace(link: Link, identity: &Identity, bpffs: &Path) -> Result<Option<Link>> {
+    if is_half_made(&link) {
+        return Ok(Some(link));
+    }
+    let alias = link.alias.as_deref().unwrap_or_default();
+    let theirs = alias.split(", ").next().unwrap_or_default().parse::<Identity>();
+    let difference = match theirs {
+        Ok(theirs) if theirs == *identity => return Ok(None),
+        Ok(theirs) => theirs.differences(identity),
+        // of a version that says more, say
+        Err(_) => "another meaning".to_owned(),
+    };
+    let mut instances = Instance::all(bpffs).into_iter();
+    if let Some(user) = instances.find(|it| it.tunnel_ifindex() == Some(link.index)) {
+        bail!(
+            "the tunnel \"{}\" of {} has {difference} ({alias}); give this one another \
+             --tunnel-interface-name, or stop that instance",
+            link.name,
+            user.pins.id
+        );
+    }
+    // whom it serves is not known here, so it is not ours to replace
+    ensure!(
+        is_of(&link, bpffs),
+        "the tunnel \"{0}\" of instances in another BPF file system has {difference} ({alias}); \
+         give this one another --tunnel-interface-name, or, where they are gone, \
+         `ip link delete {0}`",
+        link.name
+    );
+    Ok(Some(link))
 }
 
 impl fmt::Display for BuiltIn {
@@ -284,8 +319,9 @@ impl fmt::Display for BuiltIn {
 fn way(
     netlink: &mut Netlink,
     wanted: &config::Tunnel,
-    collector: Ipv4Addr,
+    identity: &Identity,
 ) -> Result<(Link, outer::Path)> {
+    let collector = identity.collector;
     let (nic, source, hop) = match &wanted.redirect_to {
         Some(name) => {
             let nic = nic(netlink, name)?;
@@ -307,8 +343,10 @@ fn way(
     let path = outer::Path {
         source,
         collector,
-        local_port: wanted.local_port,
-        remote_port: wanted.remote_port,
+        local_port: identity.local_port,
+        remote_port: identity.remote_port,
+        dscp: identity.dscp,
+        ttl: identity.ttl,
         ifindex: nic.index,
         // on a loopback device the kernel needs a route's word on where a packet is delivered
         next_hop: (!nic.loopback).then_some(hop),

@@ -10,7 +10,7 @@ use ipnetwork::Ipv4Network;
 
 use super::{addresses, next_hop, nic, trouble_with};
 use crate::bpf;
-use crate::config;
+use crate::config::{self, LocalPort};
 use crate::netlink::{Link, Netlink, Route, TunnelRemote};
 
 /// Marks our routes in the kernel's table (`ip route` shows `proto 109`). Not one of the numbers
@@ -26,6 +26,8 @@ pub struct Existing {
     longest: u32,
     /// the route to the collector that is missing
     route: Option<Route>,
+    /// flags that were given, and say how a tunnel of ours would be
+    without_effect: Vec<&'static str>,
     pub troubles: Vec<String>,
 }
 
@@ -66,7 +68,8 @@ impl Existing {
                 device.name
             ));
         }
-        Ok(Self { device, remote, longest, route, troubles })
+        let without_effect = flags_without_effect(wanted);
+        Ok(Self { device, remote, longest, route, without_effect, troubles })
     }
 
     pub fn collector(&self) -> Option<Ipv4Addr> {
@@ -90,6 +93,17 @@ impl Existing {
             ..Default::default()
         })
     }
+
+    /// What was asked for, and does not come about.
+    pub fn warn_of_flags(&self) {
+        for flag in &self.without_effect {
+            log::warn!(
+                "{flag} has no effect: the tunnel interface \"{0}\" exists, and is used as it is; \
+                 set it there, or `ip link delete {0}` and let mirroring build its own",
+                self.device.name
+            );
+        }
+    }
 }
 
 impl fmt::Display for Existing {
@@ -100,6 +114,15 @@ impl fmt::Display for Existing {
             None => Ok(()),
         }
     }
+}
+
+fn flags_without_effect(wanted: &config::Tunnel) -> Vec<&'static str> {
+    let flags = [
+        (wanted.dscp.is_some(), "--tunnel-dscp"),
+        (wanted.ttl.is_some(), "--tunnel-ttl"),
+        (wanted.local_port == LocalPort::OfFlow, "--tunnel-local-port=auto"),
+    ];
+    flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect()
 }
 
 /// A longer packet makes the kernel tell the sender, which is production, to send shorter ones.

@@ -1,26 +1,31 @@
-//! What the programs on a built-in device do, as the kernel has them.
+//! The maps of the programs on a built-in device, as the kernel has them.
 
-use std::os::fd::AsFd;
-
+use anyhow::{Context, Result};
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
-use libbpf_rs::{MapCore, MapHandle, TC_EGRESS, TcHookBuilder};
+use libbpf_rs::{MapCore, MapHandle};
 
-use super::built_in::{FILTER_HANDLE, FILTER_PRIORITY};
+use super::built_in;
 use crate::bpf::GueTemplate;
 use crate::mapped::Mapped;
 
-/// The template of the encapsulator on a device; `None` where there is none.
-pub fn template(ifindex: u32) -> Option<Mapped<GueTemplate>> {
-    // libbpf's builder wants a descriptor, of which a query makes no use
-    let mut hook = TcHookBuilder::new(std::io::stdin().as_fd())
-        .ifindex(ifindex as i32)
-        .handle(FILTER_HANDLE)
-        .priority(FILTER_PRIORITY)
-        .hook(TC_EGRESS);
-    let id = hook.query().ok()?;
+/// The map that has the name, with values of this size; `None` where no program of this version is
+/// on the device.
+pub fn map(ifindex: u32, name: &str, value_size: usize) -> Result<Option<MapHandle>> {
+    let encapsulator = built_in::encapsulator(ifindex);
     let with_maps = ProgInfoQueryOptions::default().include_map_ids(true);
-    let program = ProgInfoIter::with_query_opts(with_maps).find(|program| program.id == id)?;
-    let mut maps = program.map_ids.iter().flat_map(|id| MapHandle::from_map_id(*id));
-    let map = maps.find(|map| map.name() == "gue_template")?;
+    let mut programs = ProgInfoIter::with_query_opts(with_maps);
+    let program = programs.find(|program| Some(program.id) == encapsulator);
+    for id in program.map_or(Vec::new(), |program| program.map_ids) {
+        let map = MapHandle::from_map_id(id).context("cannot open a map of the tunnel")?;
+        if map.name() == name && map.value_size() as usize == value_size {
+            return Ok(Some(map));
+        }
+    }
+    Ok(None)
+}
+
+/// The template that copies are sent by.
+pub fn template(ifindex: u32) -> Option<Mapped<GueTemplate>> {
+    let map = map(ifindex, "gue_template", size_of::<GueTemplate>()).ok()??;
     Mapped::new(&map, 1).ok()
 }

@@ -4,7 +4,9 @@
 //! what no instance needs any more.
 
 mod built_in;
+pub mod counters;
 mod existing;
+mod identity;
 mod in_force;
 pub mod outer;
 mod sweep;
@@ -54,7 +56,11 @@ impl Plan {
     /// that was carried out before, where one was: what others have put in force since then stays.
     pub fn carry_out(&self, netlink: &mut Netlink, kept: Option<&Self>) -> Result<bpf::Tunnel> {
         match (self, kept) {
-            (Self::Existing(existing), _) => existing.carry_out(netlink),
+            (Self::Existing(existing), Some(_)) => existing.carry_out(netlink),
+            (Self::Existing(existing), None) => {
+                existing.warn_of_flags();
+                existing.carry_out(netlink)
+            }
             (Self::BuiltIn(built_in), Some(Self::BuiltIn(kept))) => {
                 built_in.carry_out(netlink, Some(kept))
             }

@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use etherparse::{IpNumber, Ipv4Header, UdpHeader};
+use etherparse::{IpDscp, IpNumber, Ipv4Header, UdpHeader};
 use ipnetwork::Ipv4Network;
 
-use crate::bpf::GueTemplate;
+use crate::bpf::{GuePiece, GueTemplate};
+use crate::config::LocalPort;
 
 /// Bytes that the tunnel puts in front of a packet: IPv4, UDP and GUE.
 pub const OVERHEAD: u32 = 20 + 8 + 4;
@@ -17,9 +18,9 @@ const IPV4: u32 = 20;
 /// 16 KiB less what a buffer needs for itself, 512 bytes at most), without Ethernet.
 const LONGEST_LENGTHENED: u32 = 16_384 - 512 - 14;
 
-/// The most that a program can cut out at once (`bpf_skb_adjust_room` in net/core/filter.c), and a
-/// multiple of 8, as the payload of a fragment has to be (RFC 791).
-const LONGEST_PIECE: u32 = 4088;
+/// The most that the program moves at once, and a multiple of 8, as the payload of a fragment has to
+/// be (RFC 791).
+const LONGEST_PIECE: u32 = size_of::<GuePiece>() as u32;
 
 /// Over a smaller MTU than every host takes (RFC 791), copies would make too many pieces to cut.
 const LEAST_CUT_FOR: u32 = 576;
@@ -47,16 +48,19 @@ impl Sizes {
     }
 }
 
-/// Hops that a copy may take (the kernel's default for tunnels is to inherit; Linux hosts use 64).
-const TTL: u8 = 64;
+/// Hops that a copy may take, by default (the kernel's for tunnels is to inherit; Linux hosts use 64).
+pub const TTL: u8 = 64;
 
 /// The two ends of the tunnel, and the way from one to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
     pub source: Ipv4Addr,
     pub collector: Ipv4Addr,
-    pub local_port: u16,
+    pub local_port: LocalPort,
     pub remote_port: u16,
+    /// differentiated services code point (RFC 2474)
+    pub dscp: u8,
+    pub ttl: u8,
     /// the NIC that the copies leave by
     pub ifindex: u32,
     /// `None`: the kernel's routes decide for each copy
@@ -67,15 +71,19 @@ pub struct Path {
 impl Path {
     /// What the programs on the tunnel device have to know.
     pub fn template(&self, tunnel_ifindex: u32) -> GueTemplate {
-        let mut ip =
-            Ipv4Header::new(0, TTL, IpNumber::UDP, self.source.octets(), self.collector.octets())
-                .expect("an empty payload is not too long");
+        let ends = [self.source, self.collector].map(|address| address.octets());
+        let mut ip = Ipv4Header::new(0, self.ttl, IpNumber::UDP, ends[0], ends[1])
+            .expect("an empty payload is not too long");
+        ip.dscp = IpDscp::try_new(self.dscp).expect("checked to have 6 bits");
         // routers on the way may cut a copy that is too long for their next link
         ip.dont_fragment = false;
         ip.total_len = 0;
         ip.header_checksum = 0;
         let udp = UdpHeader {
-            source_port: self.local_port,
+            source_port: match self.local_port {
+                LocalPort::Fixed(port) => port,
+                LocalPort::OfFlow => 0,
+            },
             destination_port: self.remote_port,
             length: 0,
             checksum: 0,
@@ -137,19 +145,23 @@ mod tests {
         let path = Path {
             source: Ipv4Addr::new(10, 2, 0, 1),
             collector: COLLECTOR,
-            local_port: 6080,
+            local_port: LocalPort::Fixed(6080),
             remote_port: 6081,
+            dscp: 46,
+            ttl: 3,
             ifindex: 7,
             next_hop: Some(Ipv4Addr::new(10, 2, 0, 254)),
             sizes: Sizes::of(1500),
         };
         let template = path.template(8);
         let expected = [
-            0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 2, 0, 1, 192, 0, 2, 50, // IPv4
+            0x45, 0xb8, 0, 0, 0, 0, 0, 0, 3, 17, 0, 0, 10, 2, 0, 1, 192, 0, 2, 50, // IPv4
             0x17, 0xc0, 0x17, 0xc1, 0, 0, 0, 0, // UDP
             0, 4, 0, 0, // GUE
         ];
         assert_eq!(template.outer, expected);
+        let of_flow = Path { local_port: LocalPort::OfFlow, ..path }.template(8);
+        assert_eq!(of_flow.outer[20..22], [0, 0], "for the program to fill in");
         assert_eq!(template.ifindex, 7);
         assert_eq!(template.next_hop.to_ne_bytes(), [10, 2, 0, 254]);
         assert_eq!(template.tunnel_ifindex, 8);
@@ -158,7 +170,7 @@ mod tests {
 
     #[test]
     fn pieces_fit_the_nic_and_begin_at_multiples_of_8() {
-        for mtu in [68, 576, 1280, 1499, 1500, 4108, 9000, 65_536] {
+        for mtu in [68, 576, 1280, 1499, 1500, 8996, 9000, 65_536] {
             let sizes = Sizes::of(mtu);
             assert!(sizes.piece + 20 <= mtu && sizes.piece.is_multiple_of(8), "{sizes:?}");
             assert!(sizes.whole + 32 <= mtu, "{sizes:?}");

@@ -38,8 +38,7 @@ pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     for link in netlink.links()? {
         let idle = built_in::is_of(&link, bpffs) && !devices.contains(&link.index);
         if idle || built_in::is_half_made(&link) {
-            netlink.delete_link(link.index)?;
-            log::info!("removed the tunnel \"{}\", which nobody uses any more", link.name);
+            built_in::remove(netlink, &link)?;
         }
     }
     for route in netlink.routes()? {

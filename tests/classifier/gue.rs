@@ -6,11 +6,13 @@ use std::net::Ipv4Addr;
 use etherparse::{Ipv4HeaderSlice, UdpHeaderSlice};
 use libbpf_rs::Object;
 use traffic_mirroring::bpf;
+use traffic_mirroring::config::LocalPort;
 use traffic_mirroring::mapped::Mapped;
-use traffic_mirroring::tunnel::outer::{Path, Sizes};
+use traffic_mirroring::tunnel::counters;
+use traffic_mirroring::tunnel::outer::{Path, Sizes, TTL};
 
 use crate::guard::MARK;
-use crate::harness::{Context, hex, run};
+use crate::harness::{Context, NO_SUCH_DEVICE, hex, run, try_run};
 use crate::packets::{ETH_HLEN, Packet, frame, ping, tcp, udp};
 use crate::random::Random;
 
@@ -23,8 +25,10 @@ const MUTATED_FRAMES: usize = 50_000;
 pub const PATH: Path = Path {
     source: Ipv4Addr::new(10, 2, 0, 1),
     collector: Ipv4Addr::new(203, 0, 113, 9),
-    local_port: 6079,
+    local_port: LocalPort::Fixed(6079),
     remote_port: 6080,
+    dscp: 46,
+    ttl: TTL,
     ifindex: 1,
     next_hop: Some(Ipv4Addr::new(10, 2, 0, 254)),
     sizes: Sizes { mtu: 65_536, whole: 15_000, piece: 4088, longest: 65_503 },
@@ -34,10 +38,19 @@ const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";
 
 pub fn encapsulator(path: &Path) -> Object {
+    tunnel(path, 1)
+}
+
+/// Both programs of a tunnel device with this index.
+fn tunnel(path: &Path, ifindex: u32) -> Object {
     let object = bpf::load(bpf::gue_tunnel_bytes(), &[]).expect("load (are we root?)");
     let map = bpf::map(&object, "gue_template").unwrap();
-    Mapped::new(&map, 1).unwrap().write(0, path.template(1));
+    Mapped::new(&map, 1).unwrap().write(0, path.template(ifindex));
     object
+}
+
+fn counts(object: &Object) -> bpf::GueCounters {
+    counters::read(&bpf::map(object, counters::MAP).unwrap()).unwrap()
 }
 
 /// To a collector behind a NIC of the usual MTU.
@@ -60,7 +73,7 @@ fn check_outer(left: &[u8], packet: &[u8]) {
     assert_eq!(usize::from(ip.total_len()), rest.len(), "{shown}");
     assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum(), "{shown}");
     assert_eq!((ip.source_addr(), ip.destination_addr()), (PATH.source, PATH.collector));
-    assert_eq!((ip.ihl(), ip.ttl(), ip.protocol().0), (5, 64, 17));
+    assert_eq!((ip.ihl(), ip.dcp().value(), ip.ttl(), ip.protocol().0), (5, 46, TTL, 17));
     assert!(!ip.is_fragmenting_payload() && !ip.dont_fragment());
 
     let udp = UdpHeaderSlice::from_slice(&rest[20..]).expect("a UDP header");
@@ -166,30 +179,34 @@ fn piece(offset: usize, more: bool) -> Context {
 
 #[test]
 fn needs_root_pieces_leave_as_fragments_of_one_outer_packet() {
-    let object = encapsulator(&usual_path());
-    let packet = udp(A, B).of_length(3300).bytes();
-    // the outer payload: 12 bytes of UDP and GUE, and the packet
-    let mut payload = Vec::new();
-    for (offset, more) in [(0, true), (1480, true), (2960, false)] {
-        // 20 bytes more than the piece in front of it, but for the first
-        let from = if offset == 0 { 0 } else { offset - 12 - 20 };
-        let run = run(&object, &frame(0x0800, &packet[from..]), piece(offset, more), 1);
-        assert_eq!(run.verdict, TC_ACT_REDIRECT);
+    // bytes of the last piece, of a copy in three: the fewest, one that fills a frame, the most
+    for last in [1, 8, 39, 40, 41, 1000] {
+        let object = encapsulator(&Path { sizes: Sizes::of(1020), ..PATH });
+        let packet = udp(A, B).of_length(2 * 1000 + last - 12).bytes();
+        // the outer payload: 12 bytes of UDP and GUE, and the packet
+        let mut payload = Vec::new();
+        for (offset, more) in [(0, true), (1000, true), (2000, false)] {
+            let run = run(&object, &frame(0x0800, &packet), piece(offset, more), 1);
+            assert_eq!(run.verdict, TC_ACT_REDIRECT);
 
-        let rest = &run.frame[ETH_HLEN..];
-        let ip = Ipv4HeaderSlice::from_slice(rest).expect("an IPv4 header");
-        assert_eq!(usize::from(ip.total_len()), rest.len());
-        assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
-        assert_eq!((ip.source_addr(), ip.destination_addr()), (PATH.source, PATH.collector));
-        assert_eq!((ip.identification(), ip.more_fragments()), (ID, more));
-        assert_eq!(usize::from(ip.fragments_offset().value()) * 8, offset);
-        assert!(!ip.dont_fragment() && rest.len() <= 1500);
-        payload.extend_from_slice(&rest[20..]);
+            let rest = &run.frame[ETH_HLEN..];
+            let ip = Ipv4HeaderSlice::from_slice(rest).expect("an IPv4 header");
+            // behind a short one there is padding
+            let rest = &rest[..usize::from(ip.total_len())];
+            assert!(run.frame.len() == (ETH_HLEN + rest.len()).max(74));
+            assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
+            assert_eq!((ip.source_addr(), ip.destination_addr()), (PATH.source, PATH.collector));
+            assert_eq!((ip.identification(), ip.more_fragments()), (ID, more));
+            assert_eq!(usize::from(ip.fragments_offset().value()) * 8, offset);
+            assert!(!ip.dont_fragment() && rest.len() <= 1020);
+            payload.extend_from_slice(&rest[20..]);
+        }
+        let udp = UdpHeaderSlice::from_slice(&payload).expect("a UDP header");
+        assert_eq!(usize::from(udp.length()), payload.len());
+        assert_eq!(payload[8..12], [0, 4, 0, 0]);
+        assert!(payload[12..] == packet);
+        assert_eq!(counts(&object).fragments, 3);
     }
-    let udp = UdpHeaderSlice::from_slice(&payload).expect("a UDP header");
-    assert_eq!(usize::from(udp.length()), payload.len());
-    assert_eq!(payload[8..12], [0, 4, 0, 0]);
-    assert!(payload[12..] == packet);
 }
 
 #[test]
@@ -212,4 +229,110 @@ fn needs_root_mutated_frames_leave_whole_or_not_at_all() {
         check_outer(&run.frame, &packet[..len]);
     }
     assert!(verdicts.iter().all(|&count| count > MUTATED_FRAMES / 100), "lopsided: {verdicts:?}");
+}
+
+/// The outer source port of a packet's copy, where the tunnel takes it from the flow.
+fn flow_port(object: &Object, packet: &Packet) -> u16 {
+    let run = run(object, &packet.frame(), marked(), 1);
+    assert_eq!(run.verdict, TC_ACT_REDIRECT);
+    UdpHeaderSlice::from_slice(&run.frame[ETH_HLEN + 20..]).unwrap().source_port()
+}
+
+fn of_flow() -> Object {
+    encapsulator(&Path { local_port: LocalPort::OfFlow, ..usual_path() })
+}
+
+#[test]
+fn needs_root_both_directions_of_a_flow_have_one_source_port() {
+    let object = of_flow();
+    for protocol in [6, 17, 132, 1, 47] {
+        let [there, back] = [Packet::new(protocol, A, B), Packet::new(protocol, B, A)];
+        let port = flow_port(&object, &there);
+        assert!(port >= 49152, "{port}");
+        for packet in
+            [&there, &back, &there.clone().of_length(1400), &back.clone().with_options(10)]
+        {
+            assert_eq!(flow_port(&object, packet), port, "{packet:?}");
+        }
+    }
+    // what is no port is not taken for one
+    let other_type = Packet { payload: vec![0; 8], ..ping(A, B) };
+    assert_eq!(flow_port(&object, &other_type), flow_port(&object, &ping(A, B)));
+}
+
+#[test]
+fn needs_root_every_piece_of_a_datagram_has_one_source_port() {
+    let object = of_flow();
+    let first = udp(A, B).fragment(0, true);
+    let port = flow_port(&object, &first);
+    let other_ports = udp("10.0.0.1:7", "192.0.2.1:9").fragment(0, true);
+    let later = udp("10.0.0.1:5", "192.0.2.1:6").fragment(185, true);
+    for packet in [other_ports, later, udp(B, A).fragment(185, false)] {
+        assert_eq!(flow_port(&object, &packet), port, "{packet:?}");
+    }
+    // the fragments of a copy share that of the copy
+    let packet = udp(A, B).of_length(3300);
+    let run = run(&object, &packet.frame(), piece(0, true), 1);
+    let outer = UdpHeaderSlice::from_slice(&run.frame[ETH_HLEN + 20..]).unwrap();
+    assert_eq!(outer.source_port(), flow_port(&object, &udp(A, B)));
+    assert_ne!(outer.source_port(), port, "a datagram that is whole has ports to tell it by");
+}
+
+/// 16 bins of 4096 flows that are as alike as they come: neighbours in one field. Of an even spread,
+/// chi squared with 15 degrees of freedom is over 50 once in 100,000 times.
+#[test]
+fn needs_root_source_ports_are_spread_evenly() {
+    let object = of_flow();
+    let (a, b) = (|i| 1024 + i, |i: usize| format!("10.0.{}.{}", i / 256, i % 256));
+    let kinds: [(&str, &dyn Fn(usize) -> Packet); 3] = [
+        ("source ports", &|i| tcp(&format!("10.0.0.1:{}", a(i)), B)),
+        ("source addresses", &|i| tcp(&format!("{}:1024", b(i)), B)),
+        // two clients in step: no trace of it in the sum of both ends
+        ("both ports", &|i| udp(&format!("10.0.0.1:{}", a(i)), &format!("10.0.0.2:{}", a(i)))),
+    ];
+    for (kind, packet) in kinds {
+        const FLOWS: usize = 4096;
+        let mut bins = [0_i64; 16];
+        let mut ports = std::collections::HashSet::new();
+        for i in 0..FLOWS {
+            let port = flow_port(&object, &packet(i));
+            ports.insert(port);
+            bins[usize::from(port - 49152) / 1024] += 1;
+        }
+        let even = (FLOWS / bins.len()) as i64;
+        let chi_squared = bins.iter().map(|n| (n - even).pow(2)).sum::<i64>() / even;
+        assert!(chi_squared < 50, "{kind}: {bins:?}");
+        // 16,384 × (1 − e^(−1/4)) = 3624 of them are to be expected
+        assert!(ports.len() > 3500, "{kind}: {} ports", ports.len());
+    }
+}
+
+#[test]
+fn needs_root_what_becomes_of_a_copy_is_counted() {
+    let object = encapsulator(&usual_path());
+    let count = |frame: &[u8], context| {
+        run(&object, frame, context, 1);
+    };
+    count(&tcp(A, B).frame(), Context::default());
+    count(&frame(0x86dd, &[0x60; 60]), marked());
+    for _ in 0..5 {
+        count(&tcp(A, B).frame(), marked());
+    }
+    for _ in 0..7 {
+        count(&udp(A, B).of_length(1469).frame(), marked());
+    }
+    let it = counts(&object);
+    assert_eq!((it.foreign, it.copies, it.whole), (1, 13, 5));
+    assert_eq!((it.not_ipv4, it.unreadable, it.no_room, it.uncuttable), (1, 0, 0, 0));
+    assert_eq!((it.long_copies, it.packets), (7, 7));
+}
+
+#[test]
+fn needs_root_a_copy_of_which_a_piece_is_refused_is_counted_as_torn() {
+    let object = tunnel(&usual_path(), NO_SUCH_DEVICE);
+    let frame = udp(A, B).of_length(1500).frame();
+    let run = try_run(&bpf::cutter(&object), &frame, Context::default(), 1).expect("a run");
+    assert_eq!(run.verdict, TC_ACT_SHOT);
+    let it = counts(&object);
+    assert_eq!((it.arrived, it.torn, it.cut, it.fitting), (1, 1, 0, 0));
 }

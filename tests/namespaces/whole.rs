@@ -23,6 +23,70 @@ fn jumbo(world: &World) {
     }
 }
 
+/// Mirrors packets that are no super-packets, and compares each with its copy.
+fn check_packets(world: &World, traffic: impl Fn()) {
+    let _both = start_both(world, &["--protocol=udp,icmp"]);
+    let collector = Collector::listen(world.collector(), GUE_PORT);
+    let capture = Capture::start(world.host(), "eth0");
+    traffic();
+    let copies = collector.stop_after_quiet(QUIET);
+    let frames = capture.stop();
+
+    copies.assert_gue_v0_ipv4();
+    copies.ipv4().into_iter().for_each(assert_sums);
+    let sorted = |mut packets: Vec<Packet>| {
+        packets.sort_by_key(|it| (it.src, it.dst, it.protocol, it.ports, it.payload.clone()));
+        packets
+    };
+    let sent = [Direction::Received, Direction::Sent].map(|direction| frames.ipv4(direction));
+    let sent: Vec<_> = sent.iter().flatten().map(|packet| Packet::decode(packet)).collect();
+    let sizes = |packets: &[Packet]| packets.iter().map(|it| it.payload.len()).collect::<Vec<_>>();
+    let (copies, sent) = (sorted(copies.packets()), sorted(sent));
+    assert!(copies == sent, "copies of {:?}, sent {:?}", sizes(&copies), sizes(&sent));
+}
+
+/// From the least MTU that every host takes to the most that a device has; up to the longest packet
+/// that makes an outer one of 65,535 bytes.
+#[test]
+fn needs_root_the_longest_packets_arrive_whole_over_every_nic() {
+    for mtu in [576, 1499, 1500, 9000, 65_535] {
+        World::run(|world| {
+            let (client, host) = (world.client(), world.host());
+            for ns in [client, host] {
+                ns.sh("ip link set eth0 mtu 65535");
+            }
+            host.sh(&format!("ip link set eth1 mtu {mtu}"));
+            // between namespaces a fragment keeps a buffer of the whole copy's size, of which the
+            // kernel would not put as many together as there are
+            world.collector().sh(&format!(
+                "ip link set eth0 mtu {mtu}; echo 99999999 > /proc/sys/net/ipv4/ipfrag_high_thresh"
+            ));
+            check_packets(world, || {
+                for packet in [mtu - 32, mtu - 31, 16_384, 16_385, 32_768, 65_502, 65_503] {
+                    udp_exchange(client, host, 5300, 1, packet.min(65_503) - 28);
+                }
+            });
+        });
+    }
+}
+
+/// The last outer fragment is shorter than the IP header of the packet.
+#[test]
+fn needs_root_packets_with_options_arrive_whole_however_short_their_last_piece() {
+    World::run(|world| {
+        let (client, host) = (world.client(), world.host());
+        jumbo(world);
+        check_packets(world, || {
+            for (from, to) in [(client, host), (host, client)] {
+                // 40 bytes of options, 28 of other headers, 12 of outer ones, and 1 byte too many
+                for last in [1, 39, 40, 41] {
+                    udp_with_options(from, to, 5300, 3 * 1480 - 40 - 28 - 12 + last);
+                }
+            }
+        });
+    });
+}
+
 #[test]
 fn needs_root_truncated_copies_fill_one_outer_packet() {
     World::run(|world| {

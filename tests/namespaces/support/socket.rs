@@ -70,6 +70,21 @@ pub fn prepare_to_receive(socket: &impl AsFd) {
     setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).expect("a large receive buffer");
 }
 
+/// What each packet of the socket has behind its IP header proper.
+pub fn set_ip_options(socket: &impl AsFd, options: &[u8]) {
+    // SAFETY: the kernel reads as many bytes as there are
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_OPTIONS,
+            options.as_ptr().cast::<c_void>(),
+            options.len() as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "IP_OPTIONS: {}", io::Error::last_os_error());
+}
+
 /// The packets that the kernel could not deliver to the socket: no room, or a bad checksum.
 pub fn drops(socket: &impl AsFd) -> u32 {
     const SK_MEMINFO_DROPS: usize = 8; // linux/sock_diag.h

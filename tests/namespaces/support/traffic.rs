@@ -174,6 +174,20 @@ pub fn udp_blast(
     sent
 }
 
+/// Sends a datagram of `size` bytes with the most IP options that there can be.
+pub fn udp_with_options(from: &Ns, to: &Ns, port: u16, size: usize) {
+    let far = to.run(|| UdpSocket::bind((to.address(), port))).expect("bind");
+    let near = from.run(|| UdpSocket::bind((from.address(), 0))).expect("bind");
+    far.set_read_timeout(Some(LIMIT)).expect("a read timeout");
+    socket::set_ip_options(&near, &[1; 40]); // "no operation" (RFC 791)
+
+    let data = noise(0, size);
+    near.send_to(&data, (to.address(), port)).expect("send");
+    let mut buffer = vec![0; 1 << 16];
+    let length = far.recv(&mut buffer).expect("receive");
+    assert!(buffer[..length] == data, "the datagram arrived changed");
+}
+
 /// Sends a frame, from the Ethernet header on, as it is.
 pub fn inject(ns: &Ns, ifname: &str, frame: &[u8]) {
     const RECEIVE_NOTHING: i32 = 0;

@@ -1,0 +1,123 @@
+//! A tunnel device that somebody else made, and packets that are too long for it: to send those there
+//! would have the kernel tell production's sender to send shorter ones.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::*;
+
+const VXLAN: &str = "--tunnel-interface-name=vx0";
+
+/// A VXLAN device on both ends, whose headers take 50 bytes.
+fn make_vxlan(world: &World) {
+    for (ns, remote) in [(world.host(), "10.2.0.2"), (world.collector(), "10.2.0.1")] {
+        ns.sh(&format!(
+            "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789; ip link set vx0 up"
+        ));
+    }
+}
+
+/// What the kernel has learned about routes to production's peers.
+fn route_exceptions(world: &World) -> String {
+    let learned = |ns: &Ns, to: &str| {
+        let route = ns.sh(&format!("ip route get {to}"));
+        if route.contains("mtu") { route } else { String::new() }
+    };
+    learned(world.host(), "10.1.0.2") + &learned(world.client(), "10.1.0.1")
+}
+
+/// Mirrors both directions; `longest` is the longest packet that the device carries.
+fn check_longest(world: &World, longest: usize) {
+    let both = ["ingress", "egress"].map(|it| start(world, it, &["--protocol=icmp", VXLAN]));
+    let capture = Capture::start(world.collector(), "vx0");
+    ping(world.host(), world.client(), 3, longest - 28);
+    ping(world.host(), world.client(), 4, longest - 27);
+    ping(world.client(), world.host(), 2, 1472);
+    let copies = capture.stop();
+    let copies = copies.ipv4(Direction::Received);
+    assert_eq!(copies.len(), 2 * 3);
+    assert!(copies.iter().all(|copy| copy.len() == longest));
+    assert_eq!(route_exceptions(world), "", "production's path MTU was changed");
+    for mut daemon in both {
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.wait().success());
+        let output = daemon.output();
+        for part in [
+            "9 packets matched, 3 copies sent; left out: 0 of the tunnel's own, 6 oversize",
+            &format!("\"vx0\" cannot carry packets longer than {longest} bytes"),
+            "raise the MTU on the way to the collector, or remove the device",
+        ] {
+            assert!(output.contains(part), "{part:?} in {output}");
+        }
+    }
+}
+
+#[test]
+fn needs_root_packets_too_long_for_an_existing_device_are_counted_and_harm_nobody() {
+    World::run(|world| {
+        make_vxlan(world);
+        // the device promises more than the NIC carries
+        assert!(world.host().sh("ip link show vx0").contains("mtu 1500"));
+        check_longest(world, 1450);
+        world.host().sh("ip link set vx0 mtu 1400");
+        check_longest(world, 1400);
+    });
+}
+
+#[test]
+fn needs_root_a_route_with_a_smaller_mtu_to_the_collector_counts() {
+    World::run(|world| {
+        make_vxlan(world);
+        world.host().sh("ip route add 10.2.0.2 dev eth1 mtu 1400");
+        check_longest(world, 1350);
+    });
+}
+
+/// A bridge of the client and the collector, with the VXLAN device as a port: for those the kernel
+/// answers a packet that is too long, in the name of whom it was for.
+#[test]
+fn needs_root_copies_have_no_sender_on_a_bridge_told_to_send_shorter_packets() {
+    World::run(|world| {
+        let (client, host, collector) = (world.client(), world.host(), world.collector());
+        make_vxlan(world);
+        host.sh("
+            ip link add eth7 type veth peer name eth7 netns client
+            ip link add eth8 type veth peer name eth8 netns collector
+            ip link add br0 type bridge
+            for port in eth7 eth8 vx0; do ip link set $port master br0 up; done
+            ip link set br0 up");
+        client.sh("ip address add 10.7.0.2/24 dev eth7; ip link set eth7 up");
+        collector.sh("ip address add 10.7.0.3/24 dev eth8; ip link set eth8 up");
+        let flags = ["--iface=eth7", "--direction=ingress", "--protocol=icmp", VXLAN];
+        let mut daemon = Daemon::mirroring(host, [&flags[..], &TO_COLLECTOR].concat());
+        daemon.wait_ready("mirroring eth7 ingress", Duration::from_secs(20));
+
+        for _ in 0..3 {
+            client.sh("ping -q -c 1 -W 5 -M do -s 1472 10.7.0.3");
+        }
+        let route = client.sh("ip route get 10.7.0.3");
+        assert!(!route.contains("mtu"), "production's path MTU was changed: {route}");
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.wait().success());
+        let counts =
+            "3 packets matched, 0 copies sent; left out: 0 of the tunnel's own, 3 oversize";
+        let output = daemon.output();
+        assert!(output.contains(counts), "{output}");
+    });
+}
+
+#[test]
+fn needs_root_flags_that_an_existing_device_makes_idle_are_named() {
+    World::run(|world| {
+        make_vxlan(world);
+        let flags = ["--tunnel-dscp=cs1", "--tunnel-ttl=9", "--tunnel-local-port=auto"];
+        let output = start(world, "ingress", &[&flags[..], &[VXLAN]].concat()).output();
+        for flag in ["--tunnel-dscp", "--tunnel-ttl", "--tunnel-local-port=auto"] {
+            let warning = format!("{flag} has no effect: the tunnel interface \"vx0\" exists");
+            assert!(output.contains(&warning), "{warning:?} in {output}");
+        }
+        let output = start(world, "egress", &["--tunnel-local-port=6080", VXLAN]).output();
+        assert!(!output.contains("has no effect"), "{output}");
+    });
+}

@@ -1,0 +1,259 @@
+//! The outer packets of the built-in tunnel: their headers, and what becomes of each is counted.
+
+use std::collections::{HashMap, HashSet};
+use std::net::UdpSocket;
+use std::path::Path;
+
+use etherparse::icmpv4::DestUnreachableHeader;
+use etherparse::{Icmpv4Type, PacketBuilder};
+use nix::net::if_::if_nametoindex;
+use traffic_mirroring::bpf;
+use traffic_mirroring::instance::Instance;
+use traffic_mirroring::tunnel::counters;
+
+use crate::support::*;
+
+/// Both directions of `eth0`; the NIC has no offloads, as if it were a wire.
+fn start_both(world: &World, more: &[&str]) -> [Daemon; 2] {
+    world.host().without_offloads("eth1");
+    ["ingress", "egress"].map(|direction| start(world, direction, more))
+}
+
+#[test]
+fn needs_root_dscp_and_ttl_are_those_of_every_outer_packet() {
+    World::run(|world| {
+        let _both = start_both(world, &["--tunnel-dscp=cs1", "--tunnel-ttl=7"]);
+        let capture = Capture::start(world.collector(), "eth0");
+        ping(world.client(), world.host(), 2, 56);
+        ping(world.client(), world.host(), 2, 1472);
+        let wire = capture.stop();
+        let outer = wire.ipv4(Direction::Received);
+        assert_eq!(outer.len(), 4 + 2 * 4, "of the longer pings, two fragments each");
+        for packet in outer {
+            assert_eq!((packet[1], packet[8]), (8 << 2, 7), "TOS and TTL of {packet:02x?}");
+        }
+    });
+}
+
+#[test]
+fn needs_root_instances_that_share_a_tunnel_agree_on_its_header() {
+    World::run(|world| {
+        let _ingress = start(world, "ingress", &["--tunnel-dscp=ef", "--tunnel-ttl=9"]);
+        let before = Snapshot::of(world.host());
+        for (flags, difference) in [
+            (&["--tunnel-ttl=9"][..], "another --tunnel-dscp ("),
+            (&["--tunnel-dscp=ef"], "another --tunnel-ttl ("),
+            (&["--tunnel-dscp=ef", "--tunnel-ttl=9", "--tunnel-local-port=auto"], "-local-port ("),
+        ] {
+            let refused = args("egress", flags);
+            let output = mirroring(world.host(), refused.iter().map(|arg| arg.as_ref()));
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success());
+            for part in ["\"gue1\" of eth0 ingress", difference, "dscp 46 ttl 9, "] {
+                assert!(stderr.contains(part), "{part:?} in {stderr}");
+            }
+            assert_eq!(Snapshot::of(world.host()), before);
+        }
+        let _egress = start(world, "egress", &["--tunnel-dscp=46", "--tunnel-ttl=9"]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        ping(world.client(), world.host(), 3, 56);
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 6);
+    });
+}
+
+/// Whole packets, cut ones, super-packets and their replies: of a flow, all leave by one port.
+#[test]
+fn needs_root_with_local_port_auto_each_flow_has_a_source_port_of_its_own() {
+    World::run(|world| {
+        let _both = start_both(world, &["--tunnel-local-port=auto"]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let (client, host) = (world.client(), world.host());
+        for port in 0..8 {
+            tcp_exchange(client, host, 8000 + port, 100_000);
+            for size in [40, 1440, 1472] {
+                udp_exchange(client, host, 5300 + port, 2, size);
+            }
+        }
+        udp_segments(client, host, 5400, 10, 1400);
+        udp_segments(host, client, 5401, 10, 1472);
+        ping(client, host, 2, 1472);
+        ping(client, host, 2, 20_000);
+        let copies = collector.stop_after_quiet(QUIET);
+        copies.assert_gue_v0_ipv4();
+
+        let mut ports: HashMap<_, HashSet<u16>> = HashMap::new();
+        let mut ends: HashMap<_, HashSet<_>> = HashMap::new();
+        for (copy, packet) in copies.0.iter().zip(copies.packets()) {
+            let is_fragment = copy.inner[6..8] != [0x40, 0] && copy.inner[6..8] != [0, 0];
+            let (from, to) = packet.ports.unwrap_or_default();
+            let mut flow = [(packet.src, from), (packet.dst, to)];
+            flow.sort_unstable();
+            ports.entry((packet.protocol, is_fragment, flow)).or_default().insert(copy.from.port());
+            ends.entry((packet.protocol, is_fragment, flow)).or_default().insert(packet.src);
+        }
+        assert_eq!(ports.len(), 8 + 3 * 8 + 2 + 2, "flows: {:?}", ports.keys());
+        for (flow, ports) in &ports {
+            assert_eq!(ports.len(), 1, "{flow:?} by {ports:?}");
+            assert!(ports.iter().all(|&port| port >= 49152), "{flow:?} by {ports:?}");
+        }
+        let two_way = ends.values().filter(|ends| ends.len() == 2).count();
+        assert_eq!(two_way, ports.len() - 2, "all but the segments are answered");
+        // of 36 flows on 16,384 ports, three pairs that share one are not to be expected
+        let different: HashSet<_> = ports.values().flatten().collect();
+        assert!(different.len() >= ports.len() - 2, "{different:?}");
+    });
+}
+
+/// The sum over the instances, and what the tunnel says of their copies.
+fn totals() -> (bpf::Outcomes, bpf::GueCounters) {
+    let mut sum = bpf::Outcomes::default();
+    for instance in Instance::all(Path::new("/sys/fs/bpf")) {
+        let outcomes = instance.maps.outcomes().expect("the counters of an instance");
+        sum.matched += outcomes.matched;
+        sum.sent += outcomes.sent;
+        sum.failed += outcomes.failed;
+    }
+    let ifindex = if_nametoindex("gue1").expect("the tunnel");
+    let map = counters::of_device(ifindex).expect("its programs").expect("its counters");
+    (sum, counters::read(&map).expect("what it counted"))
+}
+
+/// Holds the tunnel's counters to their sums; returns them.
+fn add_up() -> bpf::GueCounters {
+    let (sum, it) = totals();
+    assert_eq!(sum.sent + sum.failed, it.copies, "handed over, and taken: {it:?}");
+    let refused = it.not_ipv4 + it.unreadable + it.no_room + it.uncuttable;
+    assert_eq!(it.copies, it.whole + it.long_copies + refused, "{it:?}");
+    assert_eq!(it.packets, it.arrived + it.lost(), "{it:?}");
+    assert_eq!(it.arrived, it.fitting + it.cut + it.untrimmed + it.torn, "{it:?}");
+    it
+}
+
+#[test]
+fn needs_root_the_tunnels_counters_add_up_to_what_the_instances_sent() {
+    World::run(|world| {
+        let [ingress, egress] = start_both(world, &["--protocol=icmp,tcp,udp"]);
+        let (client, host) = (world.client(), world.host());
+        let capture = Capture::start(world.collector(), "eth0");
+        ping(client, host, 5, 56);
+        udp_exchange(client, host, 5300, 7, 1441);
+        let wire = capture.stop();
+        let it = add_up();
+        assert_eq!((it.copies, it.whole, it.long_copies), (24, 10, 14));
+        assert_eq!((it.packets, it.cut, it.fitting, it.fragments), (14, 14, 0, 28));
+        let outer = wire.ipv4(Direction::Received).len() as u64;
+        assert_eq!(outer, it.whole + it.fitting + it.fragments);
+
+        // the first fits as a super-packet; of the second, the last datagram does and all others not
+        udp_segments(host, client, 5300, 10, 1400);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        udp_segments(host, client, 5300, 10, 1472);
+        let copies = collector.stop_after_quiet(QUIET).0.len() as u64;
+        assert_eq!(copies, 10);
+        let before = it;
+        let it = add_up();
+        // on kernels that cut the first on its way to the program, it is as many packets
+        assert!(it.whole > before.whole && it.packets >= before.packets + 10, "{it:?}");
+        assert_eq!(it.cut - before.cut, copies);
+
+        tcp_exchange(client, host, 8080, 4 << 20);
+        for ns in [client, host] {
+            ns.sh("ip link set eth0 mtu 9000");
+        }
+        let before = add_up();
+        tcp_exchange(client, host, 8080, 4 << 20);
+        let it = add_up();
+        let [copies, packets] = [it.long_copies - before.long_copies, it.packets - before.packets];
+        assert!(packets > 2 * copies && copies > 0, "no super-packets: {copies} made {packets}");
+        assert_eq!((it.lost(), it.torn, it.foreign), (0, 0, 0));
+
+        // the counters are the device's, whoever comes and goes
+        assert!(ingress.terminate().success());
+        let _ingress = start(world, "ingress", &["--protocol=icmp"]);
+        let ifindex = if_nametoindex("gue1").expect("the tunnel");
+        let map = counters::of_device(ifindex).unwrap().expect("its counters");
+        assert_eq!(counters::read(&map).unwrap().copies, it.copies);
+        drop(egress);
+    });
+}
+
+#[test]
+fn needs_root_what_the_tunnel_did_and_dropped_is_said_when_it_goes() {
+    World::run(|world| {
+        let mut egress = start(world, "egress", &["--protocol=icmp,udp"]);
+        let (client, host) = (world.client(), world.host());
+        ping(client, host, 3, 56);
+        ping(client, host, 2, 1472);
+
+        // no far end: what is too long for one outer packet is lost on its way there
+        host.sh("ip link set gue1-p down");
+        ping(client, host, 4, 1472);
+        ping(client, host, 1, 56);
+        let it = add_up();
+        assert_eq!((it.whole, it.long_copies, it.cut, it.lost()), (4, 6, 2, 4));
+        host.sh("ip link set gue1-p up");
+
+        // a copy of what is in another tunnel already cannot be cut
+        host.sh("
+            ip link add vx9 type vxlan id 9 remote 10.1.0.2 dstport 4789
+            ip address add 10.9.0.1/24 dev vx9
+            ip link set vx9 up
+            ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:09 dev vx9");
+        let socket = host.run(|| UdpSocket::bind("10.9.0.1:0")).expect("bind");
+        socket.send_to(&[0; 1400], "10.9.0.2:9").expect("send");
+        let it = add_up();
+        assert_eq!(it.uncuttable, 1);
+
+        egress.signal(nix::sys::signal::Signal::SIGTERM);
+        assert!(egress.wait().success());
+        let said = "of 11 copies 4 left whole, 6 were too long and became 6 packets, of which 2 left \
+                    in 4 fragments and 0 whole; dropped: 1 too long, and in another tunnel already, 4 \
+                    lost between the two ends";
+        let output = egress.output();
+        assert!(output.contains(said), "{output}");
+    });
+}
+
+/// Whoever says that outer packets are too long for the way: they may be cut on it, so we send on.
+#[test]
+fn needs_root_fragmentation_needed_changes_nothing_for_tunnel_and_production() {
+    World::run(|world| {
+        let (client, host, collector) = (world.client(), world.host(), world.collector());
+        let _both = start_both(world, &["--protocol=icmp"]);
+        let outer_sizes = || {
+            let capture = Capture::start(collector, "eth0");
+            let copies = Collector::listen(collector, GUE_PORT);
+            ping(client, host, 2, 1472);
+            let copies = copies.stop_after_quiet(QUIET);
+            assert_eq!(copies.packets().len(), 4);
+            assert!(copies.packets().iter().all(|copy| copy.payload.len() == 1472));
+            let wire = capture.stop();
+            let outer = wire.ipv4(Direction::Received);
+            let outer: Vec<_> = outer.into_iter().filter(|packet| packet[9] == 17).collect();
+            (outer[0][..28].to_vec(), outer.iter().map(|packet| packet.len()).collect::<Vec<_>>())
+        };
+        let (quoted, sizes) = outer_sizes();
+        assert_eq!(quoted[6] & 0x40, 0, "outer packets may be cut on their way");
+        let mut frame = Vec::new();
+        let needed = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 600 };
+        PacketBuilder::ethernet2([2, 0, 0, 2, 0, 2], [2, 0, 0, 2, 0, 1])
+            .ipv4(COLLECTOR.octets(), [10, 2, 0, 1], 64)
+            .icmpv4(Icmpv4Type::DestinationUnreachable(needed))
+            .write(&mut frame, &quoted)
+            .expect("a frame");
+        let route_mtu = |to: &str| host.sh(&format!("ip route get {to}")).contains("mtu");
+
+        inject(collector, "eth0", &frame);
+        assert_eq!(outer_sizes().1, sizes);
+        assert!(!route_mtu("10.2.0.2") && !route_mtu("10.1.0.2"));
+
+        // where a program of this host has the tunnel's port, the kernel takes it for the addressee
+        let _other = host.run(|| UdpSocket::bind("10.2.0.1:6080")).expect("bind");
+        inject(collector, "eth0", &frame);
+        eventually(std::time::Duration::from_secs(5), "a route exception", || {
+            route_mtu("10.2.0.2")
+        });
+        assert_eq!(outer_sizes().1, sizes);
+        assert!(!route_mtu("10.1.0.2"), "a route of production's has been changed");
+    });
+}
