@@ -56,14 +56,12 @@ fn sent_packets(ifname: &str) -> u64 {
 }
 
 /// VXLAN devices that an operator made, each to an end of its own at the collector's, where nobody
-/// takes them apart: its kernel answers each copy with an ICMP error.
+/// takes them apart: its kernel answers copies with ICMP errors, as far as it may.
 fn make_devices(world: &World) {
     let collector = world.collector();
     collector.sh("
         ip address add 10.2.0.3/24 dev eth0
-        echo 0 > /proc/sys/net/ipv4/icmp_ratelimit
-        echo 100000 > /proc/sys/net/ipv4/icmp_msgs_per_sec
-        echo 100000 > /proc/sys/net/ipv4/icmp_msgs_burst");
+        echo 0 > /proc/sys/net/ipv4/icmp_ratelimit");
     world.host().sh("
         ip link add vxa type vxlan id 7 remote 10.2.0.2 dstport 4789
         ip link add vxb type vxlan id 8 remote 10.2.0.3 dstport 4789
@@ -129,11 +127,12 @@ fn needs_root_instances_with_different_devices_do_not_mirror_each_others_copies(
         assert_eq!(copies_of_five_pings(world), 3 * (5 + 5), "of requests and replies");
         let received = capture.stop();
         let errors = received.ipv4(Direction::Received).len() - 5;
-        assert!(errors >= 20, "{errors} ICMP errors came: the test shows nothing");
+        assert!(errors > 0, "no ICMP error came: the test shows nothing");
         for daemon in daemons {
             let summary = Summary::at_end_of(daemon);
             assert_eq!(summary.sent, 5, "{summary:?}");
-            assert!(summary.guarded >= 5, "{summary:?}");
+            // one sees the errors, another one all copies of the requests and of the replies
+            assert!(summary.guarded >= errors.min(30), "{errors} errors: {summary:?}");
         }
     });
 }
