@@ -108,7 +108,7 @@ fn needs_root_the_collector_takes_gue_apart() {
             .udp(40_000, 53)
             .write(&mut inner, b"question")
             .expect("a packet");
-        let socket = world.host().run(|| UdpSocket::bind("10.2.0.1:6080")).expect("bind");
+        let socket = bind(world.host(), || UdpSocket::bind("10.2.0.1:6080"));
         let datagram = [&[0, 4, 0, 0][..], &inner].concat();
         socket.send_to(&datagram, (COLLECTOR, GUE_PORT)).expect("send");
 

@@ -197,8 +197,8 @@ impl Flood {
 
     fn start(world: &World) -> Self {
         // no ICMP errors, neither about the datagrams nor about their copies
-        let take = |port| UdpSocket::bind(("0.0.0.0", port)).expect("bind");
-        let takers = world.collector().run(|| [Self::PORT, 4789].map(take));
+        let take = |port| bind(world.collector(), || UdpSocket::bind(("0.0.0.0", port)));
+        let takers = [Self::PORT, 4789].map(take);
         let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
         let end = Arc::new(AtomicBool::new(false));
         let ended = end.clone();

@@ -248,7 +248,7 @@ fn needs_root_fragmentation_needed_changes_nothing_for_tunnel_and_production() {
         assert!(!route_mtu("10.2.0.2") && !route_mtu("10.1.0.2"));
 
         // where a program of this host has the tunnel's port, the kernel takes it for the addressee
-        let _other = host.run(|| UdpSocket::bind("10.2.0.1:6080")).expect("bind");
+        let _other = bind(host, || UdpSocket::bind("10.2.0.1:6080"));
         inject(collector, "eth0", &frame);
         eventually(std::time::Duration::from_secs(5), "a route exception", || {
             route_mtu("10.2.0.2")

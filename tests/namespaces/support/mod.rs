@@ -57,8 +57,8 @@ pub use reassembly::{datagrams, stream};
 pub use snapshot::Snapshot;
 pub use stream::Stream;
 pub use traffic::{
-    inject, inject_in_pages, noise, ping, tcp_exchange, udp_blast, udp_exchange, udp_segments,
-    udp_with_options,
+    bind, inject, inject_in_pages, noise, ping, tcp_exchange, udp_blast, udp_exchange,
+    udp_segments, udp_with_options,
 };
 pub use undisturbed::undisturbed;
 pub use world::{

@@ -135,7 +135,7 @@ pub fn udp_blast(
     time: Duration,
     cpus: &[usize],
 ) -> usize {
-    let far = to.run(|| UdpSocket::bind((to.address(), port))).expect("bind");
+    let far = bind(to, || UdpSocket::bind((to.address(), port)));
     socket::prepare_to_receive(&far);
     let data = noise(0, size);
     let blast = |cpu: usize| {
@@ -176,7 +176,7 @@ pub fn udp_blast(
 
 /// Sends a datagram of `size` bytes with the most IP options that there can be.
 pub fn udp_with_options(from: &Ns, to: &Ns, port: u16, size: usize) {
-    let far = to.run(|| UdpSocket::bind((to.address(), port))).expect("bind");
+    let far = bind(to, || UdpSocket::bind((to.address(), port)));
     let near = from.run(|| UdpSocket::bind((from.address(), 0))).expect("bind");
     far.set_read_timeout(Some(LIMIT)).expect("a read timeout");
     socket::set_ip_options(&near, &[1; 40]); // "no operation" (RFC 791)
@@ -211,7 +211,7 @@ pub fn inject_in_pages(ns: &Ns, ifname: &str, frame: &[u8]) {
 
 /// Makes a socket in a namespace, and waits until its port is free: what another test's thread forks
 /// holds copies of all sockets until it becomes the program that it is to be.
-pub(super) fn bind<T: Send>(ns: &Ns, socket: impl Fn() -> io::Result<T> + Sync) -> T {
+pub fn bind<T: Send>(ns: &Ns, socket: impl Fn() -> io::Result<T> + Sync) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
         match ns.run(&socket) {
