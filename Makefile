@@ -6,7 +6,7 @@ PACKAGE := dist/l3af_traffic_mirroring.tar.gz
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build setup demo test check package publish payload clean help
+.PHONY: build setup demo test test-kernels check package publish payload clean help
 
 build: ## Build the release binary and the tc programs
 	$(Q)cargo build --locked --release
@@ -20,6 +20,9 @@ demo: setup ## Mirror real traffic between network namespaces, and show it
 
 test: setup check ## Run all checks and tests; as root, also those that need it
 	$(Q)scripts/test
+
+test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 6.1 6.12" FILTER=]
+	$(Q)scripts/test-kernels
 
 check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy
 	$(Q)cargo fmt --check
@@ -41,5 +44,5 @@ clean: ## Remove all that was built
 	$(Q)rm -rf dist
 
 help: ## List these targets
-	$(Q)sed -nE 's/^([a-z]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | \
-		while read -r target text; do printf '%-9s%s\n' "$$target" "$$text"; done
+	$(Q)sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | \
+		while read -r target text; do printf '%-14s%s\n' "$$target" "$$text"; done
