@@ -23,9 +23,11 @@ mod capture;
 mod collector;
 mod counters;
 mod daemon;
+mod kernel;
 mod kernel_log;
 mod ns;
 mod packet;
+mod patience;
 mod programs;
 mod random;
 mod reassembly;
@@ -48,9 +50,11 @@ pub use capture::{Capture, Direction};
 pub use collector::{Collector, GUE_PORT};
 pub use counters::Counters;
 pub use daemon::{Daemon, mirroring};
+pub use kernel::has_tcx;
 pub use kernel_log::KernelLog;
 pub use ns::Ns;
 pub use packet::{Packet, assert_sums};
+pub use patience::patient;
 pub use programs::{Counter, Root};
 pub use random::Random;
 pub use reassembly::{datagrams, stream};
@@ -68,6 +72,7 @@ pub use world::{
 
 /// Waits until `condition` holds, and panics with `what` was awaited after `limit`.
 pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let limit = patient(limit);
     let deadline = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < deadline, "no sign of {what} within {limit:?}");

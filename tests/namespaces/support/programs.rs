@@ -6,9 +6,9 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, TC_EGRESS, TC_INGRESS, TcHookBuilder};
 
-use super::Ns;
+use super::{Ns, has_tcx};
 
 /// One instruction, as the kernel reads it (struct bpf_insn, little endian).
 const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
@@ -29,11 +29,12 @@ pub struct Root {
     pub map_path: PathBuf,
     map: MapHandle,
     _program: OwnedFd,
-    _link: OwnedFd,
+    /// None where a clsact filter holds the program.
+    _link: Option<OwnedFd>,
 }
 
 impl Root {
-    /// Attaches to `eth0` by TCX and pins its map where tc-root has it.
+    /// Attaches to `eth0` as l3afd does, and pins its map where tc-root has it.
     pub fn attach(ns: &Ns, direction: &str) -> Self {
         let map = array(MapType::ProgArray, 4);
         let mut program = vec![];
@@ -45,21 +46,13 @@ impl Root {
             insn(0x95, 0, 0, 0, 0),  // exit
         ]);
         let program = load(&program);
-        let hook = match direction {
-            "ingress" => libbpf_sys::BPF_TCX_INGRESS,
-            _ => libbpf_sys::BPF_TCX_EGRESS,
-        };
         let link = ns.run(|| {
-            let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0");
-            // SAFETY: open descriptors, and null for options that there are none of
-            owned(unsafe {
-                libbpf_sys::bpf_link_create(
-                    program.as_raw_fd(),
-                    ifindex as i32,
-                    hook,
-                    std::ptr::null(),
-                )
-            })
+            let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0") as i32;
+            if has_tcx() {
+                return Some(tcx_link(program.as_fd(), ifindex, direction));
+            }
+            clsact_filter(program.as_fd(), ifindex, direction);
+            None
         });
         let dir = Path::new("/sys/fs/bpf/tc/globals/eth0/tc-root/latest");
         fs::create_dir_all(dir).expect("a directory for pins");
@@ -97,6 +90,27 @@ impl Root {
     pub fn put(&self, program: BorrowedFd<'_>) {
         put(&self.map, program);
     }
+}
+
+/// Attaches behind the programs that are there.
+fn tcx_link(program: BorrowedFd<'_>, ifindex: i32, direction: &str) -> OwnedFd {
+    let hook = match direction {
+        "ingress" => libbpf_sys::BPF_TCX_INGRESS,
+        _ => libbpf_sys::BPF_TCX_EGRESS,
+    };
+    let fd = program.as_raw_fd();
+    // SAFETY: open descriptors, and null for options that there are none of
+    owned(unsafe { libbpf_sys::bpf_link_create(fd, ifindex, hook, std::ptr::null()) })
+}
+
+/// The same, as far as priorities allow.
+fn clsact_filter(program: BorrowedFd<'_>, ifindex: i32, direction: &str) {
+    let point = match direction {
+        "ingress" => TC_INGRESS,
+        _ => TC_EGRESS,
+    };
+    let mut hook = TcHookBuilder::new(program).ifindex(ifindex).priority(7).hook(point);
+    hook.create().and_then(|mut hook| hook.attach()).expect("a filter");
 }
 
 /// tc programs' verdicts (linux/pkt_cls.h): the packet passes; the next program is asked.

@@ -5,6 +5,8 @@ use std::sync::mpsc::{self, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::patient;
+
 /// How often a receiver that waits looks whether it shall stop: its socket's read timeout.
 pub const TICK: Duration = Duration::from_millis(10);
 
@@ -33,7 +35,7 @@ impl<T: Send + 'static> Receiver<T> {
     /// Returns all items, in order, once none has come for the time `quiet`.
     pub fn stop_after_quiet(self, quiet: Duration) -> Vec<T> {
         // a thread that panicked does not listen, and tells why when joined
-        let _ = self.stop.send(quiet);
+        let _ = self.stop.send(patient(quiet));
         self.thread.join().expect("the receiving thread")
     }
 }
@@ -63,7 +65,7 @@ fn collect<T>(
             // dropped: stopped at once, or the test has panicked
             (None, Err(TryRecvError::Disconnected)) => return items,
             (Some((since, quiet)), _) => {
-                assert!(since.elapsed() < quiet + LIMIT, "the traffic does not end");
+                assert!(since.elapsed() < quiet + patient(LIMIT), "the traffic does not end");
             }
             (None, Err(TryRecvError::Empty)) => {}
         }

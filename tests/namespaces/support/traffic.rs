@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 
 use super::{Ns, socket};
 
-/// For any one answer. TCP and ARP have the time to try again.
-const LIMIT: Duration = Duration::from_secs(5);
+/// For any one answer, be it on an emulated machine. TCP and ARP have the time to try again.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Sends `count` echo requests with `size` bytes of data, [`noise`] of their numbers from 1 on, each
 /// after the reply to the one before.
