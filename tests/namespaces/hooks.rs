@@ -1,8 +1,8 @@
 //! The clsact filter, which takes the place of TCX before Linux 6.6: it shares an interface with
 //! filters of others, and neither side harms the other.
 //!
-//! Kernels that have TCX never come to it by a start, so these tests call it directly. A test's own
-//! thread is in the host's namespace.
+//! Kernels that have TCX never come to it by a start, so most of these tests call it directly. A
+//! test's own thread is in the host's namespace.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
@@ -68,6 +68,22 @@ fn seen<const N: usize>(world: &World, count: u64, programs: [&Counter; N]) -> [
 fn send_frame(world: &World) {
     let frame = [&HOST_MAC[..], &CLIENT_MAC, &EXPERIMENTAL, &[0; 46]].concat();
     inject(world.client(), "eth0", &frame);
+}
+
+#[test]
+fn needs_root_a_start_attaches_by_tcx_where_the_kernel_has_it_and_else_by_clsact() {
+    World::run(|world| {
+        for way in ["ingress", "egress"] {
+            let before = Snapshot::of(world.host());
+            let daemon = start(world, way, &[]);
+            let changes = Snapshot::of(world.host()).changes_since(&before);
+            let is_new = |topic: &str| changes.iter().any(|change| change.starts_with(topic));
+            let (tcx, filter) = (format!("+ tcx on eth0 {way}"), format!("+ filter on eth0 {way}"));
+            assert_eq!((is_new(&tcx), is_new(&filter)), (has_tcx(), !has_tcx()), "{changes:#?}");
+            assert!(daemon.terminate().success());
+            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        }
+    });
 }
 
 #[test]

@@ -336,3 +336,13 @@ fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_an_ex
         }
     });
 }
+
+/// What people make who have the kernel build the tunnel.
+#[test]
+#[ignore = "wants the kernel's GUE: make test-kernels"]
+fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_kernels_gue_device()
+{
+    check("existing device (GUE)", "gue1", |world| {
+        kernel_gue(world.host(), [10, 2, 0, 1].into(), COLLECTOR);
+    });
+}

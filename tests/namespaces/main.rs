@@ -10,6 +10,7 @@ mod fixture;
 mod guard;
 mod hooks;
 mod innocence;
+mod kernel_gue;
 mod lifecycle;
 mod mirrored;
 mod outer;

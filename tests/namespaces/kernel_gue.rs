@@ -1,0 +1,177 @@
+//! The kernel's own GUE: its device as the tunnel that an operator made, and its device as the
+//! collector of the built-in tunnel. (That production does not notice the former: see `innocence`.)
+//!
+//! Many kernels come without the modules, so these run in guests: `make test-kernels`.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use nix::sys::signal::Signal;
+
+use crate::support::*;
+
+/// The host's address on the collector's network.
+const NEAR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
+
+/// The longest packet that the kernel's GUE carries over a NIC of 1500: less the outer IPv4, UDP and
+/// GUE headers.
+const LONGEST: usize = 1500 - 20 - 8 - 4;
+
+/// Headers of an echo request, and of a datagram.
+const HEADERS: usize = 20 + 8;
+
+/// Mirrors both directions of `eth0` while `traffic` passes, and returns what passed and what
+/// `collect` got of it, each sorted, since the two directions meet on their ways.
+fn mirrored<C>(
+    world: &World,
+    listen: impl FnOnce() -> C,
+    collect: impl FnOnce(C) -> Vec<Vec<u8>>,
+    traffic: impl FnOnce(&Ns, &Ns),
+) -> [Vec<Vec<u8>>; 2] {
+    let _both = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
+    let collector = listen();
+    let capture = Capture::start(world.host(), "eth0");
+    traffic(world.client(), world.host());
+    let captured = capture.stop();
+    let passed =
+        [Direction::Received, Direction::Sent].map(|direction| captured.ipv4(direction)).concat();
+    let mut both = [passed.iter().map(|packet| packet.to_vec()).collect(), collect(collector)];
+    both.iter_mut().for_each(|packets: &mut Vec<Vec<u8>>| packets.sort_unstable());
+    both
+}
+
+fn assert_same([passed, copies]: [Vec<Vec<u8>>; 2]) {
+    let lengths = |packets: &[Vec<u8>]| packets.iter().map(Vec::len).collect::<Vec<_>>();
+    assert!(copies == passed, "{:?} passed, {:?} arrived", lengths(&passed), lengths(&copies));
+}
+
+/// As long as may be.
+fn traffic_that_fits(near: &Ns, far: &Ns) {
+    for (ns, ifname) in [(near, "eth0"), (far, "eth0")] {
+        ns.sh(&format!("ip link set {ifname} mtu {LONGEST}"));
+    }
+    for size in [0, 56, LONGEST - HEADERS] {
+        ping(near, far, 3, size);
+        udp_exchange(near, far, 5300, 3, size);
+    }
+    tcp_exchange(near, far, 8080, 200_000);
+}
+
+#[test]
+#[ignore = "wants the kernel's GUE: make test-kernels"]
+fn needs_root_what_fits_the_kernels_gue_device_arrives_whole_from_both_directions() {
+    World::run(|world| {
+        one_frame_per_packet(world);
+        kernel_gue(world.host(), NEAR, COLLECTOR);
+        let listen = || Collector::listen(world.collector(), GUE_PORT);
+        let collect = |collector: Collector| {
+            let copies = collector.stop_after_quiet(QUIET);
+            copies.assert_gue_v0_ipv4();
+            assert!(copies.0.iter().all(|copy| copy.from.to_string() == "10.2.0.1:6080"));
+            copies.ipv4().into_iter().map(<[u8]>::to_vec).collect()
+        };
+        assert_same(mirrored(world, listen, collect, traffic_that_fits));
+    });
+    World::run(|world| {
+        one_frame_per_packet(world);
+        kernel_gue(world.host(), NEAR, COLLECTOR);
+        let listen = || KernelCollector::listen(world.collector(), COLLECTOR, NEAR);
+        assert_same(mirrored(world, listen, KernelCollector::stop, traffic_that_fits));
+    });
+}
+
+#[test]
+#[ignore = "wants the kernel's GUE: make test-kernels"]
+fn needs_root_what_does_not_fit_the_kernels_gue_device_is_counted_and_harms_no_path_mtu() {
+    const FITS: usize = LONGEST - HEADERS;
+    World::run(|world| {
+        let (client, host) = (world.client(), world.host());
+        kernel_gue(host, NEAR, COLLECTOR);
+        let daemons = ["ingress", "egress"].map(|way| start(world, way, &["--protocol=icmp,udp"]));
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        for (size, count) in [(FITS, 3), (FITS + 1, 5), (1472, 2)] {
+            // not to be fragmented: the host itself would be told to send shorter ones
+            host.sh(&format!("ping -q -M do -c {count} -i 0.1 -s {size} -W 9 10.1.0.2"));
+            udp_exchange(client, host, 5300, count, size);
+        }
+        let copies = collector.stop_after_quiet(QUIET);
+        assert_eq!(copies.0.len(), 2 * 2 * 3, "requests and replies, by ICMP and by UDP");
+        assert!(copies.ipv4().iter().all(|copy| copy.len() == LONGEST));
+        for ns in [client, host] {
+            assert_eq!(ns.sh("ip route show cache"), "", "exceptions");
+        }
+        for mut daemon in daemons {
+            daemon.signal(Signal::SIGTERM);
+            assert!(daemon.wait().success());
+            let output = daemon.output();
+            for said in ["longer than 1468 bytes", "20 packets matched, 6 copies", "14 oversize"] {
+                assert!(output.contains(said), "{said:?} in {output}");
+            }
+        }
+    });
+}
+
+#[test]
+#[ignore = "wants the kernel's GUE: make test-kernels"]
+fn needs_root_the_kernel_as_collector_takes_the_built_in_tunnel_apart_packet_by_packet() {
+    World::run(|world| {
+        one_frame_per_packet(world);
+        let listen = || KernelCollector::listen(world.collector(), COLLECTOR, NEAR);
+        let traffic = |client: &Ns, host: &Ns| {
+            for size in [0, 56, LONGEST - HEADERS, LONGEST - HEADERS + 1, 1472, 8000] {
+                ping(client, host, 3, size);
+                udp_exchange(client, host, 5300, 3, size);
+            }
+            tcp_exchange(client, host, 8080, 200_000);
+        };
+        assert_same(mirrored(world, listen, KernelCollector::stop, traffic));
+    });
+}
+
+#[test]
+#[ignore = "wants the kernel's GUE: make test-kernels"]
+fn needs_root_the_kernel_as_collector_gets_all_of_what_super_packets_held() {
+    const BYTES: usize = 1 << 20;
+    World::run(|world| {
+        // as if the NIC were a wire
+        world.host().without_offloads("eth1");
+        let listen = || KernelCollector::listen(world.collector(), COLLECTOR, NEAR);
+        let traffic = |client: &Ns, host: &Ns| {
+            tcp_exchange(client, host, 8080, BYTES);
+        };
+        let [passed, copies] = mirrored(world, listen, KernelCollector::stop, traffic);
+        assert!(passed.iter().any(|packet| packet.len() > 1500), "no super-packet passed");
+        copies.iter().for_each(|copy| assert_sums(copy));
+        assert_holds_stream(&copies, noise(0, BYTES));
+    });
+    World::run(|world| {
+        world.host().without_offloads("eth1");
+        let listen = || KernelCollector::listen(world.collector(), COLLECTOR, NEAR);
+        let traffic = |client: &Ns, host: &Ns| {
+            udp_segments(client, host, 5300, 20, 1472);
+        };
+        let [_, copies] = mirrored(world, listen, KernelCollector::stop, traffic);
+        copies.iter().for_each(|copy| assert_sums(copy));
+        let data: Vec<_> = copies.iter().map(|copy| Packet::decode(copy).payload).collect();
+        let sent = noise(0, 20 * 1472);
+        assert_eq!(data.len(), 20);
+        let data: BTreeSet<_> = data.iter().map(Vec::as_slice).collect();
+        assert!(data == sent.chunks(1472).collect(), "other datagrams than were sent");
+    });
+}
+
+/// Both directions hold the same, all of it, and nothing else.
+fn assert_holds_stream(copies: &[Vec<u8>], sent: Vec<u8>) {
+    for from in [CLIENT, HOST] {
+        let of_one = copies.iter().map(Vec::as_slice).filter(|copy| copy[12..16] == from.octets());
+        let mut pieces = stream(&of_one.collect::<Vec<_>>());
+        pieces.sort_unstable();
+        let mut end = 0;
+        for (at, piece) in pieces {
+            assert!(at <= end, "from {from}: bytes {end} to {at} are missing");
+            assert!(sent.get(at..at + piece.len()) == Some(piece), "from {from}: other bytes");
+            end = end.max(at + piece.len());
+        }
+        assert_eq!(end, sent.len(), "from {from}");
+    }
+}
