@@ -104,7 +104,12 @@ static __always_inline void mirror(struct __sk_buff *skb, const struct packet *p
 		skb->cb[0] = MIRRORING_MARK_0;
 		skb->cb[1] = MIRRORING_MARK_1;
 		skb->cb[2] = tunnel->oversize;
-		refused = bpf_clone_redirect(skb, tunnel->ifindex, 0);
+		/* A packet socket may hold the same bytes, and the kernel's GUE device writes into
+		 * them in front of the IP header: leave these bytes to it, and go on with others.
+		 */
+		refused = bpf_skb_pull_data(skb, ETH_HLEN);
+		if (!refused)
+			refused = bpf_clone_redirect(skb, tunnel->ifindex, 0);
 		skb->cb[0] = cb_0;
 		skb->cb[1] = cb_1;
 		skb->cb[2] = cb_2;

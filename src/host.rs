@@ -52,6 +52,7 @@ pub fn missing_features() -> Vec<&'static str> {
         ("PERCPU_ARRAY maps (4.6)", has_map(bpf::BPF_MAP_TYPE_PERCPU_ARRAY)),
         ("LPM_TRIE maps (4.11)", has_map(bpf::BPF_MAP_TYPE_LPM_TRIE)),
         ("array maps that can be mapped into memory (5.5)", has_mappable_arrays()),
+        ("bpf_skb_pull_data (4.9)", has_helper(bpf::BPF_FUNC_skb_pull_data)),
         ("bpf_skb_change_tail (4.9)", has_helper(bpf::BPF_FUNC_skb_change_tail)),
         ("bpf_skb_adjust_room (4.13)", has_helper(bpf::BPF_FUNC_skb_adjust_room)),
         ("bpf_redirect_neigh (5.10)", has_helper(bpf::BPF_FUNC_redirect_neigh)),
