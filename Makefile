@@ -11,17 +11,17 @@ PACKAGE := dist/l3af_traffic_mirroring.tar.gz
 build: ## Build the release binary and the tc programs
 	$(Q)cargo build --locked --release
 
-setup: ## Install what is missing for all of the below (Debian, Ubuntu)
+setup: ## Install what is missing for the below, guests apart (Debian, Ubuntu)
 	$(Q)scripts/setup
 
 demo: setup ## Mirror real traffic between network namespaces, and show it
 	$(Q)cargo build --locked --release --bins --examples
 	$(Q)scripts/demo $(BUILT)/mirroring
 
-test: setup check ## Run all checks and tests; as root, also those that need it
+test: setup check ## Run all checks and tests; as root, also those that need it; KERNELS= leaves out guests
 	$(Q)scripts/test
 
-test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 6.1 6.12" FILTER=]
+test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 6.1" FILTER=fixture]
 	$(Q)scripts/test-kernels
 
 check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy
