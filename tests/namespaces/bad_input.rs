@@ -2,6 +2,7 @@
 //! changed on the host.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::support::*;
 
@@ -57,6 +58,9 @@ fn needs_root_bad_flags_are_refused_by_name_and_change_nothing() {
         let host = world.host();
         host.sh("ip tuntap add dev tun0 mode tun; ip link set tun0 up");
         host.sh("ip link add bare0 type veth peer name bare1; ip link set bare0 up");
+        eventually(Duration::from_secs(20), "a link that has settled", || {
+            host.sh("ip -o link show bare0").contains("LOWERLAYERDOWN")
+        });
         let no_prog_array = Counter::load();
         no_prog_array.pin_counts("/sys/fs/bpf/other");
         let before = Snapshot::of(host);

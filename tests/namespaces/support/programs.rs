@@ -7,6 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, TC_EGRESS, TC_INGRESS, TcHookBuilder};
+use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::hook::{Filter, remove_clsact};
+use traffic_mirroring::netlink::Netlink;
 
 use super::{Ns, has_tcx};
 
@@ -29,8 +32,7 @@ pub struct Root {
     pub map_path: PathBuf,
     map: MapHandle,
     _program: OwnedFd,
-    /// None where a clsact filter holds the program.
-    _link: Option<OwnedFd>,
+    _attached: Attached,
 }
 
 impl Root {
@@ -46,19 +48,12 @@ impl Root {
             insn(0x95, 0, 0, 0, 0),  // exit
         ]);
         let program = load(&program);
-        let link = ns.run(|| {
-            let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0") as i32;
-            if has_tcx() {
-                return Some(tcx_link(program.as_fd(), ifindex, direction));
-            }
-            clsact_filter(program.as_fd(), ifindex, direction);
-            None
-        });
+        let attached = ns.run(|| Attached::new(program.as_fd(), direction));
         let dir = Path::new("/sys/fs/bpf/tc/globals/eth0/tc-root/latest");
         fs::create_dir_all(dir).expect("a directory for pins");
         let map_path = dir.join(format!("tc_{direction}_root_array"));
         pin(&map, &map_path);
-        Self { map_path, map, _program: program, _link: link }
+        Self { map_path, map, _program: program, _attached: attached }
     }
 
     /// Id of the program in the slot.
@@ -92,25 +87,52 @@ impl Root {
     }
 }
 
-/// Attaches behind the programs that are there.
-fn tcx_link(program: BorrowedFd<'_>, ifindex: i32, direction: &str) -> OwnedFd {
-    let hook = match direction {
-        "ingress" => libbpf_sys::BPF_TCX_INGRESS,
-        _ => libbpf_sys::BPF_TCX_EGRESS,
-    };
-    let fd = program.as_raw_fd();
-    // SAFETY: open descriptors, and null for options that there are none of
-    owned(unsafe { libbpf_sys::bpf_link_create(fd, ifindex, hook, std::ptr::null()) })
+/// A program on `eth0`, behind those that are there, as far as priorities allow. It goes when this is
+/// dropped, by a thread in the host's namespace: a test's own.
+enum Attached {
+    Tcx { _link: OwnedFd },
+    Clsact { filter: Filter, program: OwnedFd },
 }
 
-/// The same, as far as priorities allow.
-fn clsact_filter(program: BorrowedFd<'_>, ifindex: i32, direction: &str) {
-    let point = match direction {
-        "ingress" => TC_INGRESS,
-        _ => TC_EGRESS,
-    };
-    let mut hook = TcHookBuilder::new(program).ifindex(ifindex).priority(7).hook(point);
-    hook.create().and_then(|mut hook| hook.attach()).expect("a filter");
+impl Attached {
+    fn new(program: BorrowedFd<'_>, direction: &str) -> Self {
+        let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0") as i32;
+        if has_tcx() {
+            let hook = match direction {
+                "ingress" => libbpf_sys::BPF_TCX_INGRESS,
+                _ => libbpf_sys::BPF_TCX_EGRESS,
+            };
+            let fd = program.as_raw_fd();
+            // SAFETY: open descriptors, and null for options that there are none of
+            let link = unsafe { libbpf_sys::bpf_link_create(fd, ifindex, hook, std::ptr::null()) };
+            return Self::Tcx { _link: owned(link) };
+        }
+        let (point, direction) = match direction {
+            "ingress" => (TC_INGRESS, Way::Ingress),
+            _ => (TC_EGRESS, Way::Egress),
+        };
+        let mut hook = TcHookBuilder::new(program).ifindex(ifindex).priority(7).hook(point);
+        let hook = hook.create().and_then(|mut hook| hook.attach()).expect("a filter");
+        let filter = Filter {
+            ifindex: ifindex as u32,
+            direction,
+            handle: hook.get_handle(),
+            priority: hook.get_priority(),
+        };
+        let program = program.try_clone_to_owned().expect("a second handle");
+        Self::Clsact { filter, program }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let Self::Clsact { filter, program } = self else { return };
+        // the interface may be gone by now, and the qdisc somebody else's
+        let _ = filter.detach(program.as_fd(), |_| true);
+        if let Ok(mut netlink) = Netlink::open() {
+            let _ = remove_clsact(program.as_fd(), filter.ifindex, &mut netlink);
+        }
+    }
 }
 
 /// tc programs' verdicts (linux/pkt_cls.h): the packet passes; the next program is asked.
