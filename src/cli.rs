@@ -58,11 +58,14 @@ pub struct Cli {
     #[arg(long, value_name = "DIRECTION", help_heading = WHAT)]
     pub direction: Option<String>,
 
-    /// Source addresses, e.g. 10.0.0.0/8,192.0.2.1 [default: 0.0.0.0, any]
-    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    /// Source addresses, e.g. 10.0.0.0/8,not 10.9.0.0/16 [default: any]
+    ///
+    /// 0.0.0.0 is any IPv4 address, :: any IPv6 address. In all lists, `not` in front of an entry
+    /// excludes it.
+    #[arg(long, value_name = "LIST", help_heading = FILTER, verbatim_doc_comment)]
     pub src_address: Option<String>,
 
-    /// Destination addresses [default: 0.0.0.0, any]
+    /// Destination addresses [default: any]
     #[arg(long, value_name = "LIST", help_heading = FILTER)]
     pub dst_address: Option<String>,
 
@@ -80,8 +83,43 @@ pub struct Cli {
     #[arg(long, value_name = "LIST", help_heading = FILTER)]
     pub protocol: Option<String>,
 
-    /// File of rules, in place of the filter flags: not supported yet
-    #[arg(long, value_name = "PATH", help_heading = FILTER)]
+    /// TCP flags, e.g. syn,fin+ack,not rst [default: any]
+    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    pub tcp_flags: Option<String>,
+
+    /// VLAN IDs and ranges of the outermost tag, or none [default: any]
+    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    pub vlan: Option<String>,
+
+    /// Types of ICMP messages, e.g. echo-request,3 [default: any]
+    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    pub icmp_type: Option<String>,
+
+    /// Differentiated services code points, e.g. ef,cs1,18 [default: any]
+    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    pub dscp: Option<String>,
+
+    /// Lengths of IP packets and ranges of them, in bytes [default: any]
+    #[arg(long, value_name = "LIST", help_heading = FILTER)]
+    pub length: Option<String>,
+
+    /// Mirror one in so many of these packets [default: 1]
+    #[arg(long, value_name = "N", help_heading = FILTER)]
+    pub sample_one_in: Option<String>,
+
+    /// Sample single packets or whole flows: packet or flow [default: packet]
+    #[arg(long, value_name = "WHAT", help_heading = FILTER)]
+    pub sample_by: Option<String>,
+
+    /// Bytes that a copy keeps, or headers for just these [default: all]
+    #[arg(long, value_name = "BYTES", help_heading = FILTER)]
+    pub snaplen: Option<String>,
+
+    /// File of rules, in JSON; the first rule that matches decides
+    ///
+    /// rules.schema.json in the package describes it. The rule of these flags comes behind those
+    /// of the file, if it is given any field.
+    #[arg(long, value_name = "PATH", help_heading = FILTER, verbatim_doc_comment)]
     pub rules_file: Option<String>,
 
     /// Address of the collector; needed unless the tunnel interface exists
@@ -143,6 +181,11 @@ pub struct Cli {
     /// start, update (change the filter), stop or status [default: start]
     #[arg(long, value_name = "COMMAND", help_heading = RUNNING)]
     pub cmd: Option<String>,
+
+    /// Only print the rules that would come into force [default: false]
+    #[arg(long, value_name = "BOOL", help_heading = RUNNING, num_args = 0..=1,
+          default_missing_value = "true")]
+    pub dry_run: Option<String>,
 
     /// Pin of the jump table (PROG_ARRAY) of the previous program in a chain
     ///
@@ -243,10 +286,14 @@ mod tests {
             "bpffs",
             "cmd",
             "direction",
+            "dry-run",
+            "dscp",
             "dst-address",
             "dst-port",
             "gtw-address",
+            "icmp-type",
             "iface",
+            "length",
             "log-dir",
             "map-name",
             "max-rate",
@@ -256,8 +303,12 @@ mod tests {
             "redirect-to",
             "resident",
             "rules-file",
+            "sample-by",
+            "sample-one-in",
+            "snaplen",
             "src-address",
             "src-port",
+            "tcp-flags",
             "tunnel-dscp",
             "tunnel-interface-name",
             "tunnel-local-port",
@@ -266,6 +317,7 @@ mod tests {
             "tunnel-ttl",
             "tunnel-type",
             "version",
+            "vlan",
         ];
         assert_eq!(flags, contract);
     }

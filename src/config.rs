@@ -11,11 +11,13 @@ use std::str::FromStr;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::cli::{Cli, DEFAULT_LOG_DIR, is_plain_path};
-use crate::filter::{Rule, parse};
+use crate::filter::Rule;
+use crate::filter::parse::number;
 use crate::rate::Rate;
 
 mod header;
 mod id;
+mod rules;
 
 pub use header::LocalPort;
 pub use id::{Direction, InstanceId, InterfaceName, Version};
@@ -53,21 +55,27 @@ pub struct Start {
     /// Pin of the previous program's PROG_ARRAY, below the root of the BPF file system. Without
     /// it, somebody else has loaded the program, or it is attached to the interface.
     pub map_name: Option<PathBuf>,
-    pub rule: Rule,
+    /// In the order in which they are tried; at least one.
+    pub rules: Vec<Rule>,
     pub tunnel: Tunnel,
     /// Cap on what leaves in copies.
     pub max_rate: Option<Rate>,
     /// Stay, also where somebody else has loaded the program.
     pub resident: bool,
+    /// Only show the rules.
+    pub dry_run: bool,
 }
 
 /// Put another filter in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     pub id: InstanceId,
-    pub rule: Rule,
+    /// In the order in which they are tried; at least one.
+    pub rules: Vec<Rule>,
     /// Another cap; `None`: as it is.
     pub max_rate: Option<Rate>,
+    /// Only show the rules.
+    pub dry_run: bool,
 }
 
 /// Instances that agree with all that is given.
@@ -137,19 +145,22 @@ impl Selection {
 }
 
 impl Config {
+    /// `read` reads the file of rules, whose text is checked here like everything else.
+    ///
     /// # Errors
     /// Name the flag and, in quotes, what is wrong in its value.
-    pub fn from_cli(cli: &Cli) -> Result<Self> {
+    pub fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Self> {
         let bpffs = value("--bpffs", &cli.bpffs, path)?.unwrap_or_else(|| DEFAULT_BPFFS.into());
         let log_dir =
             value("--log-dir", &cli.log_dir, path)?.unwrap_or_else(|| DEFAULT_LOG_DIR.into());
-        let quiet = value("--quiet", &cli.quiet, boolean)?.unwrap_or(false);
+        let quiet = switch("--quiet", &cli.quiet)?;
         let command = match given(&cli.cmd).unwrap_or("start") {
-            "start" => Command::Start(Start::from_cli(cli, &bpffs)?),
+            "start" => Command::Start(Start::from_cli(cli, &bpffs, read)?),
             "update" => Command::Update(Update {
                 id: instance(cli)?,
-                rule: rule(cli)?,
+                rules: rules::from_cli(cli, read)?,
                 max_rate: max_rate(cli)?,
+                dry_run: switch("--dry-run", &cli.dry_run)?,
             }),
             "stop" => {
                 let selection = selection(cli)?;
@@ -168,14 +179,15 @@ impl Config {
 }
 
 impl Start {
-    fn from_cli(cli: &Cli, bpffs: &Path) -> Result<Self> {
+    fn from_cli(cli: &Cli, bpffs: &Path, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Self> {
         let start = Self {
             id: instance(cli)?,
             map_name: value("--map-name", &cli.map_name, |text| pin(text, bpffs))?,
-            rule: rule(cli)?,
+            rules: rules::from_cli(cli, read)?,
             tunnel: Tunnel::from_cli(cli)?,
             max_rate: max_rate(cli)?,
-            resident: value("--resident", &cli.resident, boolean)?.unwrap_or(false),
+            resident: switch("--resident", &cli.resident)?,
+            dry_run: switch("--dry-run", &cli.dry_run)?,
         };
         ensure!(
             start.id.interface != start.tunnel.name,
@@ -237,21 +249,6 @@ fn selection(cli: &Cli) -> Result<Selection> {
     })
 }
 
-fn rule(cli: &Cli) -> Result<Rule> {
-    value("--rules-file", &cli.rules_file, |path| -> Result<()> {
-        bail!("{path:?}: files of rules are not supported yet; give one rule by the filter flags")
-    })?;
-    Ok(Rule {
-        protocol: value("--protocol", &cli.protocol, parse::protocols)?.unwrap_or_default(),
-        src_address: value("--src-address", &cli.src_address, parse::addresses)?
-            .unwrap_or_default(),
-        dst_address: value("--dst-address", &cli.dst_address, parse::addresses)?
-            .unwrap_or_default(),
-        src_port: value("--src-port", &cli.src_port, parse::ports)?.unwrap_or_default(),
-        dst_port: value("--dst-port", &cli.dst_port, parse::ports)?.unwrap_or_default(),
-    })
-}
-
 fn max_rate(cli: &Cli) -> Result<Option<Rate>> {
     value("--max-rate", &cli.max_rate, str::parse)
 }
@@ -274,8 +271,11 @@ fn needed<T>(flag: &str, advice: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| anyhow!("{flag} is missing; give {advice}"))
 }
 
-fn boolean(text: &str) -> Result<bool> {
-    bool::from_str(text).ok().with_context(|| format!("{text:?} is neither true nor false"))
+fn switch(flag: &'static str, text: &Option<String>) -> Result<bool> {
+    let on = value(flag, text, |text| {
+        bool::from_str(text).ok().with_context(|| format!("{text:?} is neither true nor false"))
+    })?;
+    Ok(on.unwrap_or(false))
 }
 
 fn path(text: &str) -> Result<PathBuf> {
@@ -295,7 +295,7 @@ fn pin(text: &str, bpffs: &Path) -> Result<PathBuf> {
 }
 
 fn port(text: &str) -> Result<u16> {
-    parse::number(text)
+    number(text)
         .filter(|&port| port > 0)
         .with_context(|| format!("{text:?} is not a port from 1 to 65535"))
 }
@@ -324,7 +324,8 @@ mod tests {
 
     fn config(args: &str) -> Result<Config> {
         let words = std::iter::once("mirroring").chain(args.split_whitespace());
-        Config::from_cli(&Cli::try_parse_from(words).expect(args))
+        let cli = Cli::try_parse_from(words).expect(args);
+        Config::from_cli(&cli, |path| panic!("reads {}", path.display()))
     }
 
     /// A start with what it needs, and more.
@@ -333,6 +334,11 @@ mod tests {
             Command::Start(start) => Ok(start),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The flags' rule, with no filter given.
+    fn flags_rule() -> Rule {
+        Rule { name: "flags".to_owned(), ..Rule::default() }
     }
 
     fn error<T: std::fmt::Debug>(result: Result<T>) -> String {
@@ -352,7 +358,7 @@ mod tests {
                     version: "latest".parse().unwrap(),
                 },
                 map_name: None,
-                rule: Rule::default(),
+                rules: vec![flags_rule()],
                 tunnel: Tunnel {
                     name: "gue1".parse().unwrap(),
                     local_port: LocalPort::Fixed(6080),
@@ -366,6 +372,7 @@ mod tests {
                 },
                 max_rate: None,
                 resident: false,
+                dry_run: false,
             }),
         };
         assert_eq!(config("--iface=eth0 --direction=egress").unwrap(), expected);
@@ -405,12 +412,14 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            start.rule,
-            Rule {
-                dst_port: Field::OneOf(vec![8080..=8080]),
-                protocol: Field::OneOf(vec![6, 1]),
-                ..Rule::default()
-            }
+            start.rules,
+            [Rule {
+                // as ever, none of IPv6
+                src_address: Field::only(["0.0.0.0/0".parse().unwrap()]),
+                dst_port: Field::only([8080..=8080]),
+                protocol: Field::only([6, 1]),
+                ..flags_rule()
+            }]
         );
         assert_eq!(
             start.tunnel,
@@ -455,28 +464,10 @@ mod tests {
     }
 
     #[test]
-    fn each_filter_flag_fills_its_own_field() {
-        let rule = start(
-            "--src-address=10.0.0.1 --dst-address=10.0.0.2 --src-port=1 --dst-port=2 --protocol=3",
-        )
-        .unwrap()
-        .rule;
-        assert_eq!(
-            rule,
-            Rule {
-                protocol: Field::OneOf(vec![3]),
-                src_address: Field::OneOf(vec!["10.0.0.1".parse().unwrap()]),
-                dst_address: Field::OneOf(vec!["10.0.0.2".parse().unwrap()]),
-                src_port: Field::OneOf(vec![1..=1]),
-                dst_port: Field::OneOf(vec![2..=2]),
-            }
-        );
-    }
-
-    #[test]
     fn empty_values_count_as_not_given() {
         let empty = "--src-address= --dst-address= --src-port= --dst-port= --protocol= \
-                     --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
+                     --tcp-flags= --vlan= --icmp-type= --dscp= --length= --sample-one-in= \
+                     --sample-by= --snaplen= --dry-run= --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
                      --tunnel-interface-name= --tunnel-type= --tunnel-local-port= \
                      --tunnel-remote-port= --tunnel-dscp= --tunnel-ttl= --oversize= --max-rate= --cmd= \
                      --map-name= --version= --resident= --bpffs= \
@@ -492,6 +483,8 @@ mod tests {
         assert!(!config("--cmd=status --quiet=false").unwrap().quiet);
         assert!(start("--resident").unwrap().resident);
         assert!(!start("--resident=false").unwrap().resident);
+        assert!(start("--dry-run").unwrap().dry_run);
+        assert!(!start("--dry-run=false").unwrap().dry_run);
     }
 
     #[test]
@@ -503,7 +496,8 @@ mod tests {
         .unwrap();
         let Command::Update(update) = config.command else { panic!("{config:?}") };
         assert_eq!(update.id.to_string(), "eth0 ingress (1_2)");
-        assert_eq!(update.rule.src_port, Field::OneOf(vec![53..=53]));
+        assert_eq!(update.rules, [Rule { src_port: Field::only([53..=53]), ..flags_rule() }]);
+        assert!(!update.dry_run);
         assert_eq!(update.max_rate.unwrap().to_string(), "2gbit");
     }
 
@@ -552,15 +546,23 @@ mod tests {
             ("--direction=in", r#"--direction: "in" is neither ingress nor egress"#),
             ("--iface=../x", r#"--iface: "../x" cannot be the name of an interface"#),
             ("--version=../x", r#"--version: "../x" cannot be a version; "#),
-            ("--src-address=1.2.3", r#"--src-address: "1.2.3" is not an IPv4 address or a "#),
-            ("--dst-address=::1", r#"--dst-address: "::1" is an IPv6 address; only IPv4"#),
+            ("--src-address=1.2.3", r#"--src-address: "1.2.3" is not an address or a "#),
+            ("--dst-address=::x", r#"--dst-address: "::x" is not an address or a "#),
             ("--src-port=9-8", r#"--src-port: "9-8" is a range whose end comes before its start"#),
             (
                 "--dst-port=80,80-x",
                 r#"--dst-port: "80-x" is not a port or a range of ports such as 8000-8100"#,
             ),
             ("--protocol=tcpp", r#"--protocol: "tcpp" is not a protocol; "#),
-            ("--rules-file=/r", r#"--rules-file: "/r": files of rules are not supported yet; "#),
+            ("--tcp-flags=sin", r#"--tcp-flags: "sin" is not a set of TCP flags"#),
+            ("--vlan=4096", r#"--vlan: "4096" goes beyond the last VLAN ID, 4095"#),
+            ("--icmp-type=ping", r#"--icmp-type: "ping" is not a type of ICMP messages; "#),
+            ("--dscp=64", r#"--dscp: "64" is not a DSCP; "#),
+            ("--length=9-8", r#"--length: "9-8" is a range whose end comes before its start"#),
+            ("--sample-one-in=0", r#"--sample-one-in: "0" is not a number from 1 to "#),
+            ("--sample-one-in=2 --sample-by=all", r#"--sample-by: "all" is neither packet nor "#),
+            ("--sample-by=flow", "--sample-by: there is no --sample-one-in"),
+            ("--snaplen=1", r#"--snaplen: "1" would not hold the headers; "#),
             ("--tunnel-type=vxlan", r#"--tunnel-type: "vxlan" is not a kind of tunnel that "#),
             ("--tunnel-interface-name=a/b", r#"--tunnel-interface-name: "a/b" cannot be the "#),
             ("--tunnel-local-port=0", r#"--tunnel-local-port: "0" is not a port from 1 to "#),
@@ -584,6 +586,7 @@ mod tests {
             ("--map-name=a", r#"--map-name: "a" is not an absolute path without "..""#),
             ("--quiet=ja", r#"--quiet: "ja" is neither true nor false"#),
             ("--resident=1", r#"--resident: "1" is neither true nor false"#),
+            ("--dry-run=1", r#"--dry-run: "1" is neither true nor false"#),
         ];
         for (args, expected) in cases {
             let error = error(start(args));

@@ -2,8 +2,8 @@
 //! in a GUE tunnel.
 //!
 //! Data flows one way: `cli` → `config` → `filter` → `maps` → `chain` or `hook`. What is pure
-//! (`cli`, `config`, `filter`, `prefixes`, `rate`, `tunnel::outer`) never reaches into what touches the
-//! kernel.
+//! (`cli`, `config`, `filter`, `prefixes`, `rate`, `tunnel::outer`) never reaches into what touches
+//! the kernel.
 
 pub mod bpf;
 pub mod chain;
@@ -22,6 +22,7 @@ pub mod pins;
 pub mod prefixes;
 pub mod process;
 pub mod rate;
+pub mod rules_file;
 pub mod run;
 pub mod start;
 pub mod status;

@@ -151,12 +151,8 @@ impl Maps {
 
     /// Everything but the prefixes, in place of what the generation held.
     fn write_fields(&self, rules: &RuleSet, generation: Generation) {
-        let protocols = rules.protocols.iter().map(|(protocol, mask)| {
-            let protocol = u16::from(*protocol);
-            (protocol..=protocol, *mask)
-        });
-        write_masks(&self.protocol, protocols, generation);
         for (table, segments) in [
+            (&self.protocol, &rules.protocols),
             (&self.src_port, &rules.src_ports),
             (&self.dst_port, &rules.dst_ports),
             (&self.src_net, &rules.src_nets),
@@ -168,8 +164,8 @@ impl Maps {
             (offset_of!(bpf::Config, any_protocol), rules.any_protocol),
             (offset_of!(bpf::Config, any_src_port), rules.any_src_port),
             (offset_of!(bpf::Config, any_dst_port), rules.any_dst_port),
-            (offset_of!(bpf::Config, any_src_address), rules.any_src_address),
-            (offset_of!(bpf::Config, any_dst_address), rules.any_dst_address),
+            (offset_of!(bpf::Config, any_src_address), rules.any_src_v4),
+            (offset_of!(bpf::Config, any_dst_address), rules.any_dst_v4),
             (offset_of!(bpf::Config, portless), rules.portless),
         ] {
             generation.put(self.config.word(offset), mask);

@@ -1,14 +1,16 @@
 //! From the words of the command line to an exit code.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::cli::{self, Cli};
 use crate::config::{Command, Config};
-use crate::{logging, start, status, stop, update};
+use crate::filter::{self, Rule, show};
+use crate::{logging, rules_file, start, status, stop, update};
 
 /// `--cmd=status`: what was asked about is not running (as in the LSB's init scripts).
 const NOT_RUNNING: u8 = 3;
@@ -22,7 +24,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &args),
     };
-    let config = match Config::from_cli(&cli) {
+    let config = match Config::from_cli(&cli, rules_file::read) {
         Ok(config) => config,
         Err(error) => {
             logging::init(&cli::log_dir_of(&args), true);
@@ -40,6 +42,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn carry_out(config: &Config) -> Result<ExitCode> {
     let bpffs = &config.bpffs;
     match &config.command {
+        Command::Start(start) if start.dry_run => show_rules(&start.rules)?,
+        Command::Update(update) if update.dry_run => show_rules(&update.rules)?,
         Command::Start(start) => start::start(bpffs, start)?,
         Command::Update(update) => update::update(bpffs, update)?,
         Command::Stop(selection) => stop::stop(bpffs, selection)?,
@@ -49,6 +53,11 @@ fn carry_out(config: &Config) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn show_rules(rules: &[Rule]) -> Result<()> {
+    let table = show::table(rules, &filter::compile(rules)?);
+    io::stdout().write_all(table.as_bytes()).context("cannot print the rules")
 }
 
 fn failure(error: &anyhow::Error) -> ExitCode {

@@ -40,7 +40,7 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
 
     let mut netlink = Netlink::open()?;
     let mirrored = mirrored_interface(&mut netlink, &start.id)?;
-    let rules = filter::compile(std::slice::from_ref(&start.rule))?;
+    let rules = filter::compile(&start.rules)?;
     let slot = start.map_name.as_ref();
     let slot = slot.map(|path| Slot::pinned(path, bpffs)).transpose()?;
     let pins = Pins::new(bpffs, &start.id);

@@ -19,7 +19,7 @@ pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
     if !host::check_bpffs(bpffs)? {
         anyhow::bail!(not_running());
     }
-    let rules = filter::compile(std::slice::from_ref(&update.rule))?;
+    let rules = filter::compile(&update.rules)?;
     let _turn = Turn::take(bpffs)?;
     let instance = Instance::open(Pins::new(bpffs, &update.id))?.with_context(not_running)?;
     let mut tunnel = instance.maps.tunnel().with_context(not_running)?;

@@ -42,39 +42,12 @@ impl fmt::Display for LocalPort {
     }
 }
 
-/// Names of code points (RFC 2474, 2597, 3246, 5865, 8622), as `tc` and `iptables` take them.
-const DSCP_NAMES: [(&str, u8); 24] = [
-    ("cs0", 0),
-    ("cs1", 8),
-    ("cs2", 16),
-    ("cs3", 24),
-    ("cs4", 32),
-    ("cs5", 40),
-    ("cs6", 48),
-    ("cs7", 56),
-    ("af11", 10),
-    ("af12", 12),
-    ("af13", 14),
-    ("af21", 18),
-    ("af22", 20),
-    ("af23", 22),
-    ("af31", 26),
-    ("af32", 28),
-    ("af33", 30),
-    ("af41", 34),
-    ("af42", 36),
-    ("af43", 38),
-    ("be", 0),
-    ("ef", 46),
-    ("le", 1),
-    ("va", 44),
-];
-
 /// A differentiated services code point, by number or name.
 pub fn dscp(text: &str) -> Result<u8> {
-    let of_name = DSCP_NAMES.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
-    of_name.map(|entry| entry.1).or_else(|| parse::number(text)).filter(|&dscp| dscp < 64).with_context(|| {
-        format!("{text:?} is neither a code point from 0 to 63 nor the name of one, such as cs1 or ef")
+    parse::code_point(text).with_context(|| {
+        format!(
+            "{text:?} is neither a code point from 0 to 63 nor the name of one, such as cs1 or ef"
+        )
     })
 }
 
@@ -98,20 +71,6 @@ mod tests {
         for text in ["64", "-1", "cs8", "af14", "0x2e", "ef ", " 1", "256", "4 6"] {
             let error = dscp(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{text:?} is neither")), "{error}");
-        }
-    }
-
-    /// Class selectors are multiples of 8, assured forwarding is 8 × class + 2 × drop precedence.
-    #[test]
-    fn the_names_follow_the_rules_of_their_rfcs() {
-        for (name, dscp) in DSCP_NAMES {
-            let digits: Vec<u8> =
-                name.bytes().filter(u8::is_ascii_digit).map(|d| d - b'0').collect();
-            match digits[..] {
-                [class] => assert_eq!(dscp, 8 * class, "{name}"),
-                [class, precedence] => assert_eq!(dscp, 8 * class + 2 * precedence, "{name}"),
-                _ => assert!(["be", "ef", "le", "va"].contains(&name), "{name}"),
-            }
         }
     }
 

@@ -27,27 +27,25 @@ impl Maps {
         let values = |table: &Mapped<u64>| segments(table.words().iter().map(of));
         let prefixes = |map: &MapHandle| -> Result<Vec<(Ipv4Network, u32)>> {
             let all = read_prefixes(map)?.into_iter();
-            let all = all.map(|(prefix, mask)| (prefix, generation.of(mask)));
-            Ok(all.filter(|(_, rules)| *rules != 0).collect())
+            // those of no rules, too: they are holes in what covers them
+            Ok(all.map(|(prefix, mask)| (prefix, generation.of(mask))).collect())
         };
         Ok(RuleSet {
             live: of(self.config.live()),
             any_protocol: any(offset_of!(bpf::Config, any_protocol)),
             any_src_port: any(offset_of!(bpf::Config, any_src_port)),
             any_dst_port: any(offset_of!(bpf::Config, any_dst_port)),
-            any_src_address: any(offset_of!(bpf::Config, any_src_address)),
-            any_dst_address: any(offset_of!(bpf::Config, any_dst_address)),
+            any_src_v4: any(offset_of!(bpf::Config, any_src_address)),
+            any_dst_v4: any(offset_of!(bpf::Config, any_dst_address)),
             portless: any(offset_of!(bpf::Config, portless)),
-            protocols: values(&self.protocol)
-                .into_iter()
-                .flat_map(|(range, rules)| range.map(move |value| (value as u8, rules)))
-                .collect(),
+            protocols: values(&self.protocol),
             src_ports: values(&self.src_port),
             dst_ports: values(&self.dst_port),
             src_nets: values(&self.src_net),
             dst_nets: values(&self.dst_net),
             src_prefixes: prefixes(&self.src_prefix)?,
             dst_prefixes: prefixes(&self.dst_prefix)?,
+            ..RuleSet::default()
         })
     }
 }

@@ -226,7 +226,7 @@ fn needs_root_mutated_frames_pass_both_programs_as_they_are() {
     );
     let counts = total.into_inner().unwrap();
     let [matched, reasons @ ..] = counts;
-    assert_eq!(matched, reasons.iter().sum());
+    assert_eq!(matched, reasons.iter().sum::<u64>());
     assert!(reasons.iter().all(|count| count * 100 > matched), "lopsided: {counts:?}");
 }
 

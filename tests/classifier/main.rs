@@ -5,14 +5,17 @@
 mod against_oracle;
 mod chain;
 mod corpus;
+#[path = "../oracle/frame.rs"]
+mod frame;
 mod fuzz;
 mod generations;
 mod guard;
 mod gue;
 mod harness;
 mod matching;
+#[path = "../oracle/meaning.rs"]
+mod meaning;
 mod objects;
-mod oracle;
 mod oversize;
 mod packets;
 mod random;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use traffic_mirroring::filter::{Field, Rule};
 
 use crate::packets::{ETH_HLEN, Packet};
@@ -48,10 +48,10 @@ impl Random {
         Ipv4Addr::from([(); 4].map(|()| self.one_of(&bytes)))
     }
 
-    fn network(&mut self) -> Ipv4Network {
+    fn network(&mut self) -> IpNetwork {
         let length = self.one_of(&[1, 2, 7, 8, 9, 15, 16, 17, 24, 31, 32]);
         let network = Ipv4Network::new(self.address(), length).unwrap().network();
-        Ipv4Network::new(network, length).unwrap()
+        Ipv4Network::new(network, length).unwrap().into()
     }
 
     fn range(&mut self) -> RangeInclusive<u16> {
@@ -62,8 +62,8 @@ impl Random {
     /// Open, or a list of up to four.
     fn field<T>(&mut self, mut value: impl FnMut(&mut Self) -> T) -> Field<T> {
         match self.below(7) {
-            0..=2 => Field::Any,
-            more => Field::OneOf((2..more).map(|_| value(self)).collect()),
+            0..=2 => Field::default(),
+            more => Field::only((2..more).map(|_| value(self)).collect::<Vec<_>>()),
         }
     }
 
@@ -74,6 +74,7 @@ impl Random {
             dst_address: self.field(Self::network),
             src_port: self.field(Self::range),
             dst_port: self.field(Self::range),
+            ..Rule::default()
         }
     }
 

@@ -8,7 +8,7 @@ use crate::support::*;
 
 /// Flags of a start that would work, and then those that make it fail (the last one counts), with
 /// what the error must say.
-const BAD_FLAGS: [(&[&str], &[&str]); 38] = [
+const BAD_FLAGS: [(&[&str], &[&str]); 44] = [
     (&["--iface=nosuch0"], &["--iface", "\"nosuch0\"", "ip link"]),
     (&["--iface="], &["--iface is missing"]),
     (&["--iface=../../etc"], &["--iface", "\"../../etc\""]),
@@ -24,11 +24,17 @@ const BAD_FLAGS: [(&[&str], &[&str]); 38] = [
     (&["--protocol=256"], &["--protocol", "\"256\""]),
     (&["--src-address=10.0.0.0/8,1.2.3"], &["--src-address", "\"1.2.3\""]),
     (&["--dst-address=10.0.0.0/33"], &["--dst-address", "\"10.0.0.0/33\""]),
-    (&["--dst-address=2001:db8::1"], &["--dst-address", "IPv6"]),
+    (&["--dst-address=2001:db8::/129"], &["--dst-address", "\"2001:db8::/129\""]),
     (&["--src-address=1.2.3.4,,5.6.7.8"], &["--src-address", "empty"]),
     (&["--src-port=80,http"], &["--src-port", "\"http\""]),
     (&["--dst-port=65536"], &["--dst-port", "\"65536\""]),
     (&["--dst-port=8100-8000"], &["--dst-port", "\"8100-8000\""]),
+    (&["--dst-port=not 0"], &["--dst-port", "\"not 0\""]),
+    (&["--tcp-flags=sin"], &["--tcp-flags", "\"sin\""]),
+    (&["--snaplen=10"], &["--snaplen", "\"10\"", "64"]),
+    (&["--rules-file=/no/such/rules"], &["--rules-file", "\"/no/such/rules\"", "No such file"]),
+    (&["--rules-file=/dev/zero"], &["--rules-file", "\"/dev/zero\"", "ordinary file"]),
+    (&["--rules-file=/proc/self/status"], &["--rules-file", "\"/proc/self/status\"", "JSON"]),
     (&["--tunnel-type=vxlan"], &["--tunnel-type", "\"vxlan\"", "gue"]),
     (&["--tunnel-local-port=0"], &["--tunnel-local-port", "\"0\""]),
     (&["--tunnel-remote-port=70000"], &["--tunnel-remote-port", "\"70000\""]),

@@ -1,0 +1,218 @@
+//! The text of a file of rules: JSON, as `rules.schema.json` describes it. It may come from a REST
+//! interface: errors name the rule and the key, and quote no more than what they are about.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::compile::MAX_RULES;
+use super::json::Json;
+use super::parse;
+use super::rule::{Action, Field, Rule, Sample, SampleBy};
+
+/// The longest file; lists of 100,000 prefixes are a third of it.
+pub const MAX_BYTES: usize = 16 << 20;
+
+const MAX_NAME: usize = 64;
+/// What is quoted of a text in an error.
+const MAX_QUOTED: usize = 60;
+
+const KEYS: [&str; 14] = [
+    "name",
+    "action",
+    "src",
+    "dst",
+    "src_port",
+    "dst_port",
+    "protocol",
+    "tcp_flags",
+    "vlan",
+    "icmp_type",
+    "dscp",
+    "length",
+    "sample",
+    "snaplen",
+];
+
+/// The rules of a file, in its order; each has a name, that of its place where it gives none.
+pub fn rules(text: &[u8]) -> Result<Vec<Rule>> {
+    ensure!(
+        text.len() <= MAX_BYTES,
+        "there are {} bytes, and no more than {MAX_BYTES} are read",
+        text.len()
+    );
+    let json = serde_json::from_slice(text).context("that is not JSON")?;
+    let Json::Object(members) = json else {
+        bail!(r#"there is {} where {{"rules": […]}} is expected"#, json.kind());
+    };
+    no_key_twice(&members)?;
+    let mut list = None;
+    for (key, value) in members {
+        match (key.as_str(), value) {
+            // by which editors find the schema
+            ("$schema", Json::Text(_)) => {}
+            ("rules", Json::List(rules)) => list = Some(rules),
+            ("$schema", other) => bail!("\"$schema\" is {}, not text", other.kind()),
+            ("rules", other) => bail!("\"rules\" is {}, not a list of rules", other.kind()),
+            (key, _) => bail!("{} is not a key that there is; the one is \"rules\"", quoted(key)),
+        }
+    }
+    let list = list.context(r#"the key "rules" is missing: {"rules": […]}"#)?;
+    ensure!(!list.is_empty(), "there are no rules in \"rules\"; give one at least");
+    ensure!(
+        list.len() <= MAX_RULES,
+        "there are {} rules, and room for {MAX_RULES}; merge some of them",
+        list.len()
+    );
+    let mut rules = Vec::with_capacity(list.len());
+    for (index, json) in list.into_iter().enumerate() {
+        rules.push(rule(json, index + 1)?);
+    }
+    no_name_twice(&rules)?;
+    Ok(rules)
+}
+
+/// # Errors
+/// Two rules have the same name.
+pub fn no_name_twice(rules: &[Rule]) -> Result<()> {
+    for (index, rule) in rules.iter().enumerate() {
+        if let Some(first) = rules[..index].iter().position(|first| first.name == rule.name) {
+            bail!(
+                "rules {} and {} are both named {:?}; rename one of them",
+                first + 1,
+                index + 1,
+                rule.name
+            );
+        }
+    }
+    Ok(())
+}
+
+fn rule(json: Json, number: usize) -> Result<Rule> {
+    let place = format!("rule {number}");
+    let Json::Object(members) = json else {
+        bail!("{place} is {}, not an object such as {{\"dst_port\": [\"443\"]}}", json.kind());
+    };
+    let name = members.iter().find(|(key, _)| key == "name").map(|(_, name)| name);
+    let name = name.map(name_of).transpose().with_context(|| format!("{place}: name"))?;
+    let shown = name.as_ref().map_or_else(|| place.clone(), |name| format!("{place} ({name:?})"));
+    fill_in(members, name.unwrap_or(place)).context(shown)
+}
+
+fn name_of(json: &Json) -> Result<String> {
+    let Json::Text(name) = json else { bail!("that is {}, not text", json.kind()) };
+    let is_plain = name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        && name.trim() == name
+        && !name.is_empty();
+    ensure!(
+        is_plain && name.len() <= MAX_NAME,
+        "{} is not a name: 1 to {MAX_NAME} printable ASCII characters, no space first or last",
+        quoted(name)
+    );
+    Ok(name.clone())
+}
+
+fn fill_in(members: Vec<(String, Json)>, name: String) -> Result<Rule> {
+    no_key_twice(&members)?;
+    let mut rule = Rule { name, ..Rule::default() };
+    let mut excludes = false;
+    let (mut sample, mut snaplen) = (None, None);
+    for (key, value) in &members {
+        let known = match key.as_str() {
+            "name" => Ok(()),
+            "action" => action(value).map(|action| excludes = action == Action::Exclude),
+            "src" => put(&mut rule.src_address, value, parse::address),
+            "dst" => put(&mut rule.dst_address, value, parse::address),
+            "src_port" => put(&mut rule.src_port, value, parse::port),
+            "dst_port" => put(&mut rule.dst_port, value, parse::port),
+            "protocol" => put(&mut rule.protocol, value, parse::protocol),
+            "tcp_flags" => put(&mut rule.tcp_flags, value, parse::tcp_flag_set),
+            "vlan" => put(&mut rule.vlan, value, parse::vlan),
+            "icmp_type" => put(&mut rule.icmp_type, value, parse::icmp_type),
+            "dscp" => put(&mut rule.dscp, value, parse::dscp),
+            "length" => put(&mut rule.length, value, parse::length),
+            "sample" => sample_of(value).map(|value| sample = Some(value)),
+            "snaplen" => scalar(value).and_then(parse::snaplen).map(|value| snaplen = Some(value)),
+            _ => bail!("{} is not a key; the keys are {}", quoted(key), KEYS.join(", ")),
+        };
+        known.with_context(|| key.clone())?;
+    }
+    rule.action = if excludes {
+        for (key, given) in [("sample", sample.is_some()), ("snaplen", snaplen.is_some())] {
+            ensure!(!given, "{key}: there are no copies of what a rule excludes; leave it out");
+        }
+        Action::Exclude
+    } else {
+        Action::Mirror { sample, snaplen }
+    };
+    Ok(rule)
+}
+
+fn no_key_twice(members: &[(String, Json)]) -> Result<()> {
+    let mut keys: Vec<&str> = members.iter().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => bail!("the key {} is there twice; leave one of them out", quoted(pair[0])),
+        None => Ok(()),
+    }
+}
+
+fn action(value: &Json) -> Result<Action> {
+    match value {
+        Json::Text(text) if text == "mirror" => Ok(Action::default()),
+        Json::Text(text) if text == "exclude" => Ok(Action::Exclude),
+        Json::Text(text) => bail!("{} is neither mirror nor exclude", quoted(text)),
+        other => bail!("that is {}, neither \"mirror\" nor \"exclude\"", other.kind()),
+    }
+}
+
+fn put<T>(
+    field: &mut Field<T>,
+    value: &Json,
+    parse: impl Fn(&str) -> Result<Option<T>>,
+) -> Result<()> {
+    let Json::List(list) = value else {
+        bail!("that is {}, not a list such as [\"not …\", \"…\"]", value.kind());
+    };
+    ensure!(!list.is_empty(), "the list is empty; leave the key out to accept everything");
+    let mut texts = Vec::with_capacity(list.len());
+    for entry in list {
+        texts.push(scalar(entry).context("an entry of the list")?);
+    }
+    *field = parse::entries(texts, parse)?;
+    Ok(())
+}
+
+/// The text of a text or a number, which is short: errors quote it.
+fn scalar(value: &Json) -> Result<&str> {
+    let (Json::Number(text) | Json::Text(text)) = value else {
+        bail!("that is {}, neither text nor a number", value.kind());
+    };
+    ensure!(text.len() <= MAX_QUOTED, "{} is longer than anything valid", quoted(text));
+    Ok(text)
+}
+
+fn sample_of(value: &Json) -> Result<Sample> {
+    let Json::Object(members) = value else {
+        bail!("that is {}, not an object such as {{\"one_in\": 100}}", value.kind());
+    };
+    no_key_twice(members)?;
+    let (mut one_in, mut by) = (None, SampleBy::default());
+    for (key, value) in members {
+        match (key.as_str(), value) {
+            ("one_in", Json::Number(number)) => {
+                one_in = Some(parse::one_in(number).context("one_in")?);
+            }
+            ("by", by_text) => by = scalar(by_text).and_then(parse::sample_by).context("by")?,
+            ("one_in", other) => bail!("one_in: that is {}, not a number", other.kind()),
+            (key, _) => bail!("{} is not a key; the keys are one_in and by", quoted(key)),
+        }
+    }
+    Ok(Sample { one_in: one_in.context("one_in is missing, e.g. {\"one_in\": 100}")?, by })
+}
+
+/// The beginning of a text, in quotes.
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}

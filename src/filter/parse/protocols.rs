@@ -1,0 +1,104 @@
+//! Protocols by name and number.
+
+use anyhow::{Context, Result};
+use etherparse::IpNumber;
+
+use super::number;
+
+/// What people type for protocols that IANA calls something else, or for which it has no word.
+/// These come before IANA's names.
+const ALIASES: [(&str, u8); 9] = [
+    ("icmpv6", 58),
+    ("icmp6", 58),
+    // IANA's IPIP is 94, which nothing speaks; Linux's IPPROTO_IPIP, and `ip link … type ipip`, is 4
+    ("ipip", 4),
+    ("ipencap", 4),
+    ("isis", 124),
+    ("mobility-header", 135),
+    ("mpls", 137),
+    ("ospf", 89),
+    ("udp-lite", 136),
+];
+
+/// `tcp` or `6`.
+pub fn protocol(entry: &str) -> Result<Option<u8>> {
+    number(entry).or_else(|| by_name(entry)).map(Some).with_context(|| {
+        format!(
+            "{entry:?} is not a protocol; give a name such as tcp, udp, icmp, icmpv6, sctp, gre or \
+             esp, or a number from 0 to 255"
+        )
+    })
+}
+
+/// The name that people type, where there is one.
+pub fn protocol_text(protocol: &u8) -> String {
+    let alias = ALIASES.iter().find(|(_, number)| number == protocol);
+    alias
+        .map(|(alias, _)| (*alias).to_owned())
+        .or_else(|| by_iana(*protocol).map(str::to_ascii_lowercase))
+        .filter(|name| by_name(name) == Some(*protocol))
+        .unwrap_or_else(|| protocol.to_string())
+}
+
+fn by_name(name: &str) -> Option<u8> {
+    let alias = ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+    alias.map(|&(_, protocol)| protocol).or_else(|| {
+        (0..=u8::MAX).find(|&protocol| {
+            by_iana(protocol).is_some_and(|keyword| keyword.eq_ignore_ascii_case(name))
+        })
+    })
+}
+
+fn by_iana(protocol: u8) -> Option<&'static str> {
+    // some names carry a remark: "SWIPE (deprecated)"
+    IpNumber(protocol).keyword_str().and_then(|keyword| keyword.split(" (").next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocols;
+    use super::*;
+    use crate::filter::Field;
+
+    #[test]
+    fn protocols_go_by_name_and_number() {
+        assert_eq!(protocols("tcp, UDP ,icmp").unwrap(), Field::only([6, 17, 1]));
+        assert_eq!(protocols("0,47,255").unwrap(), Field::only([0, 47, 255]));
+        let named = [
+            ("gre", 47),
+            ("esp", 50),
+            ("sctp", 132),
+            ("ospf", 89),
+            ("ospfigp", 89),
+            ("icmpv6", 58),
+            ("icmp6", 58),
+            ("ipv6-icmp", 58),
+            ("ipip", 4),
+            ("ipv4", 4),
+            ("swipe", 53),
+        ];
+        for (name, protocol) in named {
+            assert_eq!(protocols(name).unwrap(), Field::only([protocol]), "{name}");
+        }
+        assert!(protocols("tcp,any").unwrap().is_any());
+    }
+
+    #[test]
+    fn unknown_protocols_are_named() {
+        for entry in ["tpc", "256", "-1", "+6", "tcp udp"] {
+            let error = protocols(&format!("tcp,{entry}")).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{entry:?} is not a protocol; ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_protocol_has_a_text_that_means_it() {
+        for number in 0..=u8::MAX {
+            let text = protocol_text(&number);
+            assert_eq!(protocol(&text).unwrap(), Some(number), "{text}");
+        }
+        assert_eq!(protocol_text(&6), "tcp");
+        assert_eq!(protocol_text(&58), "icmpv6");
+        assert_eq!(protocol_text(&200), "200");
+    }
+}

@@ -1,0 +1,77 @@
+//! What rules mean for a packet, said as plainly as can be. Shares nothing with the programs nor
+//! with the compiled rules; the model of a rule is all it knows.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use traffic_mirroring::filter::{Field, IcmpType, Rule, TcpFlags, UNTAGGED};
+
+/// What rules speak of.
+#[derive(Debug, Clone)]
+pub struct Packet {
+    pub protocol: u8,
+    /// Both of the same family.
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub ports: Ports,
+    pub tcp_flags: Option<u8>,
+    /// Of the outermost tag.
+    pub vlan: Option<u16>,
+    /// Of ICMP in IPv4, or of ICMPv6 in IPv6.
+    pub icmp_type: Option<u8>,
+    pub dscp: u8,
+    pub length: u16,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Ports {
+    Known {
+        src: u16,
+        dst: u16,
+    },
+    /// The protocol has none.
+    None,
+    /// A later fragment of a protocol with ports.
+    Unknown,
+}
+
+/// The number of the first rule that matches.
+pub fn verdict(rules: &[Rule], packet: &Packet) -> Option<usize> {
+    rules.iter().position(|rule| matches(rule, packet))
+}
+
+pub fn matches(rule: &Rule, packet: &Packet) -> bool {
+    accepts(&rule.protocol, |protocol| *protocol == packet.protocol)
+        && accepts(&rule.src_address, |network| network.contains(packet.src))
+        && accepts(&rule.dst_address, |network| network.contains(packet.dst))
+        && match packet.ports {
+            Ports::Known { src, dst } => {
+                in_range(&rule.src_port, src) && in_range(&rule.dst_port, dst)
+            }
+            Ports::None if !rule.protocol.only.is_empty() => true,
+            Ports::None | Ports::Unknown => rule.src_port.is_any() && rule.dst_port.is_any(),
+        }
+        && (rule.tcp_flags.is_any()
+            || packet
+                .tcp_flags
+                .is_some_and(|flags| accepts(&rule.tcp_flags, |TcpFlags(set)| flags & set == *set)))
+        && in_range(&rule.vlan, packet.vlan.unwrap_or(UNTAGGED))
+        && (rule.icmp_type.is_any()
+            || packet.icmp_type.is_some_and(|kind| {
+                accepts(&rule.icmp_type, |named| has_type(named, packet.src, kind))
+            }))
+        && accepts(&rule.dscp, |dscp| *dscp == packet.dscp)
+        && in_range(&rule.length, packet.length)
+}
+
+fn accepts<T>(field: &Field<T>, holds: impl Fn(&T) -> bool) -> bool {
+    (field.only.is_empty() || field.only.iter().any(&holds)) && !field.not.iter().any(holds)
+}
+
+fn in_range(field: &Field<RangeInclusive<u16>>, value: u16) -> bool {
+    accepts(field, |range| range.contains(&value))
+}
+
+fn has_type(named: &IcmpType, source: IpAddr, kind: u8) -> bool {
+    Some(kind) == if source.is_ipv4() { named.v4 } else { named.v6 }
+}
