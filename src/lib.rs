@@ -2,8 +2,8 @@
 //! in a GUE tunnel.
 //!
 //! Data flows one way: `cli` → `config` → `filter` → `maps` → `chain` or `hook`. What is pure
-//! (`cli`, `config`, `filter`, `prefixes`, `rate`, `tunnel::outer`) never reaches into what touches
-//! the kernel.
+//! (`cli`, `config`, `filter`, `packet`, `prefixes`, `rate`, `tunnel::outer`) never reaches into what
+//! touches the kernel.
 
 pub mod bpf;
 pub mod chain;
@@ -18,6 +18,7 @@ pub mod logging;
 pub mod mapped;
 pub mod maps;
 pub mod netlink;
+pub mod packet;
 pub mod pins;
 pub mod prefixes;
 pub mod process;

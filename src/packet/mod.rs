@@ -1,0 +1,23 @@
+//! A packet as people write it down, made into the bytes of a frame (pure): what tcpdump prints of
+//! it, in words or in hex, or a few words of one's own.
+
+use anyhow::Result;
+
+mod build;
+mod describe;
+mod hex;
+
+/// The frame of a packet, from its Ethernet header on.
+///
+/// # Errors
+/// Say what cannot be understood, and in which forms a packet can be given.
+pub fn frame(text: &str) -> Result<Vec<u8>> {
+    if hex::is_dump(text) || !text.contains('>') {
+        hex::frame(text)
+    } else {
+        build::frame(&describe::packet(text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;
