@@ -197,10 +197,14 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
         "LICENSE.BSD-2-Clause",
         "LICENSE.GPL-2.0",
         "README.md",
+        // where l3afd writes the rules of a payload
+        "egress/",
+        "ingress/",
         "l3af-manifest.json",
         "mirroring",
         "mirroring_egress.bpf.o",
         "mirroring_ingress.bpf.o",
+        "rules.schema.json",
     ];
     assert_eq!(members, expected.map(|name| format!("{FOLDER}{name}")));
 
