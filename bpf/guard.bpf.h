@@ -70,7 +70,7 @@ static __always_inline bool error_about(struct __sk_buff *skb, const struct pack
 static __always_inline bool guarded(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct destination to = {
-		.address = bpf_htonl(packet->dst_address),
+		.address = packet->dst[0],
 		.port = bpf_htons(packet->dst_port),
 		.protocol = packet->protocol,
 		/* a later fragment to a collector may be a copy's: take it for one */
@@ -79,6 +79,9 @@ static __always_inline bool guarded(struct __sk_buff *skb, const struct packet *
 
 	if (skb->cb[0] == MIRRORING_MARK_0 && skb->cb[1] == MIRRORING_MARK_1)
 		return true;
+	/* every far end of a tunnel has an IPv4 address */
+	if (packet->is_ipv6)
+		return false;
 	if (packet->protocol == IPPROTO_ICMP && !error_about(skb, packet, &to))
 		return false;
 	if (!is_tunnels(to.protocol))

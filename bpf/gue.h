@@ -10,7 +10,7 @@
 /* GUE, version 0, data message, no extensions (draft-ietf-intarea-gue, section 3.1). */
 struct gue_header {
 	__u8 version_control_hlen; /* all 0 */
-	__u8 protocol; /* of what follows: IPPROTO_IPIP for an IPv4 packet */
+	__u8 protocol; /* of what follows: IPPROTO_IPIP for an IPv4 packet, IPPROTO_IPV6 for an IPv6 one */
 	__be16 flags; /* 0 */
 };
 
@@ -28,8 +28,8 @@ enum gue_size {
 /* gue_template, one entry. */
 struct gue_template {
 	/*
-	 * a struct gue_outer, of which the program sets ip.tot_len, ip.id, ip.check and udp.len; and
-	 * udp.source where it is 0: from the flow's hash
+	 * a struct gue_outer, of which the program sets ip.tot_len, ip.id, ip.check, udp.len and
+	 * gue.protocol; and udp.source where it is 0: from the flow's hash
 	 */
 	__u8 outer[sizeof(struct gue_outer)];
 	__u32 ip_sum; /* of the 16-bit words of ip as it stands here, not folded (RFC 1071) */
@@ -49,11 +49,11 @@ struct gue_piece {
 /*
  * gue_counters, per CPU, since the device was made.
  *
- * copies  = whole + long_copies + not_ipv4 + unreadable + no_room + uncuttable
+ * copies  = whole + long_copies + not_ip + unreadable + no_room + uncuttable
  * packets = arrived + what the pair lost
  * arrived = fitting + cut + untrimmed + torn
  *
- * A copy that the device refuses (not_ipv4 to uncuttable) is one of its instance's failed; every
+ * A copy that the device refuses (not_ip to uncuttable) is one of its instance's failed; every
  * other one is one of its instance's sent.
  */
 struct gue_counters {
@@ -62,7 +62,7 @@ struct gue_counters {
 	__u64 whole; /* went to the NIC at once, super-packets among them */
 	__u64 long_copies; /* did not fit an outer packet, and went through the pair */
 	__u64 packets; /* as so many packets, after the kernel has cut super-packets */
-	__u64 not_ipv4;
+	__u64 not_ip;
 	__u64 unreadable; /* cut short, or no memory to look at it */
 	__u64 no_room; /* could not be given outer headers */
 	__u64 uncuttable; /* too long, and in another tunnel of this host already */

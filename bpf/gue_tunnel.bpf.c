@@ -31,7 +31,6 @@ enum {
 	ENCAPSULATION = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
 	AF_INET = 2,
 	ENOTSUPP = 524, /* include/linux/errno.h of the kernel */
-	IP_MORE_FRAGMENTS = 0x2000, /* in iphdr.frag_off (RFC 791) */
 };
 
 enum {
@@ -79,14 +78,63 @@ struct encapsulated_frame {
 	struct gue_outer outer;
 } __attribute__((packed));
 
-/* Cuts the padding of a short Ethernet frame: it is no part of the packet. */
-static __always_inline long trim(struct __sk_buff *skb, __u32 ip_len)
-{
-	__u32 len = ETH_HLEN + ip_len;
+/* A copy, as its IP header has it. */
+struct inner {
+	__u32 ip_hlen;
+	__u32 len; /* of the packet; 0: not told */
+	__u8 protocol; /* of IPv6, what follows the fixed header */
+};
 
-	if (skb->gso_size || ip_len < sizeof(struct iphdr) || skb->len <= len)
+/* The packets of a VLAN have no tag in the tunnel, which carries no frames. */
+static __always_inline long pop_tags(struct __sk_buff *skb)
+{
+	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
+		if (!skb->vlan_present && !is_vlan(skb->protocol))
+			return 0;
+		if (bpf_skb_vlan_pop(skb))
+			return -1;
+	}
+	return 0;
+}
+
+static __always_inline bool look(struct __sk_buff *skb, struct inner *inner)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr ip;
+
+		if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+			return false;
+		inner->ip_hlen = sizeof(ip);
+		inner->len = ip.payload_len ? sizeof(ip) + bpf_ntohs(ip.payload_len) : 0;
+		inner->protocol = ip.nexthdr;
+	} else {
+		const struct frame *in;
+
+		if (bpf_skb_pull_data(skb, sizeof(*in)))
+			return false;
+		in = (const struct frame *)(long)skb->data;
+		if ((const void *)(in + 1) > (const void *)(long)skb->data_end)
+			return false;
+		inner->ip_hlen = in->ip.ihl * 4;
+		inner->len = bpf_ntohs(in->ip.tot_len);
+		inner->protocol = in->ip.protocol;
+	}
+	return true;
+}
+
+/*
+ * Cuts what is to be left out of a copy, of which a super-packet becomes a packet, and the padding of a
+ * short Ethernet frame, which is no part of the packet.
+ */
+static __always_inline long trim(struct __sk_buff *skb, const struct inner *inner, __u32 cut)
+{
+	__u32 len = skb->len - ETH_HLEN;
+
+	if (cut && cut < len)
+		return bpf_skb_change_tail(skb, ETH_HLEN + cut, 0);
+	if (skb->gso_size || inner->len < inner->ip_hlen || len <= inner->len)
 		return 0;
-	return bpf_skb_change_tail(skb, len, 0);
+	return bpf_skb_change_tail(skb, ETH_HLEN + inner->len, 0);
 }
 
 static __always_inline long make_room(struct __sk_buff *skb, __u8 protocol)
@@ -111,17 +159,17 @@ static __always_inline __sum16 fold(__u32 sum)
 	return ~sum;
 }
 
-/* Bytes of the IP and the TCP or UDP header of a super-packet; 0 where it is cut short. */
-static __always_inline __u32 headers_len(struct __sk_buff *skb, const struct frame *in)
+/* Bytes of the IP and the TCP or UDP header of a super-packet; 0 where they are not to be found. */
+static __always_inline __u32 headers_len(struct __sk_buff *skb, const struct inner *inner)
 {
-	__u32 ip_hlen = in->ip.ihl * 4;
 	struct tcphdr tcp;
 
-	if (in->ip.protocol != IPPROTO_TCP)
-		return ip_hlen + sizeof(struct udphdr);
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + ip_hlen, &tcp, sizeof(tcp)))
+	if (inner->protocol == IPPROTO_UDP)
+		return inner->ip_hlen + sizeof(struct udphdr);
+	if (inner->protocol != IPPROTO_TCP ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + inner->ip_hlen, &tcp, sizeof(tcp)))
 		return 0;
-	return ip_hlen + tcp.doff * 4;
+	return inner->ip_hlen + tcp.doff * 4;
 }
 
 /*
@@ -129,15 +177,15 @@ static __always_inline __u32 headers_len(struct __sk_buff *skb, const struct fra
  * make room for the outer headers.
  */
 static __always_inline bool fits(struct __sk_buff *skb, const struct gue_template *template,
-				 __u8 protocol, __u32 headers)
+				 __u32 gso_size, __u8 protocol, __u32 headers)
 {
-	if (!skb->gso_size)
+	if (!gso_size)
 		return skb->len - ETH_HLEN <= template->whole_len;
+	if (!headers)
+		return false;
 	if (protocol != IPPROTO_TCP)
 		headers += sizeof(struct gue_outer);
-	else if (!headers)
-		return false;
-	return headers + skb->gso_size <= template->mtu;
+	return headers + gso_size <= template->mtu;
 }
 
 /* What the kernel makes of a copy on its way through the pair. */
@@ -181,9 +229,10 @@ static __always_inline void put_headers(const struct gue_template *template, str
 	out->ip.check = fold(template->ip_sum + out->ip.tot_len + id + frag_off);
 }
 
-/* All of the outer headers, for which there is room. `len` is that of the copy. */
+/* All of the outer headers, for which there is room. `len` and `protocol` are those of the copy. */
 static __always_inline int put_outer(struct __sk_buff *skb, const struct gue_template *template,
-				     __be16 source, __u32 len, __be16 id, __be16 frag_off)
+				     __be16 source, __u8 protocol, __u32 len, __be16 id,
+				     __be16 frag_off)
 {
 	struct encapsulated_frame *out = (struct encapsulated_frame *)(long)skb->data;
 	const struct gue_outer *outer = (const struct gue_outer *)template->outer;
@@ -193,8 +242,15 @@ static __always_inline int put_outer(struct __sk_buff *skb, const struct gue_tem
 	put_headers(template, (struct frame *)out, skb->len - ETH_HLEN, id, frag_off);
 	__builtin_memcpy(&out->outer.udp, &outer->udp, FIRST_HEADERS);
 	out->outer.udp.source = source;
+	out->outer.gue.protocol = protocol;
 	out->outer.udp.len = bpf_htons(len + FIRST_HEADERS);
 	return leave(template);
+}
+
+/* What the GUE header says of a copy. */
+static __always_inline __u8 gue_protocol(const struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IPV6) ? IPPROTO_IPV6 : IPPROTO_IPIP;
 }
 
 /* The outer source port: the template's, or the flow's. */
@@ -211,13 +267,14 @@ static __always_inline int send_first(struct __sk_buff *skb, const struct gue_te
 				      __be16 id, __u32 frag_off)
 {
 	__be16 source = source_port(skb, template);
+	__u8 protocol = gue_protocol(skb);
 	__u32 len = skb->len - ETH_HLEN;
 
 	if (frag_off && bpf_skb_change_tail(skb, ETH_HLEN + template->piece_len - FIRST_HEADERS, 0))
 		return TC_ACT_SHOT;
 	if (make_room(skb, 0))
 		return TC_ACT_SHOT;
-	return put_outer(skb, template, source, len, id, bpf_htons(frag_off));
+	return put_outer(skb, template, source, protocol, len, id, bpf_htons(frag_off));
 }
 
 /*
@@ -230,6 +287,10 @@ static __always_inline int send_later(struct __sk_buff *skb, const struct gue_te
 {
 	__u32 from = ETH_HLEN + (frag_off & IP_OFFSET_MASK) * 8 - FIRST_HEADERS;
 	__s64 len = frag_off & IP_MORE_FRAGMENTS ? template->piece_len : skb->len - from;
+	/* of IPv6, an IPv4 packet is made, whose header is shorter */
+	__u32 shortened = skb->protocol == bpf_htons(ETH_P_IPV6)
+				  ? sizeof(struct ipv6hdr) - sizeof(struct iphdr)
+				  : 0;
 	__u32 key = 0, frame_len;
 	struct gue_piece *piece = bpf_map_lookup_elem(&gue_piece, &key);
 	struct frame *out;
@@ -247,8 +308,11 @@ static __always_inline int send_later(struct __sk_buff *skb, const struct gue_te
 	frame_len = sizeof(*out) + len;
 	if (frame_len < LEAST_LEN)
 		frame_len = LEAST_LEN;
-	if (bpf_skb_change_tail(skb, frame_len, 0) ||
-	    bpf_skb_store_bytes(skb, sizeof(*out), piece->bytes, len, 0))
+	if (bpf_skb_change_tail(skb, frame_len + shortened, 0))
+		return TC_ACT_SHOT;
+	if (shortened && bpf_skb_change_proto(skb, bpf_htons(ETH_P_IP), 0))
+		return TC_ACT_SHOT;
+	if (bpf_skb_store_bytes(skb, sizeof(*out), piece->bytes, len, 0))
 		return TC_ACT_SHOT;
 	out = (struct frame *)(long)skb->data;
 	if ((void *)(out + 1) > (void *)(long)skb->data_end)
@@ -283,10 +347,10 @@ static __always_inline int drop(__u64 *counter)
 SEC("tc")
 int gue_encapsulate(struct __sk_buff *skb)
 {
-	__u32 key = 0, headers = 0;
+	__u32 key = 0, headers = 0, gso_size;
 	const struct gue_template *template = bpf_map_lookup_elem(&gue_template, &key);
 	struct gue_counters *counters = bpf_map_lookup_elem(&gue_counters, &key);
-	const struct frame *in;
+	struct inner inner;
 	__be16 source;
 	__u8 protocol;
 	int verdict;
@@ -298,26 +362,23 @@ int gue_encapsulate(struct __sk_buff *skb)
 	if (skb->cb[2] & PIECE)
 		return send_piece(skb, template, counters);
 	counters->copies++;
-	if (skb->protocol != bpf_htons(ETH_P_IP))
-		return drop(&counters->not_ipv4);
-	if (bpf_skb_pull_data(skb, sizeof(*in)))
+	if (pop_tags(skb))
 		return drop(&counters->unreadable);
-	in = (const struct frame *)(long)skb->data;
-	if ((const void *)(in + 1) > (const void *)(long)skb->data_end)
+	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
+		return drop(&counters->not_ip);
+	if (!look(skb, &inner) || trim(skb, &inner, skb->cb[3]))
 		return drop(&counters->unreadable);
-	protocol = in->ip.protocol;
-	if (trim(skb, bpf_ntohs(in->ip.tot_len)))
-		return drop(&counters->unreadable);
-	in = (const struct frame *)(long)skb->data;
-	if ((const void *)(in + 1) > (const void *)(long)skb->data_end)
-		return drop(&counters->unreadable);
-	if (skb->gso_size)
-		headers = headers_len(skb, in);
-	if (fits(skb, template, protocol, headers)) {
+	gso_size = skb->gso_size;
+	/* read once: the verifier refuses what clang makes of two reads */
+	asm volatile("" : "+r"(gso_size));
+	if (gso_size)
+		headers = headers_len(skb, &inner);
+	if (fits(skb, template, gso_size, inner.protocol, headers)) {
 		source = source_port(skb, template);
-		if (make_room(skb, protocol))
+		protocol = gue_protocol(skb);
+		if (make_room(skb, inner.protocol))
 			return drop(&counters->no_room);
-		verdict = put_outer(skb, template, source,
+		verdict = put_outer(skb, template, source, protocol,
 				    skb->len - sizeof(struct encapsulated_frame),
 				    bpf_get_prandom_u32(), 0);
 		if (verdict == TC_ACT_SHOT)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The mirroring program, for the direction that DIRECTION names: parse, classify, guard, limit,
- * clone, next. What becomes of the copy never touches the packet, its verdict or its chain.
+ * The mirroring program, for the direction that DIRECTION names: parse, classify, guard, sample,
+ * limit, clone, next. What becomes of the copy never touches the packet, its verdict or its chain.
  *
  * A packet that no rule matches costs array look-ups, which the verifier inlines, and no helper
  * call; a trie is asked only about an address whose /16 some rule could match.
@@ -16,108 +16,102 @@
 #include "mirroring_maps.bpf.h"
 #include "parse.h"
 
+#include "classify.bpf.h"
+#include "fragments.bpf.h"
 #include "guard.bpf.h"
 #include "length.bpf.h"
 #include "rate.bpf.h"
+#include "sample.bpf.h"
 
-/* The mask of an open field, and of the rules that name the value. */
-static __always_inline __u64 accepting(__u64 any, void *table, __u32 value)
+/*
+ * Of a mask that is not 0. Counts the bits below, in parallel: with a branch for each step the verifier
+ * would follow 64 ways. (clang 14 crashes on the builtin.)
+ */
+static __always_inline __u32 lowest_bit(__u64 mask)
 {
-	const __u64 *mask = bpf_map_lookup_elem(table, &value);
+	__u64 below = ~mask & (mask - 1);
 
-	return mask ? any | *mask : any;
+	below -= below >> 1 & 0x5555555555555555;
+	below = (below & 0x3333333333333333) + (below >> 2 & 0x3333333333333333);
+	below = (below + (below >> 4)) & 0x0f0f0f0f0f0f0f0f;
+	return below * 0x0101010101010101 >> 56 & (MIRRORING_RULES - 1);
 }
 
-static __always_inline __u64 accepting_address(__u64 any, void *prefixes, __u32 address)
+static __always_inline bool is_carried(struct __sk_buff *skb, const struct mirroring_tunnel *tunnel,
+				       const struct packet *packet)
 {
-	struct mirroring_prefix key = {.len = 32, .address = bpf_htonl(address)};
-	const __u64 *mask = bpf_map_lookup_elem(prefixes, &key);
+	bool tagged = skb->vlan_present || packet->l3_offset != ETH_HLEN;
 
-	return mask ? any | *mask : any;
+	return (!packet->is_ipv6 || tunnel->carries & MIRRORING_CARRIES_IPV6) &&
+	       (!tagged || tunnel->carries & MIRRORING_CARRIES_TAGS);
 }
 
-/* The rules that match, of those in force when it was called. Cheap fields come first. */
-static __always_inline __u64 classify(const struct mirroring_config *config,
-				      const struct packet *packet)
+/* Hands a copy, or the first `cut` bytes of one, to the tunnel device. */
+static __always_inline long clone(struct __sk_buff *skb, const struct mirroring_tunnel *tunnel,
+				  __u32 cut)
 {
-	__u64 rules = *(const volatile __u64 *)&config->live;
+	__u32 cb_0 = skb->cb[0], cb_1 = skb->cb[1], cb_2 = skb->cb[2], cb_3 = skb->cb[3];
+	long refused;
 
-	rules &= accepting(config->any_protocol, &MAP(protocol), packet->protocol);
-	if (!rules)
-		return 0;
-
-	if (packet->ports == PORTS_KNOWN) {
-		rules &= accepting(config->any_dst_port, &MAP(dst_port), packet->dst_port);
-		if (!rules)
-			return 0;
-		rules &= accepting(config->any_src_port, &MAP(src_port), packet->src_port);
-	} else if (packet->ports == PORTS_NONE) {
-		rules &= config->portless;
-	} else {
-		rules &= config->any_dst_port & config->any_src_port;
-	}
-	if (!rules)
-		return 0;
-
-	if (rules & ~config->any_dst_address) {
-		rules &= accepting(config->any_dst_address, &MAP(dst_net),
-				   packet->dst_address >> 16);
-		if (!rules)
-			return 0;
-	}
-	if (rules & ~config->any_src_address) {
-		rules &= accepting(config->any_src_address, &MAP(src_net),
-				   packet->src_address >> 16);
-		if (!rules)
-			return 0;
-	}
-	if (rules & ~config->any_dst_address)
-		rules &= accepting_address(config->any_dst_address, &MAP(dst_prefix),
-					   packet->dst_address);
-	if (rules & ~config->any_src_address)
-		rules &= accepting_address(config->any_src_address, &MAP(src_prefix),
-					   packet->src_address);
-	return rules;
+	skb->cb[0] = MIRRORING_MARK_0;
+	skb->cb[1] = MIRRORING_MARK_1;
+	skb->cb[2] = tunnel->oversize;
+	skb->cb[3] = cut;
+	/*
+	 * A packet socket may hold the same bytes, and the kernel's GUE device writes into them in
+	 * front of the IP header: leave these bytes to it, and go on with others.
+	 */
+	refused = bpf_skb_pull_data(skb, ETH_HLEN);
+	if (!refused)
+		refused = bpf_clone_redirect(skb, tunnel->ifindex, 0);
+	skb->cb[0] = cb_0;
+	skb->cb[1] = cb_1;
+	skb->cb[2] = cb_2;
+	skb->cb[3] = cb_3;
+	return refused;
 }
 
-/* Sends a copy to the tunnel device, and counts what came of it. */
-static __always_inline void mirror(struct __sk_buff *skb, const struct packet *packet, __u64 rules)
+/* Does what the first of the rules says, and counts what came of it. */
+static __always_inline void meet(struct __sk_buff *skb, struct packet *packet, __u64 rules)
 {
-	/* the lower half of the mask is generation 0 */
-	__u32 generation = (__u32)rules ? 0 : 1;
+	__u32 bit = lowest_bit(rules), generation = bit / (MIRRORING_RULES / MIRRORING_GENERATIONS);
+	const struct mirroring_rule *rule = bpf_map_lookup_elem(&MAP(rule), &bit);
 	const struct mirroring_tunnel *tunnel = bpf_map_lookup_elem(&MAP(tunnel), &generation);
-	struct mirroring_outcomes *outcomes = only_entry(&MAP(outcomes));
+	struct mirroring_outcomes *outcomes = bpf_map_lookup_elem(&MAP(outcomes), &bit);
+	bool sampled;
+	__u32 cut;
 
-	if (!tunnel || !outcomes)
+	if (!rule || !tunnel || !outcomes)
 		return;
 	outcomes->matched++;
+	sampled = in_sample(rule, packet);
+	if (packet->fragment == FRAGMENT_FIRST)
+		remember(packet, bit, rule);
+	if (rule->action == MIRRORING_EXCLUDE) {
+		outcomes->excluded++;
+		return;
+	}
 	if (guarded(skb, packet)) {
 		outcomes->guarded++;
-	} else if (oversize(skb, tunnel, packet)) {
-		outcomes->oversize++;
-	} else if (tunnel->rate && !within_rate(tunnel, outer_len(skb, tunnel, packet))) {
-		outcomes->over_rate++;
-	} else {
-		__u32 cb_0 = skb->cb[0], cb_1 = skb->cb[1], cb_2 = skb->cb[2];
-		long refused;
-
-		skb->cb[0] = MIRRORING_MARK_0;
-		skb->cb[1] = MIRRORING_MARK_1;
-		skb->cb[2] = tunnel->oversize;
-		/* A packet socket may hold the same bytes, and the kernel's GUE device writes into
-		 * them in front of the IP header: leave these bytes to it, and go on with others.
-		 */
-		refused = bpf_skb_pull_data(skb, ETH_HLEN);
-		if (!refused)
-			refused = bpf_clone_redirect(skb, tunnel->ifindex, 0);
-		skb->cb[0] = cb_0;
-		skb->cb[1] = cb_1;
-		skb->cb[2] = cb_2;
-		if (refused)
-			outcomes->failed++;
-		else
-			outcomes->sent++;
+		return;
 	}
+	if (!sampled) {
+		outcomes->not_sampled++;
+		return;
+	}
+	if (!is_carried(skb, tunnel, packet)) {
+		outcomes->unsupported++;
+		return;
+	}
+	cut = cut_by_rule(skb, packet, rule);
+	if (oversize(skb, tunnel, packet, cut))
+		outcomes->oversize++;
+	else if (tunnel->rate && !within_rate(tunnel, outer_len(skb, tunnel, packet, cut)))
+		outcomes->over_rate++;
+	else if (clone(skb, tunnel, cut))
+		outcomes->failed++;
+	else
+		outcomes->sent++;
 }
 
 SEC("tc")
@@ -130,11 +124,11 @@ int ENTRY(struct __sk_buff *skb)
 	if (!config)
 		return TC_ACT_OK;
 	verdict = config->verdict;
-	if (parse(skb, &packet)) {
-		__u64 rules = classify(config, &packet);
+	if (parse(skb, config, &packet)) {
+		__u64 rules = classify(skb, config, &packet);
 
 		if (rules)
-			mirror(skb, &packet, rules);
+			meet(skb, &packet, rules);
 	}
 	bpf_tail_call(skb, &JMP_TABLE, 0);
 	return verdict;

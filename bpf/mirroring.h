@@ -17,11 +17,22 @@
 
 enum mirroring_size {
 	MIRRORING_GENERATIONS = 2,
-	MIRRORING_PROTOCOLS = 256, /* values of the IPv4 protocol field */
+	MIRRORING_RULES = 64, /* bits of a mask: 32 rules in each generation */
+	MIRRORING_RETIRED = MIRRORING_RULES, /* place of the outcomes of rules that have gone */
+	MIRRORING_PROTOCOLS = 256, /* values of IPv4's protocol and IPv6's next header */
 	MIRRORING_PORTS = 65536, /* values of a port */
-	MIRRORING_NETS = 65536, /* values of the upper 16 bits of an IPv4 address */
+	MIRRORING_NETS = 65536, /* places of addresses in the arrays of networks */
 	MIRRORING_PREFIXES = 1 << 18, /* 100,000 prefixes, in two generations, with room */
 	MIRRORING_ENDPOINTS = 32, /* far ends of the tunnels of all instances */
+	MIRRORING_DSCPS = 64, /* values of a DSCP (RFC 2474) */
+	MIRRORING_UNTAGGED = 4096, /* where a VLAN ID would stand */
+	MIRRORING_VLANS = MIRRORING_UNTAGGED + 1,
+	MIRRORING_LENGTHS = 65536, /* of IP packets; longer super-packets count as the longest */
+	MIRRORING_TCP_FLAGS = 256, /* values of the byte in a TCP header (RFC 9293) */
+	MIRRORING_ICMPV6 = 256, /* what stands before a type of ICMPv6 */
+	MIRRORING_ICMP_TYPES = 2 * MIRRORING_ICMPV6,
+	MIRRORING_NAME = 64, /* bytes of a rule's name */
+	MIRRORING_DATAGRAMS = 8192, /* fragmented datagrams that are remembered */
 };
 
 /* Who loaded the program and so owns its pins. l3afd's fresh maps are zero, hence its value. */
@@ -30,23 +41,73 @@ enum mirroring_loader {
 	MIRRORING_LOADER_SELF = 1,
 };
 
-/* <direction>_config, one entry, one cache line. Masks hold the bits of both generations. */
+/*
+ * <direction>_config, one entry. Masks hold the bits of both generations. The first cache line is
+ * all that most packets need.
+ */
 struct mirroring_config {
 	__u64 live; /* the rules in force; the only word an update flips */
 	__u64 any_protocol; /* the rules that leave the field open */
-	__u64 any_src_port;
 	__u64 any_dst_port;
-	__u64 any_src_address;
-	__u64 any_dst_address;
-	__u64 portless; /* the rules that accept packets of protocols without ports */
+	__u64 any_src_port;
+	__u64 any_dst_v4; /* the rules that accept every IPv4 address */
+	__u64 any_src_v4;
+	__u64 any_more; /* the rules that leave all fields open that are not above */
 	enum mirroring_loader loader;
 	__s32 verdict; /* TC_ACT_*, where no program follows in the chain */
+	__u64 portless; /* the rules that accept packets of protocols without ports */
+	__u64 any_dst_v6;
+	__u64 any_src_v6;
+	__u64 any_dscp;
+	__u64 any_vlan;
+	__u64 any_length;
+	__u64 any_tcp_flags;
+	__u64 any_icmp_type;
+	__u64 zero; /* is 0, which the verifier cannot know */
 } __attribute__((aligned(64)));
+
+/* What a packet gets that meets a rule first. */
+enum mirroring_action {
+	MIRRORING_MIRROR = 0,
+	MIRRORING_EXCLUDE = 1,
+};
+
+/* What a draw is made for, where not every packet is mirrored. */
+enum mirroring_sample_by {
+	MIRRORING_BY_PACKET = 0,
+	MIRRORING_BY_FLOW = 1,
+};
+
+enum {
+	MIRRORING_EVERY = 0xffffffff, /* draw, that is: no sampling */
+};
+
+/* In place of a number of bytes. */
+enum mirroring_snaplen {
+	MIRRORING_WHOLE = 0,
+	MIRRORING_HEADERS = 0xffff, /* up to and including the upper-layer header */
+};
+
+/* <direction>_rule, an entry for each bit of a mask. */
+struct mirroring_rule {
+	__u64 installed; /* a number that no other rule had in this place */
+	enum mirroring_action action;
+	enum mirroring_sample_by sample_by;
+	__u32 sample_below; /* draws of 32 bits that are mirrored: up to and including this one */
+	__u32 snaplen; /* bytes of the packet that are copied, or enum mirroring_snaplen */
+	__u8 name[MIRRORING_NAME]; /* ends with the first 0, or the last byte */
+};
 
 /* What the built-in tunnel makes of a copy that does not fit one outer packet. */
 enum mirroring_oversize {
 	MIRRORING_FRAGMENT = 0, /* several outer fragments */
 	MIRRORING_TRUNCATE = 1, /* as much of its beginning as fits */
+};
+
+/* What a tunnel device takes beside plain IPv4 packets. */
+enum mirroring_carries {
+	MIRRORING_CARRIES_IPV6 = 1,
+	MIRRORING_CARRIES_TAGS = 2, /* VLAN tags */
 };
 
 /* <direction>_tunnel, one entry per generation, one cache line each: where the copies go. */
@@ -55,11 +116,12 @@ struct mirroring_tunnel {
 	__be32 collector; /* outer destination address */
 	__be16 port; /* outer UDP destination port */
 	__u8 protocol; /* outer protocol (IPPROTO_*); 0: where it leads is not known */
-	__u8 reserved;
+	__u8 carries; /* enum mirroring_carries */
 	__u32 max_len; /* longest packet that fits, bytes from the IP header on; 0: any */
 	__u32 max_segment_len; /* the same, for a segment of a TCP super-packet */
 	__u32 cut_len; /* longer copies are cut to so many bytes; 0: none is */
 	__u32 overhead; /* bytes that the tunnel puts in front of a copy */
+	__u32 keeps_tags; /* 1: VLAN tags count as part of a packet's length */
 	enum mirroring_oversize oversize; /* for the built-in tunnel */
 	__u64 rate; /* cap on what leaves, bytes a second; 0: none */
 	__u64 burst; /* bytes that may leave at once under the cap */
@@ -76,20 +138,47 @@ struct mirroring_endpoint {
 	__u8 reserved;
 } __attribute__((aligned(8)));
 
-/* <direction>_prefix maps: LPM key and, as its value, a mask. */
+/* <direction>_*_prefix maps: LPM key and, as its value, a mask. */
 struct mirroring_prefix {
 	__u32 len; /* bits */
 	__be32 address;
 };
 
+/* <direction>_*_prefix6 maps: the same for IPv6. */
+struct mirroring_prefix6 {
+	__u32 len;
+	__be32 address[4];
+};
+
+/* <direction>_datagram: a datagram that came in fragments. */
+struct mirroring_datagram {
+	__be32 src[4]; /* of IPv4, only the first word is not 0 */
+	__be32 dst[4];
+	__u32 id;
+	__u8 protocol;
+	__u8 is_ipv6;
+	__u16 reserved;
+};
+
+/* What its first fragment met. */
+struct mirroring_remembered {
+	__u64 installed; /* as in the rule then */
+	__u32 rule; /* its bit */
+	__u32 draw; /* where the rule samples */
+};
+
 /*
- * <direction>_outcomes, per CPU: packets since the program was loaded.
- * matched = sent + guarded + oversize + over_rate + failed
+ * <direction>_outcomes, per CPU, an entry for each bit of a mask: packets that met the rule first.
+ * One more entry has those of rules that are no longer there.
+ * matched = excluded + guarded + not_sampled + unsupported + oversize + over_rate + failed + sent
  */
 struct mirroring_outcomes {
 	__u64 matched;
 	__u64 sent; /* handed to the tunnel device */
+	__u64 excluded; /* the rule says so */
 	__u64 guarded; /* the tunnels' own: never mirrored */
+	__u64 not_sampled; /* left out by the rule's sampling */
+	__u64 unsupported; /* IPv6 or VLAN tags, which the tunnel device does not carry */
 	__u64 oversize; /* longer than the tunnel carries */
 	__u64 over_rate; /* more than the cap on the rate lets out */
 	__u64 failed; /* refused by the tunnel device or for lack of memory */
@@ -129,7 +218,7 @@ struct mirroring_instance {
 /*
  * Put into skb->cb of a copy, so that the tunnel takes nothing else, and no instance mirrors it
  * when it leaves by a mirrored interface. Two words at random: a stray match is 1 in 2^64. A third
- * word is the copy's enum mirroring_oversize.
+ * word is the copy's enum mirroring_oversize, a fourth the bytes that are left of it (0: all).
  */
 enum mirroring_mark {
 	MIRRORING_MARK_0 = 0x4d697272,

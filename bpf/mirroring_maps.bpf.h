@@ -34,12 +34,12 @@
 		__uint(pinning, LIBBPF_PIN_BY_NAME); \
 	} MAP(name) SEC(".maps")
 
-#define PREFIXES(name)                                   \
+#define PREFIXES(name, prefix)                           \
 	struct {                                         \
 		__uint(type, BPF_MAP_TYPE_LPM_TRIE);     \
 		__uint(map_flags, BPF_F_NO_PREALLOC);    \
 		__uint(max_entries, MIRRORING_PREFIXES); \
-		__type(key, struct mirroring_prefix);    \
+		__type(key, struct prefix);              \
 		__type(value, __u64);                    \
 		__uint(pinning, LIBBPF_PIN_BY_NAME);     \
 	} MAP(name) SEC(".maps")
@@ -58,18 +58,40 @@ ARRAY(tunnel, struct mirroring_tunnel, MIRRORING_GENERATIONS);
 ARRAY(instance, struct mirroring_instance, 1);
 ARRAY(endpoints, struct mirroring_endpoint, MIRRORING_ENDPOINTS);
 
+ARRAY(rule, struct mirroring_rule, MIRRORING_RULES);
+
 /* from a field's value to the rules that accept it */
 ARRAY(protocol, __u64, MIRRORING_PROTOCOLS);
 ARRAY(src_port, __u64, MIRRORING_PORTS);
 ARRAY(dst_port, __u64, MIRRORING_PORTS);
+ARRAY(dscp, __u64, MIRRORING_DSCPS);
+ARRAY(vlan, __u64, MIRRORING_VLANS);
+ARRAY(length, __u64, MIRRORING_LENGTHS);
+ARRAY(tcp_flags, __u64, MIRRORING_TCP_FLAGS);
+ARRAY(icmp_type, __u64, MIRRORING_ICMP_TYPES);
 
-/* from the upper 16 bits of an address to the rules that accept some address there */
+/*
+ * from a place of addresses to the rules that accept some address there: of IPv4, their upper 16
+ * bits; of IPv6, their first 16 bits XOR the next 16
+ */
 ARRAY(src_net, __u64, MIRRORING_NETS);
 ARRAY(dst_net, __u64, MIRRORING_NETS);
+ARRAY(src_net6, __u64, MIRRORING_NETS);
+ARRAY(dst_net6, __u64, MIRRORING_NETS);
 
 /* the longest prefix holds the rules of all the shorter ones that cover it */
-PREFIXES(src_prefix);
-PREFIXES(dst_prefix);
+PREFIXES(src_prefix, mirroring_prefix);
+PREFIXES(dst_prefix, mirroring_prefix);
+PREFIXES(src_prefix6, mirroring_prefix6);
+PREFIXES(dst_prefix6, mirroring_prefix6);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MIRRORING_DATAGRAMS);
+	__type(key, struct mirroring_datagram);
+	__type(value, struct mirroring_remembered);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} MAP(datagram) SEC(".maps");
 
 PER_CPU(outcomes, struct mirroring_outcomes);
 

@@ -6,15 +6,30 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <stdbool.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "mirroring.h"
+
 enum {
-	IP_OFFSET_MASK = 0x1fff, /* fragment offset in iphdr.frag_off (RFC 791) */
+	IP_MORE_FRAGMENTS = 0x2000, /* in iphdr.frag_off (RFC 791) */
+	IP_OFFSET_MASK = 0x1fff, /* in it, too: units of 8 bytes */
 	IP_MIN_IHL = 5, /* 32-bit words */
+	IP6_OFFSET_MASK =
+		0xfff8, /* fragment offset in ip6_fragment.offset_and_more (RFC 8200, 4.5) */
+	IP6_MORE_FRAGMENTS = 0x0001, /* in it, too */
+	VLAN_ID_MASK = 0x0fff, /* in a tag's TCI (IEEE 802.1Q) */
+};
+
+/* More than these are not followed: the packet matches no rule. */
+enum {
+	MAX_VLAN_TAGS = 2,
+	MAX_EXTENSION_HEADERS = 8,
 };
 
 enum ports {
@@ -23,14 +38,48 @@ enum ports {
 	PORTS_UNKNOWN, /* a later fragment */
 };
 
+enum fragment {
+	FRAGMENT_NONE, /* a whole packet */
+	FRAGMENT_FIRST,
+	FRAGMENT_LATER,
+};
+
 struct packet {
-	__u32 src_address; /* host byte order, as are the ports */
-	__u32 dst_address;
-	__u32 src_port;
+	__be32 src[4]; /* of IPv4, only the first word is set */
+	__be32 dst[4];
+	__u32 src_port; /* host byte order */
 	__u32 dst_port;
-	__u32 l4_offset; /* bytes from the start of the frame */
-	__u8 protocol; /* IPPROTO_* */
+	__u32 l3_offset; /* bytes from the start of the frame */
+	__u32 l4_offset;
+	__u32 length; /* of the IP packet, bytes */
+	__u32 fragment_id; /* of a fragment */
 	enum ports ports;
+	enum fragment fragment;
+	__u8 protocol; /* IPPROTO_*; of IPv6, what comes behind the extension headers */
+	__u8 traffic_class; /* of IPv4: type of service */
+	bool is_ipv6;
+	bool is_drawn;
+	__u32 draw; /* at random, for rules that sample; all fragments of a datagram have one */
+};
+
+/* What follows a TPID in a tagged frame (IEEE 802.1Q). */
+struct vlan_tag {
+	__be16 tci;
+	__be16 ethertype;
+};
+
+/* Every extension header begins so (RFC 8200, section 4; RFC 4302 for the authentication header). */
+struct extension_header {
+	__u8 next;
+	__u8 len; /* the unit, and what is not counted, differ */
+	__be16 offset_and_more; /* of a fragment header */
+	__be32 fragment_id; /* of a fragment header */
+};
+
+/* Source and destination port lead the header of every protocol that has them. */
+struct port_pair {
+	__be16 src;
+	__be16 dst;
 };
 
 /*
@@ -48,63 +97,192 @@ static __always_inline const void *header(struct __sk_buff *skb, __u32 offset, v
 	return bpf_skb_load_bytes(skb, offset, copy, len) ? NULL : copy;
 }
 
+/*
+ * `value`, of which the verifier knows no more than that it is `mask` at most: it need not follow
+ * each value that led here on its own (a million steps are the most that it takes).
+ */
+static __always_inline __u32 forget(const struct mirroring_config *config, __u32 value, __u32 mask)
+{
+	return (value + config->zero) & mask;
+}
+
 static __always_inline bool has_ports(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP ||
 	       protocol == IPPROTO_UDPLITE || protocol == IPPROTO_DCCP;
 }
 
-/* Source and destination port lead the header of every protocol that has them. */
-struct port_pair {
-	__be16 src;
-	__be16 dst;
-};
-
-/* False for what no rule can match: not IPv4, VLAN-tagged, malformed, cut short. */
-static __always_inline bool parse(struct __sk_buff *skb, struct packet *packet)
+static __always_inline bool is_vlan(__be16 ethertype)
 {
-	struct iphdr ip_copy;
-	const struct iphdr *ip;
-	__u32 header_len, total_len;
+	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD) ||
+	       ethertype == bpf_htons(ETH_P_QINQ1);
+}
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
-		return false;
-	ip = header(skb, ETH_HLEN, &ip_copy, sizeof(ip_copy));
+/* Where the network header begins, and its EtherType; 0 where no rule can match. */
+static __always_inline __u32 skip_vlan_tags(struct __sk_buff *skb, __be16 *ethertype)
+{
+	__u32 offset = ETH_HLEN, tags = skb->vlan_present ? 1 : 0;
+
+	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
+		struct vlan_tag tag;
+
+		if (!is_vlan(*ethertype))
+			break;
+		if (++tags > MAX_VLAN_TAGS || bpf_skb_load_bytes(skb, offset, &tag, sizeof(tag)))
+			return 0;
+		offset += sizeof(tag);
+		*ethertype = tag.ethertype;
+	}
+	return offset;
+}
+
+static __always_inline bool parse_ipv4(struct __sk_buff *skb, struct packet *packet)
+{
+	struct iphdr copy;
+	const struct iphdr *ip = header(skb, packet->l3_offset, &copy, sizeof(copy));
+	__u32 header_len, frag_off;
+
 	if (!ip || ip->version != IPVERSION || ip->ihl < IP_MIN_IHL)
 		return false;
 	header_len = ip->ihl * 4;
-	total_len = bpf_ntohs(ip->tot_len);
+	packet->length = bpf_ntohs(ip->tot_len);
 	/* a super-packet of more than 64 KiB says 0 (BIG TCP) */
-	if (!total_len && skb->gso_size)
-		total_len = skb->len - ETH_HLEN;
-	if (total_len < header_len || skb->len < ETH_HLEN + header_len)
+	if (!packet->length && skb->gso_size)
+		packet->length = skb->len - packet->l3_offset;
+	if (packet->length < header_len)
 		return false;
-
-	packet->src_address = bpf_ntohl(ip->saddr);
-	packet->dst_address = bpf_ntohl(ip->daddr);
+	packet->is_ipv6 = false;
+	packet->src[0] = ip->saddr;
+	packet->dst[0] = ip->daddr;
 	packet->protocol = ip->protocol;
-	packet->l4_offset = ETH_HLEN + header_len;
+	packet->traffic_class = ip->tos;
+	packet->l4_offset = packet->l3_offset + header_len;
+	frag_off = bpf_ntohs(ip->frag_off);
+	packet->fragment = frag_off & IP_OFFSET_MASK	  ? FRAGMENT_LATER
+			   : frag_off & IP_MORE_FRAGMENTS ? FRAGMENT_FIRST
+							  : FRAGMENT_NONE;
+	packet->fragment_id = ip->id;
+	return true;
+}
+
+/* Walks over the extension headers, to the upper-layer header or to what a later fragment has. */
+static __always_inline bool skip_extension_headers(struct __sk_buff *skb, struct packet *packet)
+{
+	for (int i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
+		struct extension_header extension;
+		__u32 offset_and_more;
+
+		switch (packet->protocol) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+		case IPPROTO_FRAGMENT:
+		case IPPROTO_AH:
+			break;
+		default:
+			return true;
+		}
+		if (packet->fragment == FRAGMENT_LATER)
+			return true;
+		if (bpf_skb_load_bytes(skb, packet->l4_offset, &extension, sizeof(extension)))
+			return false;
+		if (packet->protocol == IPPROTO_FRAGMENT) {
+			offset_and_more = bpf_ntohs(extension.offset_and_more);
+			packet->fragment_id = extension.fragment_id;
+			if (offset_and_more & IP6_OFFSET_MASK)
+				packet->fragment = FRAGMENT_LATER;
+			else if (offset_and_more & IP6_MORE_FRAGMENTS)
+				packet->fragment = FRAGMENT_FIRST;
+			packet->l4_offset += sizeof(extension);
+		} else if (packet->protocol == IPPROTO_AH) {
+			packet->l4_offset += (extension.len + 2) * 4;
+		} else {
+			packet->l4_offset += (extension.len + 1) * 8;
+		}
+		packet->protocol = extension.next;
+	}
+	return false;
+}
+
+static __always_inline bool parse_ipv6(struct __sk_buff *skb, struct packet *packet)
+{
+	struct ipv6hdr copy;
+	const struct ipv6hdr *ip = header(skb, packet->l3_offset, &copy, sizeof(copy));
+
+	if (!ip || ip->version != 6)
+		return false;
+	packet->length = bpf_ntohs(ip->payload_len);
+	/* as with IPv4; a jumbogram (RFC 2675) that is no super-packet is cut short for us */
+	if (!packet->length && skb->gso_size)
+		packet->length = skb->len - packet->l3_offset;
+	else
+		packet->length += sizeof(*ip);
+	packet->is_ipv6 = true;
+	__builtin_memcpy(packet->src, &ip->saddr, sizeof(packet->src));
+	__builtin_memcpy(packet->dst, &ip->daddr, sizeof(packet->dst));
+	packet->protocol = ip->nexthdr;
+	packet->traffic_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
+	packet->l4_offset = packet->l3_offset + sizeof(*ip);
+	packet->fragment = FRAGMENT_NONE;
+	return skip_extension_headers(skb, packet);
+}
+
+static __always_inline bool parse_ports(struct __sk_buff *skb, struct packet *packet)
+{
+	struct port_pair copy;
+	const struct port_pair *ports;
+
 	packet->src_port = 0;
 	packet->dst_port = 0;
-
 	if (!has_ports(packet->protocol)) {
 		packet->ports = PORTS_NONE;
-	} else if (ip->frag_off & bpf_htons(IP_OFFSET_MASK)) {
-		packet->ports = PORTS_UNKNOWN;
-	} else {
-		struct port_pair ports_copy;
-		const struct port_pair *ports;
-
-		/* what lies behind the packet is padding */
-		if (total_len < header_len + sizeof(*ports))
-			return false;
-		ports = header(skb, packet->l4_offset, &ports_copy, sizeof(ports_copy));
-		if (!ports)
-			return false;
-		packet->src_port = bpf_ntohs(ports->src);
-		packet->dst_port = bpf_ntohs(ports->dst);
-		packet->ports = PORTS_KNOWN;
+		return true;
 	}
+	if (packet->fragment == FRAGMENT_LATER) {
+		packet->ports = PORTS_UNKNOWN;
+		return true;
+	}
+	/* what lies behind the packet is padding */
+	if (packet->l3_offset + packet->length < packet->l4_offset + sizeof(*ports))
+		return false;
+	ports = header(skb, packet->l4_offset, &copy, sizeof(copy));
+	if (!ports)
+		return false;
+	packet->src_port = bpf_ntohs(ports->src);
+	packet->dst_port = bpf_ntohs(ports->dst);
+	packet->ports = PORTS_KNOWN;
+	return true;
+}
+
+/* False for what no rule can match: not IP, malformed, cut short. */
+static __always_inline bool parse(struct __sk_buff *skb, const struct mirroring_config *config,
+				  struct packet *packet)
+{
+	__be16 ethertype = skb->protocol;
+	__u32 l3_offset;
+
+	__builtin_memset(packet, 0, sizeof(*packet));
+	l3_offset = skip_vlan_tags(skb, &ethertype);
+	if (!l3_offset)
+		return false;
+	packet->l3_offset = forget(config, l3_offset, 31);
+	if (ethertype == bpf_htons(ETH_P_IP)) {
+		if (!parse_ipv4(skb, packet))
+			return false;
+	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
+		if (!parse_ipv6(skb, packet))
+			return false;
+	} else {
+		return false;
+	}
+	packet->is_ipv6 = forget(config, packet->is_ipv6, 1);
+	packet->l4_offset = forget(config, packet->l4_offset, 0x7fff);
+	packet->fragment = forget(config, packet->fragment, 3);
+	if (packet->l3_offset + packet->length < packet->l4_offset || skb->len < packet->l4_offset)
+		return false;
+	if (!parse_ports(skb, packet))
+		return false;
+	packet->ports = forget(config, packet->ports, 3);
 	return true;
 }
 

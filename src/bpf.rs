@@ -23,8 +23,9 @@ pub use skeleton::gue::types::{
     gue_counters as GueCounters, gue_piece as GuePiece, gue_template as GueTemplate,
 };
 pub use skeleton::mirroring::types::{
-    mirroring_config as Config, mirroring_instance as Instance, mirroring_loader as Loader,
-    mirroring_outcomes as Outcomes, mirroring_oversize as Oversize, mirroring_tunnel as Tunnel,
+    mirroring_action as Action, mirroring_config as Config, mirroring_instance as Instance,
+    mirroring_loader as Loader, mirroring_outcomes as Outcomes, mirroring_oversize as Oversize,
+    mirroring_rule as Rule, mirroring_sample_by as SampleBy, mirroring_tunnel as Tunnel,
 };
 
 /// The programs as files: what the package ships for l3afd to load.

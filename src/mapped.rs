@@ -21,6 +21,8 @@ use crate::bpf;
 pub unsafe trait Entry: Copy {}
 // SAFETY: integers and arrays of integers only; maps.rs checks the sizes against the kernel's
 unsafe impl Entry for bpf::Config {}
+// SAFETY: as above; of enums, user space alone writes them
+unsafe impl Entry for bpf::Rule {}
 // SAFETY: as above
 unsafe impl Entry for bpf::Tunnel {}
 // SAFETY: as above

@@ -4,17 +4,13 @@
 //! generation, changes `live` with one store, and clears the old bits once no program can still be
 //! looking at them.
 
-use std::collections::HashSet;
-use std::mem::offset_of;
-use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ipnetwork::Ipv4Network;
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
+use libbpf_rs::{MapHandle, Object};
 
 use crate::bpf;
 use crate::config::Direction;
@@ -22,9 +18,14 @@ use crate::filter::RuleSet;
 use crate::guard::{self, Endpoint};
 use crate::mapped::Mapped;
 use crate::pins::{self, Pins};
-use crate::prefixes::{self, Prefixes};
 
 mod in_force;
+mod layout;
+mod outcomes;
+mod rules;
+mod tries;
+
+use layout::{MASKS, TABLES, TRIES};
 
 /// Rules of a generation (`bpf/mirroring.h`).
 const GENERATION_BITS: u32 = 32;
@@ -36,13 +37,11 @@ pub struct Maps {
     pub instance: Mapped<bpf::Instance>,
     pub endpoints: guard::List,
     tunnel: Mapped<bpf::Tunnel>,
-    protocol: Mapped<u64>,
-    src_port: Mapped<u64>,
-    dst_port: Mapped<u64>,
-    src_net: Mapped<u64>,
-    dst_net: Mapped<u64>,
-    src_prefix: MapHandle,
-    dst_prefix: MapHandle,
+    rule: Mapped<bpf::Rule>,
+    /// in the order of [`TABLES`]
+    tables: Vec<Mapped<u64>>,
+    /// in the order of [`TRIES`]
+    tries: Vec<MapHandle>,
     outcomes: MapHandle,
     pub jmp_table: MapHandle,
 }
@@ -50,20 +49,16 @@ pub struct Maps {
 impl Maps {
     fn open(direction: Direction, open: impl Fn(&str) -> Result<MapHandle>) -> Result<Self> {
         let map = |name| open(&pins::map_name(direction, name));
-        let of_8_bits = |name| Mapped::new(&map(name)?, 1 << 8);
-        let of_16_bits = |name| Mapped::new(&map(name)?, 1 << 16);
+        let tables = TABLES.iter().map(|table| Mapped::new(&map(table.name)?, table.entries));
+        let tries = TRIES.iter().map(|trie| map(trie.name));
         Ok(Self {
             config: Mapped::new(&map("config")?, 1)?,
             instance: Mapped::new(&map("instance")?, 1)?,
             endpoints: guard::List::new(&map("endpoints")?)?,
             tunnel: Mapped::new(&map("tunnel")?, 2)?,
-            protocol: of_8_bits("protocol")?,
-            src_port: of_16_bits("src_port")?,
-            dst_port: of_16_bits("dst_port")?,
-            src_net: of_16_bits("src_net")?,
-            dst_net: of_16_bits("dst_net")?,
-            src_prefix: map("src_prefix")?,
-            dst_prefix: map("dst_prefix")?,
+            rule: Mapped::new(&map("rule")?, 2 * GENERATION_BITS as usize)?,
+            tables: tables.collect::<Result<_>>()?,
+            tries: tries.collect::<Result<_>>()?,
             outcomes: map("outcomes")?,
             jmp_table: open(&pins::jmp_table(direction))?,
         })
@@ -91,8 +86,12 @@ impl Maps {
 
         // whatever an update that was cut short left in the free generation goes, too
         self.write_fields(rules, free);
-        let src_prefixes = add_prefixes(&self.src_prefix, &rules.src_prefixes, free)?;
-        let dst_prefixes = add_prefixes(&self.dst_prefix, &rules.dst_prefixes, free)?;
+        let mut prefixes = Vec::new();
+        for (map, trie) in self.tries.iter().zip(&TRIES) {
+            prefixes.push(tries::add(map, &(trie.of)(rules), free)?);
+        }
+        outcomes::retire(&self.outcomes, free.bits())?;
+        self.write_rules(rules, free);
         self.tunnel.write(free.0, tunnel);
         self.endpoints.begin_with(Endpoint::of(&tunnel))?;
 
@@ -103,8 +102,10 @@ impl Maps {
         wait_for_programs();
 
         self.write_fields(&RuleSet::default(), free.other());
-        keep_prefixes(&self.src_prefix, &src_prefixes)?;
-        keep_prefixes(&self.dst_prefix, &dst_prefixes)
+        for (map, prefixes) in self.tries.iter().zip(&prefixes) {
+            tries::keep(map, prefixes)?;
+        }
+        Ok(())
     }
 
     /// Puts all rules out of force: from here on the program only passes packets on.
@@ -122,53 +123,27 @@ impl Maps {
         }
     }
 
-    /// What became of the packets, over all CPUs, since the program was loaded.
+    /// What became of the packets that matched, over all rules and CPUs, since the program was loaded.
     pub fn outcomes(&self) -> Result<bpf::Outcomes> {
-        let per_cpu = self
-            .outcomes
-            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
-            .context("cannot read the counters")?
-            .context("the counters' map is empty")?;
-        let mut total = bpf::Outcomes::default();
-        for cpu in per_cpu {
-            // in the order of struct mirroring_outcomes, which a test holds this against
-            let mut counts = cpu.chunks_exact(8).map(|word| {
-                u64::from_ne_bytes(word.try_into().expect("chunks_exact gives 8 bytes"))
-            });
-            for sum in [
-                &mut total.matched,
-                &mut total.sent,
-                &mut total.guarded,
-                &mut total.oversize,
-                &mut total.over_rate,
-                &mut total.failed,
-            ] {
-                *sum += counts.next().context("the counters' map has another shape")?;
-            }
-        }
-        Ok(total)
+        outcomes::total(&self.outcomes)
     }
 
     /// Everything but the prefixes, in place of what the generation held.
     fn write_fields(&self, rules: &RuleSet, generation: Generation) {
-        for (table, segments) in [
-            (&self.protocol, &rules.protocols),
-            (&self.src_port, &rules.src_ports),
-            (&self.dst_port, &rules.dst_ports),
-            (&self.src_net, &rules.src_nets),
-            (&self.dst_net, &rules.dst_nets),
-        ] {
-            write_masks(table, segments.iter().cloned(), generation);
+        for (map, table) in self.tables.iter().zip(&TABLES) {
+            write_masks(map, (table.of)(rules).iter().cloned(), generation);
         }
-        for (offset, mask) in [
-            (offset_of!(bpf::Config, any_protocol), rules.any_protocol),
-            (offset_of!(bpf::Config, any_src_port), rules.any_src_port),
-            (offset_of!(bpf::Config, any_dst_port), rules.any_dst_port),
-            (offset_of!(bpf::Config, any_src_address), rules.any_src_v4),
-            (offset_of!(bpf::Config, any_dst_address), rules.any_dst_v4),
-            (offset_of!(bpf::Config, portless), rules.portless),
-        ] {
-            generation.put(self.config.word(offset), mask);
+        for mask in &MASKS {
+            generation.put(self.config.word(mask.offset), (mask.of)(rules));
+        }
+    }
+
+    fn write_rules(&self, rules: &RuleSet, generation: Generation) {
+        let bits = || 0..2 * GENERATION_BITS;
+        let last = bits().map(|bit| self.rule.read(bit as usize).installed).max();
+        let installed = last.unwrap_or(0) + 1;
+        for (rule, bit) in rules.rules.iter().zip(generation.bits()) {
+            self.rule.write(bit as usize, rules::entry(rule, installed));
         }
     }
 }
@@ -204,6 +179,12 @@ impl Generation {
         u64::from(rules) << (GENERATION_BITS * self.0 as u32)
     }
 
+    /// The numbers of its bits in a mask.
+    fn bits(self) -> std::ops::Range<u32> {
+        let first = GENERATION_BITS * self.0 as u32;
+        first..first + GENERATION_BITS
+    }
+
     /// The bits of a mask that are not this generation's.
     fn others(self, mask: u64) -> u64 {
         mask & !self.mask(u32::MAX)
@@ -234,67 +215,6 @@ fn write_masks(
         };
         generation.put(word, rules);
     }
-}
-
-/// The bytes of `struct mirroring_prefix`.
-fn prefix_key(prefix: Ipv4Network) -> [u8; 8] {
-    let mut key = [0; 8];
-    key[..4].copy_from_slice(&u32::from(prefix.prefix()).to_ne_bytes());
-    key[4..].copy_from_slice(&prefix.network().octets());
-    key
-}
-
-fn read_prefixes(map: &MapHandle) -> Result<Prefixes> {
-    let mut all = Prefixes::new();
-    for key in map.keys() {
-        let (len, address) = key.split_at(4);
-        let len = u32::from_ne_bytes(len.try_into()?);
-        let address: [u8; 4] = address.try_into()?;
-        let prefix = Ipv4Network::new(Ipv4Addr::from(address), u8::try_from(len)?)?;
-        let mask = map.lookup(&key, MapFlags::ANY)?;
-        let mask = mask.with_context(|| format!("the prefix {prefix} has gone"))?;
-        all.push((prefix, u64::from_ne_bytes(mask.as_slice().try_into()?)));
-    }
-    all.sort_unstable_by_key(|(prefix, _)| (prefix.network(), prefix.prefix()));
-    Ok(all)
-}
-
-/// Writes the union of the prefixes in force and the new ones; returns the new ones.
-fn add_prefixes(
-    map: &MapHandle,
-    new: &[(Ipv4Network, u32)],
-    generation: Generation,
-) -> Result<Prefixes> {
-    let in_force: Prefixes = read_prefixes(map)?
-        .into_iter()
-        .map(|(prefix, mask)| (prefix, generation.others(mask)))
-        .collect();
-    let new: Prefixes =
-        new.iter().map(|(prefix, rules)| (*prefix, generation.mask(*rules))).collect();
-    write_prefixes(map, &prefixes::union(&in_force, &new))?;
-    Ok(new)
-}
-
-fn write_prefixes(map: &MapHandle, prefixes: &Prefixes) -> Result<()> {
-    for (prefix, mask) in prefixes {
-        map.update(&prefix_key(*prefix), &mask.to_ne_bytes(), MapFlags::ANY)
-            .with_context(|| format!("cannot write the prefix {prefix}"))?;
-    }
-    Ok(())
-}
-
-/// Leaves the given prefixes, with these masks, and no others.
-fn keep_prefixes(map: &MapHandle, keep: &Prefixes) -> Result<()> {
-    // before the longer ones go: what they covered then falls to these
-    write_prefixes(map, keep)?;
-    let keep: HashSet<Ipv4Network> = keep.iter().map(|entry| entry.0).collect();
-    for (prefix, _) in read_prefixes(map)? {
-        if !keep.contains(&prefix) {
-            map.delete(&prefix_key(prefix))
-                .with_context(|| format!("cannot delete the prefix {prefix}"))?;
-        }
-    }
-    Ok(())
 }
 
 /// Returns when every program that was running has ended: tc programs run inside RCU read-side

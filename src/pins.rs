@@ -138,18 +138,29 @@ pub fn program_name(direction: Direction) -> String {
 /// The names of all maps of a direction's object (`bpf/mirroring_maps.bpf.h`), in the order in
 /// which they are pinned.
 pub fn map_names(direction: Direction) -> Vec<String> {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 25] = [
         "config",
         "tunnel",
         "instance",
         "endpoints",
+        "rule",
         "protocol",
         "src_port",
         "dst_port",
+        "dscp",
+        "vlan",
+        "length",
+        "tcp_flags",
+        "icmp_type",
         "src_net",
         "dst_net",
+        "src_net6",
+        "dst_net6",
         "src_prefix",
         "dst_prefix",
+        "src_prefix6",
+        "dst_prefix6",
+        "datagram",
         "outcomes",
         "credit",
         "bucket",

@@ -1,13 +1,13 @@
 //! Sets of prefixes in which the longest match holds the whole answer, and their union (pure).
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 /// Prefixes, ascending (a prefix before those it covers), each with its mask.
-pub type Prefixes = Vec<(Ipv4Network, u64)>;
+pub type Prefixes = Vec<(IpNetwork, u64)>;
 
 /// The prefixes of both sets. Each answers as both sets together do: with the masks that a longest
 /// match finds for it in one and in the other.
-pub fn union(one: &[(Ipv4Network, u64)], other: &[(Ipv4Network, u64)]) -> Prefixes {
+pub fn union(one: &[(IpNetwork, u64)], other: &[(IpNetwork, u64)]) -> Prefixes {
     let mut all: Vec<_> = one.iter().chain(other).map(|entry| entry.0).collect();
     all.sort_unstable_by_key(|prefix| (prefix.network(), prefix.prefix()));
     all.dedup();
@@ -18,18 +18,18 @@ pub fn union(one: &[(Ipv4Network, u64)], other: &[(Ipv4Network, u64)]) -> Prefix
 
 /// Longest matches in a sorted set, for prefixes asked in ascending order.
 struct LongestMatch<'a> {
-    ahead: std::iter::Peekable<std::slice::Iter<'a, (Ipv4Network, u64)>>,
+    ahead: std::iter::Peekable<std::slice::Iter<'a, (IpNetwork, u64)>>,
     /// the prefixes that cover the place we are at, the longest one last
-    covering: Vec<(Ipv4Network, u64)>,
+    covering: Vec<(IpNetwork, u64)>,
 }
 
 impl<'a> LongestMatch<'a> {
-    fn new(sorted: &'a [(Ipv4Network, u64)]) -> Self {
+    fn new(sorted: &'a [(IpNetwork, u64)]) -> Self {
         Self { ahead: sorted.iter().peekable(), covering: Vec::new() }
     }
 
-    fn mask(&mut self, prefix: Ipv4Network) -> u64 {
-        let place = |prefix: Ipv4Network| (prefix.network(), prefix.prefix());
+    fn mask(&mut self, prefix: IpNetwork) -> u64 {
+        let place = |prefix: IpNetwork| (prefix.network(), prefix.prefix());
         while let Some(entry) = self.ahead.next_if(|entry| place(entry.0) <= place(prefix)) {
             self.leave_behind(entry.0);
             self.covering.push(*entry);
@@ -38,12 +38,12 @@ impl<'a> LongestMatch<'a> {
         self.covering.last().map_or(0, |entry| entry.1)
     }
 
-    fn leave_behind(&mut self, prefix: Ipv4Network) {
+    fn leave_behind(&mut self, prefix: IpNetwork) {
         while self.covering.pop_if(|entry| !covers(entry.0, prefix)).is_some() {}
     }
 }
 
-fn covers(prefix: Ipv4Network, other: Ipv4Network) -> bool {
+fn covers(prefix: IpNetwork, other: IpNetwork) -> bool {
     prefix.prefix() <= other.prefix() && prefix.contains(other.network())
 }
 

@@ -104,16 +104,27 @@ fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
         // the program and its pins are l3afd's
         instance.maps.instance.write(0, bpf::Instance::default());
     }
-    let outcomes = instance.maps.outcomes()?;
+    let it = instance.maps.outcomes()?;
+    // these are what rules ask for, and tunnels of others
+    let others = [
+        (it.excluded, "excluded"),
+        (it.not_sampled, "not sampled"),
+        (it.unsupported, "that the tunnel does not carry"),
+    ];
+    let others: String = others
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, reason)| format!(", {count} {reason}"))
+        .collect();
     log::info!(
         "ended {id}: {} packets matched, {} copies sent; left out: {} of the tunnel's own, \
-         {} oversize, {} over the rate, {} refused by the tunnel",
-        outcomes.matched,
-        outcomes.sent,
-        outcomes.guarded,
-        outcomes.oversize,
-        outcomes.over_rate,
-        outcomes.failed
+         {} oversize, {} over the rate, {} refused by the tunnel{others}",
+        it.matched,
+        it.sent,
+        it.guarded,
+        it.oversize,
+        it.over_rate,
+        it.failed
     );
     Ok(())
 }

@@ -1,17 +1,14 @@
 //! The rules in force, read back: they go on, whoever put them there, with another tunnel.
 
-use std::mem::offset_of;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
-use ipnetwork::Ipv4Network;
-use libbpf_rs::MapHandle;
 
-use super::{GENERATION_BITS, Generation, Maps, read_prefixes};
+use super::layout::{MASKS, TABLES, TRIES};
+use super::{GENERATION_BITS, Generation, Maps, rules, tries};
 use crate::bpf;
 use crate::filter::RuleSet;
-use crate::mapped::Mapped;
 
 impl Maps {
     /// Puts another tunnel into force, for the same rules.
@@ -23,30 +20,23 @@ impl Maps {
         let generation =
             Generation(usize::from(self.config.live().load(Ordering::Acquire) as u32 == 0));
         let of = |word: &AtomicU64| generation.of(word.load(Ordering::Relaxed));
-        let any = |offset| of(self.config.word(offset));
-        let values = |table: &Mapped<u64>| segments(table.words().iter().map(of));
-        let prefixes = |map: &MapHandle| -> Result<Vec<(Ipv4Network, u32)>> {
-            let all = read_prefixes(map)?.into_iter();
+        let mut rules = RuleSet { live: of(self.config.live()), ..RuleSet::default() };
+        for mask in &MASKS {
+            *(mask.of_mut)(&mut rules) = of(self.config.word(mask.offset));
+        }
+        for (map, table) in self.tables.iter().zip(&TABLES) {
+            *(table.of_mut)(&mut rules) = segments(map.words().iter().map(of));
+        }
+        for (map, trie) in self.tries.iter().zip(&TRIES) {
+            let all = tries::read(map)?.into_iter();
             // those of no rules, too: they are holes in what covers them
-            Ok(all.map(|(prefix, mask)| (prefix, generation.of(mask))).collect())
-        };
-        Ok(RuleSet {
-            live: of(self.config.live()),
-            any_protocol: any(offset_of!(bpf::Config, any_protocol)),
-            any_src_port: any(offset_of!(bpf::Config, any_src_port)),
-            any_dst_port: any(offset_of!(bpf::Config, any_dst_port)),
-            any_src_v4: any(offset_of!(bpf::Config, any_src_address)),
-            any_dst_v4: any(offset_of!(bpf::Config, any_dst_address)),
-            portless: any(offset_of!(bpf::Config, portless)),
-            protocols: values(&self.protocol),
-            src_ports: values(&self.src_port),
-            dst_ports: values(&self.dst_port),
-            src_nets: values(&self.src_net),
-            dst_nets: values(&self.dst_net),
-            src_prefixes: prefixes(&self.src_prefix)?,
-            dst_prefixes: prefixes(&self.dst_prefix)?,
-            ..RuleSet::default()
-        })
+            let all = all.map(|(prefix, mask)| (prefix, generation.of(mask)));
+            (trie.put)(&mut rules, all.collect());
+        }
+        let live = rules.live;
+        let entries = generation.bits().zip(0..).filter(|(_, bit)| live >> bit & 1 == 1);
+        rules.rules = entries.map(|(bit, _)| rules::parse(&self.rule.read(bit as usize))).collect();
+        Ok(rules)
     }
 }
 

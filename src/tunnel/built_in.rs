@@ -15,7 +15,9 @@ use etherparse::IpNumber;
 use libbpf_rs::{ProgramMut, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook, TcHookBuilder};
 
 use super::identity::{self, Identity};
-use super::{addresses, counters, in_force, next_hop, nic, outer, trouble_with};
+use super::{
+    CARRIES_IPV6, CARRIES_TAGS, addresses, counters, in_force, next_hop, nic, outer, trouble_with,
+};
 use crate::bpf;
 use crate::config::{self, Oversize};
 use crate::instance::Instance;
@@ -179,6 +181,8 @@ impl BuiltIn {
                 Oversize::Fragment | Oversize::Drop => bpf::Oversize::MIRRORING_FRAGMENT,
             },
             overhead: outer::OVERHEAD,
+            // tags are taken off: the tunnel carries packets
+            carries: CARRIES_IPV6 | CARRIES_TAGS,
             cut_len: match self.oversize {
                 Oversize::Truncate => self.path.sizes.whole,
                 Oversize::Fragment | Oversize::Drop => 0,

@@ -57,7 +57,7 @@ impl fmt::Display for bpf::GueCounters {
             )?;
         }
         let reasons = [
-            (self.not_ipv4, "not IPv4"),
+            (self.not_ip, "not IP"),
             (self.unreadable, "unreadable"),
             (self.no_room, "without room for the outer headers"),
             (self.uncuttable, "too long, and in another tunnel already"),
@@ -89,7 +89,7 @@ mod tests {
             whole: 50,
             long_copies: 40,
             packets: 60,
-            not_ipv4: 1,
+            not_ip: 1,
             unreadable: 2,
             no_room: 3,
             uncuttable: 4,
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(
             all.to_string(),
             "of 100 copies 50 left whole, 40 were too long and became 60 packets, of which 32 left in \
-             70 fragments and 6 whole; dropped: 1 not IPv4, 2 unreadable, 3 without room for the outer \
+             70 fragments and 6 whole; dropped: 1 not IP, 2 unreadable, 3 without room for the outer \
              headers, 4 too long, and in another tunnel already, 5 lost between the two ends, 8 not to \
              be truncated, 9 of which a piece was refused"
         );

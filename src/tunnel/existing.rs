@@ -8,7 +8,7 @@ use anyhow::Result;
 use etherparse::IpNumber;
 use ipnetwork::Ipv4Network;
 
-use super::{addresses, next_hop, nic, trouble_with};
+use super::{CARRIES_IPV6, CARRIES_TAGS, addresses, next_hop, nic, trouble_with};
 use crate::bpf;
 use crate::config::{self, LocalPort};
 use crate::netlink::{Link, Netlink, Route, TunnelRemote};
@@ -88,6 +88,8 @@ impl Existing {
             port: remote.map_or(0, |remote| remote.port.to_be()),
             protocol: remote.map_or(0, |remote| remote.protocol),
             overhead: remote.map_or(0, |remote| remote.overhead),
+            carries: carries(&self.device),
+            keeps_tags: self.device.ethernet.into(),
             max_len: self.longest,
             max_segment_len: self.longest,
             ..Default::default()
@@ -123,6 +125,16 @@ fn flags_without_effect(wanted: &config::Tunnel) -> Vec<&'static str> {
         (wanted.local_port == LocalPort::OfFlow, "--tunnel-local-port=auto"),
     ];
     flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect()
+}
+
+/// What a device takes beside IPv4: all that Ethernet does or, if its packets have no such headers, IP
+/// of both versions unless it is known to be for one.
+fn carries(device: &Link) -> u8 {
+    match device.kind.as_deref() {
+        _ if device.ethernet => CARRIES_IPV6 | CARRIES_TAGS,
+        Some("ipip") => 0,
+        _ => CARRIES_IPV6,
+    }
 }
 
 /// A longer packet makes the kernel tell the sender, which is production, to send shorter ones.

@@ -26,6 +26,10 @@ use built_in::BuiltIn;
 use existing::Existing;
 pub use sweep::sweep;
 
+/// `enum mirroring_carries` in `bpf/mirroring.h`.
+const CARRIES_IPV6: u8 = 1;
+const CARRIES_TAGS: u8 = 2;
+
 /// How long a start waits for the next hop's link-layer address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -123,6 +127,7 @@ pub fn redirected(in_force: bpf::Tunnel, to: bpf::Tunnel) -> Option<bpf::Tunnel>
         (
             (tunnel.ifindex, tunnel.collector, tunnel.port, tunnel.protocol),
             (tunnel.max_len, tunnel.max_segment_len, tunnel.cut_len, tunnel.overhead),
+            (tunnel.carries, tunnel.keeps_tags),
             tunnel.oversize,
         )
     };

@@ -323,7 +323,7 @@ fn needs_root_what_becomes_of_a_copy_is_counted() {
     }
     let it = counts(&object);
     assert_eq!((it.foreign, it.copies, it.whole), (1, 13, 5));
-    assert_eq!((it.not_ipv4, it.unreadable, it.no_room, it.uncuttable), (1, 0, 0, 0));
+    assert_eq!((it.not_ip, it.unreadable, it.no_room, it.uncuttable), (1, 0, 0, 0));
     assert_eq!((it.long_copies, it.packets), (7, 7));
 }
 

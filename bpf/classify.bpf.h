@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From fields to the rule that a packet meets. A rule is a bit; each field has a table from value to
+ * the rules that accept it, and the AND of the masks is the set of rules that match. Cheap fields
+ * come first, and an empty mask ends it.
+ *
+ * Array look-ups are inlined by the verifier; a trie is asked only about an address whose place in
+ * the array of networks says that some rule could match.
+ */
+#ifndef CLASSIFY_BPF_H
+#define CLASSIFY_BPF_H
+
+#include "fragments.bpf.h"
+#include "mirroring.h"
+#include "mirroring_maps.bpf.h"
+#include "parse.h"
+
+/* The mask of an open field, and of the rules that name the value. */
+static __always_inline __u64 accepting(__u64 any, void *table, __u32 value)
+{
+	const __u64 *mask = bpf_map_lookup_elem(table, &value);
+
+	return mask ? any | *mask : any;
+}
+
+static __always_inline __u64 accepting_ipv4(__u64 any, void *prefixes, __be32 address)
+{
+	struct mirroring_prefix key = {.len = 32, .address = address};
+	const __u64 *mask = bpf_map_lookup_elem(prefixes, &key);
+
+	return mask ? any | *mask : any;
+}
+
+static __always_inline __u64 accepting_ipv6(__u64 any, void *prefixes, const __be32 *address)
+{
+	struct mirroring_prefix6 key;
+	const __u64 *mask;
+
+	key.len = 128;
+	__builtin_memcpy(key.address, address, sizeof(key.address));
+	mask = bpf_map_lookup_elem(prefixes, &key);
+	return mask ? any | *mask : any;
+}
+
+/* Place of an IPv4 address in the arrays of networks. */
+static __always_inline __u32 net(__be32 address)
+{
+	return bpf_ntohl(address) >> 16;
+}
+
+/* Place of an IPv6 address there: its first 32 bits, folded. */
+static __always_inline __u32 net6(__be32 address)
+{
+	__u32 upper = bpf_ntohl(address);
+
+	return (upper >> 16 ^ upper) & 0xffff;
+}
+
+static __always_inline __u64 classify_ipv4(const struct mirroring_config *config,
+					   const struct packet *packet, __u64 rules)
+{
+	if (rules & ~config->any_dst_v4) {
+		rules &= accepting(config->any_dst_v4, &MAP(dst_net), net(packet->dst[0]));
+		if (!rules)
+			return 0;
+	}
+	if (rules & ~config->any_src_v4) {
+		rules &= accepting(config->any_src_v4, &MAP(src_net), net(packet->src[0]));
+		if (!rules)
+			return 0;
+	}
+	if (rules & ~config->any_dst_v4)
+		rules &= accepting_ipv4(config->any_dst_v4, &MAP(dst_prefix), packet->dst[0]);
+	if (rules & ~config->any_src_v4)
+		rules &= accepting_ipv4(config->any_src_v4, &MAP(src_prefix), packet->src[0]);
+	return rules;
+}
+
+static __always_inline __u64 classify_ipv6(const struct mirroring_config *config,
+					   const struct packet *packet, __u64 rules)
+{
+	if (rules & ~config->any_dst_v6) {
+		rules &= accepting(config->any_dst_v6, &MAP(dst_net6), net6(packet->dst[0]));
+		if (!rules)
+			return 0;
+	}
+	if (rules & ~config->any_src_v6) {
+		rules &= accepting(config->any_src_v6, &MAP(src_net6), net6(packet->src[0]));
+		if (!rules)
+			return 0;
+	}
+	if (rules & ~config->any_dst_v6)
+		rules &= accepting_ipv6(config->any_dst_v6, &MAP(dst_prefix6), packet->dst);
+	if (rules & ~config->any_src_v6)
+		rules &= accepting_ipv6(config->any_src_v6, &MAP(src_prefix6), packet->src);
+	return rules;
+}
+
+/* The ID of the outermost VLAN tag, or MIRRORING_UNTAGGED. */
+static __always_inline __u32 vlan_id(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct vlan_tag tag;
+
+	if (skb->vlan_present)
+		return skb->vlan_tci & VLAN_ID_MASK;
+	if (packet->l3_offset == ETH_HLEN)
+		return MIRRORING_UNTAGGED;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &tag, sizeof(tag)))
+		return MIRRORING_UNTAGGED;
+	return bpf_ntohs(tag.tci) & VLAN_ID_MASK;
+}
+
+/* The byte at `offset` of the upper-layer header, if the packet has one; else -1. */
+static __always_inline int l4_byte(struct __sk_buff *skb, const struct packet *packet, __u32 offset)
+{
+	__u32 at = packet->l4_offset + offset;
+	__u8 byte;
+
+	if (packet->fragment == FRAGMENT_LATER || at >= packet->l3_offset + packet->length)
+		return -1;
+	return bpf_skb_load_bytes(skb, at, &byte, sizeof(byte)) ? -1 : byte;
+}
+
+/* The rules that accept the fields that few rules name. */
+static __always_inline __u64 classify_more(struct __sk_buff *skb,
+					   const struct mirroring_config *config,
+					   const struct packet *packet, __u64 rules)
+{
+	enum {
+		TCP_FLAGS = 13,
+		ICMP_TYPE = 0
+	}; /* bytes of the header (RFC 9293, RFC 792, RFC 4443) */
+
+	if (rules & ~config->any_dscp)
+		rules &= accepting(config->any_dscp, &MAP(dscp), packet->traffic_class >> 2);
+	if (rules & ~config->any_vlan)
+		rules &= accepting(config->any_vlan, &MAP(vlan), vlan_id(skb, packet));
+	if (rules & ~config->any_length) {
+		__u32 length = packet->length;
+
+		if (length > MIRRORING_LENGTHS - 1)
+			length = MIRRORING_LENGTHS - 1;
+		rules &= accepting(config->any_length, &MAP(length), length);
+	}
+	if (rules & ~config->any_tcp_flags) {
+		int flags = packet->protocol == IPPROTO_TCP ? l4_byte(skb, packet, TCP_FLAGS) : -1;
+
+		rules &= flags < 0 ? config->any_tcp_flags
+				   : accepting(config->any_tcp_flags, &MAP(tcp_flags), flags);
+	}
+	if (rules & ~config->any_icmp_type) {
+		__u8 icmp = packet->is_ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+		int type = packet->protocol == icmp ? l4_byte(skb, packet, ICMP_TYPE) : -1;
+
+		if (type >= 0 && packet->is_ipv6)
+			type += MIRRORING_ICMPV6;
+		rules &= type < 0 ? config->any_icmp_type
+				  : accepting(config->any_icmp_type, &MAP(icmp_type), type);
+	}
+	return rules;
+}
+
+/* The rules that match, of those in force when it was called. */
+static __always_inline __u64 classify(struct __sk_buff *skb, const struct mirroring_config *config,
+				      struct packet *packet)
+{
+	__u64 rules = *(const volatile __u64 *)&config->live;
+
+	if (packet->fragment == FRAGMENT_LATER) {
+		__u64 rule = rule_of_datagram(packet, rules);
+
+		if (rule)
+			return rule;
+	}
+	rules &= accepting(config->any_protocol, &MAP(protocol), packet->protocol);
+	if (!rules)
+		return 0;
+	if (packet->ports == PORTS_KNOWN) {
+		rules &= accepting(config->any_dst_port, &MAP(dst_port), packet->dst_port);
+		if (!rules)
+			return 0;
+		rules &= accepting(config->any_src_port, &MAP(src_port), packet->src_port);
+	} else if (packet->ports == PORTS_NONE) {
+		rules &= config->portless;
+	} else {
+		rules &= config->any_dst_port & config->any_src_port;
+	}
+	if (!rules)
+		return 0;
+	rules = packet->is_ipv6 ? classify_ipv6(config, packet, rules)
+				: classify_ipv4(config, packet, rules);
+	if (rules & ~config->any_more)
+		rules = classify_more(skb, config, packet, rules);
+	return rules;
+}
+
+#endif /* CLASSIFY_BPF_H */
