@@ -5,6 +5,7 @@
 mod against_oracle;
 mod chain;
 mod corpus;
+mod cost;
 mod fuzz;
 mod generations;
 mod guard;
