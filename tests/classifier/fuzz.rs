@@ -176,7 +176,7 @@ fn programs(chained: bool) -> [Harness; 4] {
     let narrow =
         bpf::Tunnel { ifindex: NO_SUCH_DEVICE, max_len: 1000, max_segment_len: 1200, ..tunnel() };
     // however slow the machine is, hardly one of so many leaves
-    let capped = bpf::Tunnel { rate: 1000, burst: 65_536, ..narrow };
+    let capped = bpf::Tunnel { rate: 1000, burst: 1000, ..narrow };
     let next = next_program();
     let [ingress, egress] = Direction::ALL;
     [(ingress, tunnel()), (egress, tunnel()), (ingress, narrow), (egress, capped)].map(

@@ -5,6 +5,7 @@
 mod against_oracle;
 mod chain;
 mod corpus;
+mod cost;
 #[path = "../oracle/frame.rs"]
 mod frame;
 mod fuzz;
