@@ -288,7 +288,7 @@ fn needs_root_fragments() {
 }
 
 #[test]
-fn needs_root_what_is_not_ipv4_or_malformed_matches_nothing() {
+fn needs_root_what_is_not_ip_or_malformed_matches_nothing() {
     let packet = tcp(A, B);
     let options = packet.clone().with_options(10);
     let gre = Packet::new(47, A, B).with_options(10);

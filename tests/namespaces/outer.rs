@@ -122,7 +122,7 @@ fn totals() -> (bpf::Outcomes, bpf::GueCounters) {
 fn add_up() -> bpf::GueCounters {
     let (sum, it) = totals();
     assert_eq!(sum.sent + sum.failed, it.copies, "handed over, and taken: {it:?}");
-    let refused = it.not_ipv4 + it.unreadable + it.no_room + it.uncuttable;
+    let refused = it.not_ip + it.unreadable + it.no_room + it.uncuttable;
     assert_eq!(it.copies, it.whole + it.long_copies + refused, "{it:?}");
     assert_eq!(it.packets, it.arrived + it.lost(), "{it:?}");
     assert_eq!(it.arrived, it.fitting + it.cut + it.untrimmed + it.torn, "{it:?}");
