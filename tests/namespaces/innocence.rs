@@ -92,6 +92,9 @@ fn frames(to_server: bool) -> Vec<Vec<u8>> {
     frames
 }
 
+/// Datagrams in one UDP super-packet.
+const SEGMENTS: usize = 5;
+
 /// Both ways between client and host, and through the host.
 fn transfer(world: &World, server: &Ns) {
     let (client, host) = (world.client(), world.host());
@@ -100,7 +103,7 @@ fn transfer(world: &World, server: &Ns) {
             ping(from, to, 2, size);
         }
         udp_exchange(from, to, 5300, 3, 1472);
-        udp_segments(from, to, 5300, 5, 1472);
+        udp_segments(from, to, 5300, SEGMENTS, 1472);
         tcp_exchange(from, to, 8080, 1 << 20);
     }
     for (ns, to_server) in [(client, true), (server, false)] {
@@ -243,7 +246,13 @@ fn sight_with_mirroring(world: &World, server: &Ns, tunnel: &str, weather: Weath
     for (direction, seen) in
         [(Direction::Received, after[0] - before[0]), (Direction::Sent, after[1] - before[1])]
     {
-        let passed = frames.iter().filter(|frame| frame.direction == direction).count();
+        let passed: Vec<_> = frames.iter().filter(|frame| frame.direction == direction).collect();
+        // older kernels cut the super-packet that the host sends after the programs have seen it, and
+        // before the capture does
+        let is_super = |packet: &[u8]| packet[9] == 17 && packet.len() > 1500;
+        let is_whole = passed.iter().any(|frame| frame.ipv4().is_some_and(is_super));
+        let cut = if direction == Direction::Sent && !is_whole { SEGMENTS - 1 } else { 0 };
+        let passed = passed.len() - cut;
         assert_eq!(seen, passed as u64, "{direction:?}: seen by the next program");
     }
     signal_all(Signal::SIGTERM);
