@@ -44,10 +44,10 @@
 		__uint(pinning, LIBBPF_PIN_BY_NAME);     \
 	} MAP(name) SEC(".maps")
 
-#define PER_CPU(name, entry_type)                        \
+#define PER_CPU(name, entry_type, entries)               \
 	struct {                                         \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
-		__uint(max_entries, 1);                  \
+		__uint(max_entries, entries);            \
 		__type(key, __u32);                      \
 		__type(value, entry_type);               \
 		__uint(pinning, LIBBPF_PIN_BY_NAME);     \
@@ -93,10 +93,10 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } MAP(datagram) SEC(".maps");
 
-PER_CPU(outcomes, struct mirroring_outcomes);
+PER_CPU(outcomes, struct mirroring_outcomes, MIRRORING_RETIRED + 1);
 
 /* what each CPU may send, and what all of them share, under a cap on the rate */
-PER_CPU(credit, struct mirroring_credit);
+PER_CPU(credit, struct mirroring_credit, 1);
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
