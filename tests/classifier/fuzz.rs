@@ -194,7 +194,7 @@ fn programs(chained: bool) -> [Harness; 4] {
 }
 
 /// The programs that a thread tries, and the counts of all of them when they have gone.
-struct Counted<'a>([Harness; 4], &'a Mutex<[u64; 6]>);
+struct Counted<'a>([Harness; 4], &'a Mutex<[u64; 9]>);
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {

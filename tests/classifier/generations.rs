@@ -19,20 +19,40 @@ use crate::packets::{tcp, udp};
 /// For each direction.
 const FLIPS: u32 = 100;
 
-/// With the bits of the values that they are indexed by.
-const TABLES: [(&str, u32); 5] =
-    [("protocol", 8), ("src_port", 16), ("dst_port", 16), ("src_net", 16), ("dst_net", 16)];
-const PREFIXES: [&str; 2] = ["src_prefix", "dst_prefix"];
+/// With the number of their entries.
+const TABLES: [(&str, usize); 12] = [
+    ("protocol", 256),
+    ("src_port", 65536),
+    ("dst_port", 65536),
+    ("dscp", 64),
+    ("vlan", 4097),
+    ("length", 65536),
+    ("tcp_flags", 256),
+    ("icmp_type", 512),
+    ("src_net", 65536),
+    ("dst_net", 65536),
+    ("src_net6", 65536),
+    ("dst_net6", 65536),
+];
+const PREFIXES: [&str; 4] = ["src_prefix", "dst_prefix", "src_prefix6", "dst_prefix6"];
 
 /// Of the masks of `struct mirroring_config`.
-const CONFIG_MASKS: [usize; 7] = [
+const CONFIG_MASKS: [usize; 15] = [
     offset_of!(bpf::Config, live),
     offset_of!(bpf::Config, any_protocol),
     offset_of!(bpf::Config, any_src_port),
     offset_of!(bpf::Config, any_dst_port),
-    offset_of!(bpf::Config, any_src_address),
-    offset_of!(bpf::Config, any_dst_address),
+    offset_of!(bpf::Config, any_dst_v4),
+    offset_of!(bpf::Config, any_src_v4),
+    offset_of!(bpf::Config, any_more),
     offset_of!(bpf::Config, portless),
+    offset_of!(bpf::Config, any_dst_v6),
+    offset_of!(bpf::Config, any_src_v6),
+    offset_of!(bpf::Config, any_dscp),
+    offset_of!(bpf::Config, any_vlan),
+    offset_of!(bpf::Config, any_length),
+    offset_of!(bpf::Config, any_tcp_flags),
+    offset_of!(bpf::Config, any_icmp_type),
 ];
 
 /// All that an update writes.
@@ -54,7 +74,7 @@ impl Tables {
         Self {
             masks: TABLES
                 .iter()
-                .map(|(name, bits)| Mapped::new(&open(name), 1 << bits).unwrap())
+                .map(|(name, entries)| Mapped::new(&open(name), *entries).unwrap())
                 .collect(),
             prefixes: PREFIXES.iter().map(|name| open(name)).collect(),
         }

@@ -17,12 +17,15 @@ pub const TC_ACT_OK: i32 = 0;
 /// No network namespace has it.
 pub const NO_SUCH_DEVICE: u32 = i32::MAX as u32;
 
-/// What the program counted a packet as.
+/// What the program counted a packet as, in the order of `struct mirroring_outcomes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     NoMatch,
     Sent,
+    Excluded,
     Guarded,
+    NotSampled,
+    Unsupported,
     Oversize,
     OverRate,
     Failed,
@@ -184,7 +187,10 @@ impl Harness {
         let fates = [
             Fate::NoMatch,
             Fate::Sent,
+            Fate::Excluded,
             Fate::Guarded,
+            Fate::NotSampled,
+            Fate::Unsupported,
             Fate::Oversize,
             Fate::OverRate,
             Fate::Failed,
@@ -205,19 +211,34 @@ impl Harness {
     }
 
     /// `matched`, then the others in the order of [`Fate`].
-    pub fn counts(&self) -> [u64; 6] {
+    pub fn counts(&self) -> [u64; 9] {
         let it = self.maps.outcomes().unwrap();
-        [it.matched, it.sent, it.guarded, it.oversize, it.over_rate, it.failed]
+        [
+            it.matched,
+            it.sent,
+            it.excluded,
+            it.guarded,
+            it.not_sampled,
+            it.unsupported,
+            it.oversize,
+            it.over_rate,
+            it.failed,
+        ]
     }
 }
 
-/// GUE to 203.0.113.9:6080, through the loopback device, for packets of any length.
+/// `enum mirroring_carries` of `bpf/mirroring.h`.
+pub const CARRIES_IPV6: u8 = 1;
+pub const CARRIES_TAGS: u8 = 2;
+
+/// GUE to 203.0.113.9:6080, through the loopback device, for packets of any kind and length.
 pub fn tunnel() -> bpf::Tunnel {
     bpf::Tunnel {
         ifindex: 1,
         collector: u32::from_ne_bytes([203, 0, 113, 9]),
         port: 6080_u16.to_be(),
         protocol: 17,
+        carries: CARRIES_IPV6 | CARRIES_TAGS,
         ..Default::default()
     }
 }
