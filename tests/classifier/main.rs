@@ -5,6 +5,7 @@
 mod against_oracle;
 mod chain;
 mod corpus;
+mod datagrams;
 #[path = "../oracle/frame.rs"]
 mod frame;
 mod fuzz;
@@ -18,5 +19,9 @@ mod meaning;
 mod objects;
 mod oversize;
 mod packets;
+#[path = "../oracle/random.rs"]
 mod random;
+#[path = "../oracle/random_frame.rs"]
+mod random_frame;
 mod rate;
+mod shrink;
