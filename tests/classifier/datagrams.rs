@@ -12,9 +12,13 @@ use crate::random::Random;
 /// Addresses, number, and of IPv4 the protocol.
 type Datagram = (IpAddr, IpAddr, u32, Option<u8>);
 
-/// To the rule that the first fragment met.
 #[derive(Default)]
-pub struct Datagrams(HashMap<Datagram, usize>);
+pub struct Datagrams {
+    /// To the rule that the first fragment met.
+    rules: HashMap<Datagram, usize>,
+    /// Later fragments that met the rule of the first one.
+    pub followed: usize,
+}
 
 impl Datagrams {
     /// The number of the rule that the packet meets, after those that came before.
@@ -24,11 +28,13 @@ impl Datagrams {
         let protocol = packet.src.is_ipv4().then_some(packet.protocol);
         let datagram = (packet.src, packet.dst, id, protocol);
         if !is_first {
-            return self.0.get(&datagram).copied().or_else(alone);
+            let Some(rule) = self.rules.get(&datagram) else { return alone() };
+            self.followed += 1;
+            return Some(*rule);
         }
         let verdict = alone();
         if let Some(rule) = verdict {
-            self.0.insert(datagram, rule);
+            self.rules.insert(datagram, rule);
         }
         verdict
     }

@@ -7,7 +7,7 @@ use libbpf_rs::{Object, ProgramInput, ProgramMut};
 use nix::sched::{CloneFlags, unshare};
 use traffic_mirroring::bpf;
 use traffic_mirroring::config::Direction;
-use traffic_mirroring::filter::{self, Rule, parse};
+use traffic_mirroring::filter::{self, Action, Rule, Sample, SampleBy, parse};
 use traffic_mirroring::maps::Maps;
 use traffic_mirroring::netlink::Netlink;
 
@@ -248,20 +248,43 @@ pub fn nowhere() -> bpf::Tunnel {
     bpf::Tunnel { ifindex: NO_SUCH_DEVICE, ..tunnel() }
 }
 
-/// A rule as flags say it, without their dashes: `protocol=tcp dst-port=80,443`.
+/// A rule as flags say it, without their dashes: `protocol=tcp dst-port=80,not 443`.
 pub fn rule(flags: &str) -> Rule {
     let mut rule = Rule::default();
-    for flag in flags.split_whitespace() {
-        match flag.split_once('=').expect("flag=value") {
-            ("protocol", list) => rule.protocol = parse::protocols(list).unwrap(),
-            ("src-address", list) => rule.src_address = parse::addresses(list).unwrap(),
-            ("dst-address", list) => rule.dst_address = parse::addresses(list).unwrap(),
-            ("src-port", list) => rule.src_port = parse::ports(list).unwrap(),
-            ("dst-port", list) => rule.dst_port = parse::ports(list).unwrap(),
-            (flag, _) => panic!("no flag {flag}"),
+    let (mut sample, mut snaplen) = (None, None);
+    // what has no sign in it goes on with the list before it
+    let mut words = flags.split_whitespace().peekable();
+    while let Some(flag) = words.next() {
+        let (flag, list) = flag.split_once('=').expect("flag=value");
+        let mut list = list.to_owned();
+        while let Some(more) = words.next_if(|word| !word.contains('=')) {
+            list = format!("{list} {more}");
+        }
+        let list = list.as_str();
+        match flag {
+            "protocol" => rule.protocol = parse::protocols(list).unwrap(),
+            "src-address" => rule.src_address = parse::addresses(list).unwrap(),
+            "dst-address" => rule.dst_address = parse::addresses(list).unwrap(),
+            "src-port" => rule.src_port = parse::ports(list).unwrap(),
+            "dst-port" => rule.dst_port = parse::ports(list).unwrap(),
+            "tcp-flags" => rule.tcp_flags = parse::tcp_flags(list).unwrap(),
+            "vlan" => rule.vlan = parse::vlans(list).unwrap(),
+            "icmp-type" => rule.icmp_type = parse::icmp_types(list).unwrap(),
+            "dscp" => rule.dscp = parse::dscps(list).unwrap(),
+            "length" => rule.length = parse::lengths(list).unwrap(),
+            "one-in-packets" => sample = Some((parse::one_in(list).unwrap(), SampleBy::Packet)),
+            "one-in-flows" => sample = Some((parse::one_in(list).unwrap(), SampleBy::Flow)),
+            "snaplen" => snaplen = Some(parse::snaplen(list).unwrap()),
+            flag => panic!("no flag {flag}"),
         }
     }
-    rule
+    let sample = sample.map(|(one_in, by)| Sample { one_in, by });
+    Rule { action: Action::Mirror { sample, snaplen }, ..rule }
+}
+
+/// The same, for packets that are not to be mirrored.
+pub fn exclude(flags: &str) -> Rule {
+    Rule { action: Action::Exclude, ..rule(flags) }
 }
 
 /// Calls `body` on both, each in a thread: an update mostly waits.

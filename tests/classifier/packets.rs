@@ -38,6 +38,12 @@ impl Packet {
         self
     }
 
+    /// Of the datagram with this number, where it is a fragment.
+    pub fn with_id(mut self, id: u16) -> Self {
+        self.header.identification = id;
+        self
+    }
+
     /// As a fragment: `offset` in units of 8 bytes.
     pub fn fragment(mut self, offset: u16, more: bool) -> Self {
         self.header.dont_fragment = false;
