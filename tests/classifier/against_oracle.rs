@@ -6,12 +6,9 @@
 
 use std::env;
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use serde_json::{Value, json};
-use traffic_mirroring::bpf;
 use traffic_mirroring::config::Direction;
 use traffic_mirroring::filter::{Action, MAX_RULES, Rule, file, parse, show};
-use traffic_mirroring::pins::map_name;
 
 use crate::datagrams::{Datagrams, later_fragment};
 use crate::frame;
@@ -41,34 +38,15 @@ struct Seen {
     followed: usize,
 }
 
-/// A program, and the counts of its rules.
-struct Judge {
-    harness: Harness,
-    outcomes: MapHandle,
-}
+struct Judge(Harness);
 
 impl Judge {
-    fn new(direction: Direction, verdict: i32) -> Self {
-        let harness = Harness::new(direction, verdict);
-        let outcomes = bpf::map(&harness.object, &map_name(direction, "outcomes")).unwrap();
-        Self { harness, outcomes }
-    }
-
-    /// Packets that met the rule with this number, of those in force.
-    fn met(&self, rule: usize) -> u64 {
-        let live = self.harness.maps.config.word(0).load(std::sync::atomic::Ordering::Relaxed);
-        let bit = if live as u32 == 0 { 32 + rule } else { rule };
-        let cpus = self.outcomes.lookup_percpu(&(bit as u32).to_ne_bytes(), MapFlags::ANY);
-        let matched = |cpu: Vec<u8>| u64::from_ne_bytes(cpu[..8].try_into().unwrap());
-        cpus.unwrap().unwrap().into_iter().map(matched).sum()
-    }
-
     fn all_met(&self) -> [u64; MAX_RULES] {
-        std::array::from_fn(|rule| self.met(rule))
+        std::array::from_fn(|rule| self.0.met(rule))
     }
 
     fn pass(&self, frame: &[u8]) {
-        self.harness.pass(frame, Context { cb: [1, 2, 3, 4, 5], ..Context::default() });
+        self.0.pass(frame, Context { cb: [1, 2, 3, 4, 5], ..Context::default() });
     }
 
     /// Whether packets meet, one after the other, the rules that the oracle says.
@@ -76,7 +54,7 @@ impl Judge {
     /// A packet meets one rule at most. Each that is to meet one is seen to have met it; that the
     /// others met none, the sums say at the end.
     fn agrees(&self, case: &Case, seen: &mut Seen) -> bool {
-        self.harness.install(&case.rules);
+        self.0.install(&case.rules);
         let (mut datagrams, mut expected) = (Datagrams::default(), [0; MAX_RULES]);
         for frame in &case.frames {
             self.pass(frame);
@@ -89,7 +67,7 @@ impl Judge {
             }
             if let Some(rule) = verdict {
                 expected[rule] += 1;
-                if self.met(rule) != expected[rule] {
+                if self.0.met(rule) != expected[rule] {
                     return false;
                 }
             }
@@ -102,7 +80,7 @@ impl Judge {
     fn last_met(&self, case: &Case) -> String {
         let name = |rule: Option<usize>| rule.map_or("no rule", |rule| &case.rules[rule].name);
         let mut datagrams = Datagrams::default();
-        self.harness.install(&case.rules);
+        self.0.install(&case.rules);
         let mut text = String::new();
         for frame in &case.frames {
             let before = self.all_met();
@@ -199,7 +177,7 @@ fn frames(random: &mut Random, count: usize) -> Vec<Vec<u8>> {
 }
 
 fn compare(direction: Direction, verdict: i32, seed: u64) {
-    let judge = Judge::new(direction, verdict);
+    let judge = Judge(Harness::new(direction, verdict));
     let mut seen = Seen::default();
     if let Some(case) = given() {
         if !judge.agrees(&case, &mut seen) {

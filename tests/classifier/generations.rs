@@ -127,8 +127,7 @@ fn wide() -> Vec<Rule> {
     let nets: Vec<String> =
         (0..2000).map(|n| format!("10.{}.{}.0/{}", n / 250, n % 250, 20 + n % 5)).collect();
     let nets = nets.join(",");
-    let nets6: Vec<String> =
-        (0..500).map(|n| format!("2001:db8:{n:x}::/{}", 48 + n % 5)).collect();
+    let nets6: Vec<String> = (0..500).map(|n| format!("2001:db8:{n:x}::/{}", 48 + n % 5)).collect();
     let nets6 = nets6.join(",");
     let flags = format!(
         "protocol=tcp,udp,47 src-port=1-30000 dst-port=80,8000-9000 \

@@ -1,15 +1,17 @@
 //! A mirroring program with maps of its own, to be given packets.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 use std::thread;
 
-use libbpf_rs::{Object, ProgramInput, ProgramMut};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ProgramInput, ProgramMut};
 use nix::sched::{CloneFlags, unshare};
 use traffic_mirroring::bpf;
 use traffic_mirroring::config::Direction;
 use traffic_mirroring::filter::{self, Action, Rule, Sample, SampleBy, parse};
 use traffic_mirroring::maps::Maps;
 use traffic_mirroring::netlink::Netlink;
+use traffic_mirroring::pins::map_name;
 
 pub const TC_ACT_UNSPEC: i32 = -1;
 pub const TC_ACT_OK: i32 = 0;
@@ -122,6 +124,7 @@ pub fn try_run(
 pub struct Harness {
     pub object: Object,
     pub maps: Maps,
+    outcomes: MapHandle,
     /// Where it stands in a chain: what the program, or the one behind it, is to return.
     pub verdict: i32,
 }
@@ -132,7 +135,8 @@ impl Harness {
         let maps = Maps::of(&object, direction).unwrap();
         let loader = bpf::Loader::MIRRORING_LOADER_SELF;
         maps.config.write(0, bpf::Config { loader, verdict, ..Default::default() });
-        Self { object, maps, verdict }
+        let outcomes = bpf::map(&object, &map_name(direction, "outcomes")).unwrap();
+        Self { object, maps, outcomes, verdict }
     }
 
     /// Tries both programs, side by side; one as in a chain, and one as on an interface on its own.
@@ -208,6 +212,15 @@ impl Harness {
 
     pub fn matches(&self, frame: &[u8]) -> bool {
         self.fate(frame) != Fate::NoMatch
+    }
+
+    /// How many packets met the rule with this number, of those in force.
+    pub fn met(&self, rule: usize) -> u64 {
+        let live = self.maps.config.live().load(Ordering::Relaxed);
+        let bit = if live as u32 == 0 { 32 + rule } else { rule };
+        let cpus = self.outcomes.lookup_percpu(&(bit as u32).to_ne_bytes(), MapFlags::ANY);
+        let matched = |cpu: Vec<u8>| u64::from_ne_bytes(cpu[..8].try_into().unwrap());
+        cpus.unwrap().expect("an entry for each bit").into_iter().map(matched).sum()
     }
 
     /// `matched`, then the others in the order of [`Fate`].

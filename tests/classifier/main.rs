@@ -5,6 +5,7 @@
 mod against_oracle;
 mod chain;
 mod corpus;
+mod datagram;
 mod datagrams;
 #[path = "../oracle/frame.rs"]
 mod frame;
@@ -19,9 +20,12 @@ mod meaning;
 mod objects;
 mod oversize;
 mod packets;
+mod packets6;
 #[path = "../oracle/random.rs"]
 mod random;
 #[path = "../oracle/random_frame.rs"]
 mod random_frame;
 mod rate;
+mod rules;
+mod sampling;
 mod shrink;
