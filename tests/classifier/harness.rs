@@ -216,14 +216,24 @@ impl Harness {
 
     /// How many packets met the rule with this number, of those in force.
     pub fn met(&self, rule: usize) -> u64 {
+        self.counts_of(rule)[0]
+    }
+
+    /// As [`Self::counts`], of one of the rules in force.
+    pub fn counts_of(&self, rule: usize) -> [u64; 9] {
         let live = self.maps.config.live().load(Ordering::Relaxed);
         let bit = if live as u32 == 0 { 32 + rule } else { rule };
         let cpus = self.outcomes.lookup_percpu(&(bit as u32).to_ne_bytes(), MapFlags::ANY);
-        let matched = |cpu: Vec<u8>| u64::from_ne_bytes(cpu[..8].try_into().unwrap());
-        cpus.unwrap().expect("an entry for each bit").into_iter().map(matched).sum()
+        let mut counts = [0; 9];
+        for cpu in cpus.unwrap().expect("an entry for each bit") {
+            for (count, word) in counts.iter_mut().zip(cpu.chunks_exact(8)) {
+                *count += u64::from_ne_bytes(word.try_into().unwrap());
+            }
+        }
+        counts
     }
 
-    /// `matched`, then the others in the order of [`Fate`].
+    /// `matched`, then the others in the order of [`Fate`], over all rules that there were.
     pub fn counts(&self) -> [u64; 9] {
         let it = self.maps.outcomes().unwrap();
         [

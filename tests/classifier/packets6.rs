@@ -16,7 +16,7 @@ pub const DESTINATION: u8 = 60;
 pub struct Packet6 {
     src: SocketAddrV6,
     dst: SocketAddrV6,
-    pub traffic_class: u8,
+    traffic_class: u8,
     next: u8,
     /// Behind the fixed header.
     payload: Vec<u8>,
@@ -45,6 +45,11 @@ impl Packet6 {
     /// With the first byte of another header, of flags say, changed.
     pub fn with(mut self, offset: usize, byte: u8) -> Self {
         self.payload[offset] = byte;
+        self
+    }
+
+    pub fn with_class(mut self, traffic_class: u8) -> Self {
+        self.traffic_class = traffic_class;
         self
     }
 
