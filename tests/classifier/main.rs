@@ -29,3 +29,4 @@ mod rate;
 mod rules;
 mod sampling;
 mod shrink;
+mod snaplen;
