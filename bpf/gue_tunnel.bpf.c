@@ -94,7 +94,8 @@ static __always_inline long pop_tags(struct __sk_buff *skb)
 		if (bpf_skb_vlan_pop(skb))
 			return -1;
 	}
-	return 0;
+	/* one more, or one of a kind that the kernel does not take off */
+	return skb->vlan_present || is_vlan(skb->protocol) ? -1 : 0;
 }
 
 static __always_inline bool look(struct __sk_buff *skb, struct inner *inner)

@@ -93,7 +93,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } MAP(datagram) SEC(".maps");
 
-PER_CPU(outcomes, struct mirroring_outcomes, MIRRORING_RULES + 1);
+PER_CPU(outcomes, struct mirroring_outcomes, MIRRORING_RETIRED + 1);
 
 /* what each CPU may send, and what all of them share, under a cap on the rate */
 PER_CPU(credit, struct mirroring_credit, 1);

@@ -19,20 +19,40 @@ use crate::packets::{tcp, udp};
 /// For each direction.
 const FLIPS: u32 = 100;
 
-/// With the bits of the values that they are indexed by.
-const TABLES: [(&str, u32); 5] =
-    [("protocol", 8), ("src_port", 16), ("dst_port", 16), ("src_net", 16), ("dst_net", 16)];
-const PREFIXES: [&str; 2] = ["src_prefix", "dst_prefix"];
+/// With the number of their entries.
+const TABLES: [(&str, usize); 12] = [
+    ("protocol", 256),
+    ("src_port", 65536),
+    ("dst_port", 65536),
+    ("dscp", 64),
+    ("vlan", 4097),
+    ("length", 65536),
+    ("tcp_flags", 256),
+    ("icmp_type", 512),
+    ("src_net", 65536),
+    ("dst_net", 65536),
+    ("src_net6", 65536),
+    ("dst_net6", 65536),
+];
+const PREFIXES: [&str; 4] = ["src_prefix", "dst_prefix", "src_prefix6", "dst_prefix6"];
 
 /// Of the masks of `struct mirroring_config`.
-const CONFIG_MASKS: [usize; 7] = [
+const CONFIG_MASKS: [usize; 15] = [
     offset_of!(bpf::Config, live),
     offset_of!(bpf::Config, any_protocol),
     offset_of!(bpf::Config, any_src_port),
     offset_of!(bpf::Config, any_dst_port),
-    offset_of!(bpf::Config, any_src_address),
-    offset_of!(bpf::Config, any_dst_address),
+    offset_of!(bpf::Config, any_dst_v4),
+    offset_of!(bpf::Config, any_src_v4),
+    offset_of!(bpf::Config, any_more),
     offset_of!(bpf::Config, portless),
+    offset_of!(bpf::Config, any_dst_v6),
+    offset_of!(bpf::Config, any_src_v6),
+    offset_of!(bpf::Config, any_dscp),
+    offset_of!(bpf::Config, any_vlan),
+    offset_of!(bpf::Config, any_length),
+    offset_of!(bpf::Config, any_tcp_flags),
+    offset_of!(bpf::Config, any_icmp_type),
 ];
 
 /// All that an update writes.
@@ -54,7 +74,7 @@ impl Tables {
         Self {
             masks: TABLES
                 .iter()
-                .map(|(name, bits)| Mapped::new(&open(name), 1 << bits).unwrap())
+                .map(|(name, entries)| Mapped::new(&open(name), *entries).unwrap())
                 .collect(),
             prefixes: PREFIXES.iter().map(|name| open(name)).collect(),
         }
@@ -107,15 +127,21 @@ fn wide() -> Vec<Rule> {
     let nets: Vec<String> =
         (0..2000).map(|n| format!("10.{}.{}.0/{}", n / 250, n % 250, 20 + n % 5)).collect();
     let nets = nets.join(",");
+    let nets6: Vec<String> = (0..500).map(|n| format!("2001:db8:{n:x}::/{}", 48 + n % 5)).collect();
+    let nets6 = nets6.join(",");
     let flags = format!(
         "protocol=tcp,udp,47 src-port=1-30000 dst-port=80,8000-9000 \
-         src-address=10.0.0.0/8,{nets} dst-address={nets},192.0.2.0/24"
+         src-address=10.0.0.0/8,{nets},{nets6} dst-address={nets},{nets6},192.0.2.0/24 \
+         tcp-flags=syn,not ack vlan=none,1-4095 icmp-type=not echo-reply dscp=not ef length=64-9000"
     );
     vec![rule(&flags), rule("dst-port=80 src-address=10.1.0.0/16"), rule("protocol=icmp"), rule("")]
 }
 
 fn narrow() -> Vec<Rule> {
-    vec![rule("protocol=tcp dst-port=80 src-address=10.1.2.0/24 dst-address=192.0.2.1")]
+    vec![rule(
+        "protocol=tcp dst-port=80 src-address=10.1.2.0/24,2001:db8:7::/48 \
+         dst-address=192.0.2.1,2001:db8::1 tcp-flags=ack vlan=7 dscp=0 length=40-1500",
+    )]
 }
 
 #[test]
@@ -138,7 +164,7 @@ fn needs_root_after_an_update_only_the_new_rule_matches() {
 fn needs_root_an_update_leaves_nothing_of_the_rules_before() {
     side_by_side(Direction::ALL, |direction| {
         let fresh = contents_after(direction, &[&narrow()]);
-        assert_eq!(fresh.prefixes.len(), 2);
+        assert_eq!(fresh.prefixes.len(), 4);
         assert_eq!(contents_after(direction, &[&wide(), &narrow()]), fresh);
         assert_eq!(contents_after(direction, &[&narrow(), &wide(), &narrow()]), fresh);
         assert_eq!(contents_after(direction, &[&narrow(), &narrow()]), fresh);
@@ -180,9 +206,12 @@ fn needs_root_what_an_update_cut_short_left_does_not_survive_the_next() {
                 word.fetch_or(stray, Ordering::Relaxed);
             }
             for map in &tables.prefixes {
-                // 32 bits, 10.1.2.99 and 172.16.0.1: within a prefix of the rule's, and outside
+                // within a prefix of the rule's, and outside
                 for address in [[10, 1, 2, 99], [172, 16, 0, 1]] {
-                    let key = [&32_u32.to_ne_bytes()[..], &address].concat();
+                    let mut key = vec![0; map.key_size() as usize];
+                    let len = 8 * (key.len() - 4) as u32;
+                    key[..4].copy_from_slice(&len.to_ne_bytes());
+                    key[4..8].copy_from_slice(&address);
                     map.update(&key, &stray.to_ne_bytes(), MapFlags::ANY).unwrap();
                 }
             }

@@ -13,7 +13,8 @@ use traffic_mirroring::tunnel::outer::{Path, Sizes, TTL};
 
 use crate::guard::MARK;
 use crate::harness::{Context, NO_SUCH_DEVICE, hex, run, try_run};
-use crate::packets::{ETH_HLEN, Packet, frame, ping, tcp, udp};
+use crate::packets::{ETH_HLEN, Packet, frame, ping, tagged, tcp, udp, untagged};
+use crate::packets6::{DESTINATION, HOP_BY_HOP, Packet6, tcp6, udp6};
 use crate::random::Random;
 
 const TC_ACT_OK: i32 = 0;
@@ -36,6 +37,8 @@ pub const PATH: Path = Path {
 
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";
+const A6: &str = "[2001:db8::1]:1000";
+const B6: &str = "[2001:db8::2]:80";
 
 pub fn encapsulator(path: &Path) -> Object {
     tunnel(path, 1)
@@ -64,6 +67,11 @@ fn marked() -> Context {
 
 /// Holds a frame that left to what a collector has to find: the packet in GUE, UDP and IPv4.
 fn check_outer(left: &[u8], packet: &[u8]) {
+    check_outer_of(left, packet, if packet[0] >> 4 == 6 { 41 } else { 4 });
+}
+
+/// `follows` is what the GUE header is to say.
+fn check_outer_of(left: &[u8], packet: &[u8], follows: u8) {
     let shown = hex(left);
     let (ethernet, rest) = left.split_at(ETH_HLEN);
     // the addresses are up to the neighbour's entry; a multicast one would be refused
@@ -81,7 +89,7 @@ fn check_outer(left: &[u8], packet: &[u8]) {
     assert_eq!(usize::from(udp.length()), rest.len() - 20, "{shown}");
     assert_eq!(udp.checksum(), 0);
 
-    assert_eq!(rest[28..32], [0, 4, 0, 0], "GUE: version 0, no extensions, IPv4 follows");
+    assert_eq!(rest[28..32], [0, follows, 0, 0], "GUE: version 0, no extensions, IP follows");
     assert!(rest[32..] == *packet, "{shown} does not end in {}", hex(packet));
 }
 
@@ -112,6 +120,84 @@ fn needs_root_a_marked_copy_leaves_in_gue_with_the_packet_unchanged() {
 }
 
 #[test]
+fn needs_root_a_copy_of_ipv6_leaves_as_one_of_ipv4_does() {
+    let packets = [
+        tcp6(A6, B6),
+        udp6(A6, B6).of_length(1468),
+        udp6(A6, B6).of_length(3000),
+        udp6(A6, B6).of_length(48),
+        Packet6::icmp(128, A6, B6),
+        Packet6::new(59, A6, B6).of_length(40),
+        tcp6(A6, B6).behind(DESTINATION, 1).behind(HOP_BY_HOP, 0),
+        udp6(A6, B6).fragment(7, 0, true),
+        udp6(A6, B6).fragment(7, 1480, false),
+        Packet6::new(41, A6, B6),
+    ];
+    for path in [PATH, Path { next_hop: None, ..PATH }] {
+        let object = encapsulator(&path);
+        for packet in &packets {
+            // behind it, what a short frame is padded with
+            for frame in [packet.frame(), [packet.frame(), vec![0; 6]].concat()] {
+                let run = run(&object, &frame, marked(), 1);
+                // a length of 0 tells nothing about padding
+                if packet.bytes().len() == 40 && frame.len() > 54 {
+                    continue;
+                }
+                assert_eq!(run.verdict, TC_ACT_REDIRECT, "{packet:?}");
+                check_outer(&run.frame, &packet.bytes());
+            }
+        }
+    }
+}
+
+/// In the frame: those that a NIC took out of it are beyond a test run.
+#[test]
+fn needs_root_vlan_tags_stay_behind() {
+    let object = encapsulator(&PATH);
+    let (v4, v6) = (udp(A, B), udp6(A6, B6));
+    for tags in [&[(0x8100, 7)][..], &[(0x88a8, 0xe007)], &[(0x88a8, 7), (0x8100, 4095)]] {
+        for (frame, packet) in [(v4.padded_frame(), v4.bytes()), (v6.frame(), v6.bytes())] {
+            let run = run(&object, &tagged(tags, &frame), marked(), 1);
+            assert_eq!(run.verdict, TC_ACT_REDIRECT, "{tags:x?}");
+            check_outer(&run.frame, &packet);
+        }
+    }
+    // no packet that a rule can match, or none that the kernel takes the tag off
+    for tags in [&[(0x8100, 1), (0x8100, 2), (0x8100, 3)][..], &[(0x9100, 7)]] {
+        let run = run(&object, &tagged(tags, &v4.frame()), marked(), 1);
+        assert_eq!(run.verdict, TC_ACT_SHOT, "{tags:x?}");
+    }
+}
+
+#[test]
+fn needs_root_copies_are_cut_to_what_a_rule_leaves_of_them() {
+    let object = encapsulator(&usual_path());
+    let tag = [(0x8100, 7)];
+    for len in [64, 65, 128, 1000, 1468, 1469, 3000] {
+        let (v4, v6) = (udp(A, B).of_length(len), tcp6(A6, B6).of_length(len));
+        for (frame, packet) in [
+            (v4.frame(), v4.bytes()),
+            (v6.frame(), v6.bytes()),
+            (tagged(&tag, &v4.frame()), v4.bytes()),
+            (tagged(&tag, &v6.frame()), v6.bytes()),
+        ] {
+            for cut in [28, 40, 64, 127, 128, 1000, 1468] {
+                let cb = [MARK[0], MARK[1], 0, cut as u32, 0];
+                let run = run(&object, &frame, Context { cb, ..Context::default() }, 1);
+                let left = packet.len().min(cut);
+                if cut < 40 && packet[0] >> 4 == 6 {
+                    // within the header of IPv6: no rule leaves so little
+                    continue;
+                }
+                assert_eq!(run.verdict, TC_ACT_REDIRECT, "{len} cut to {cut}");
+                // the inner length stays what it was
+                check_outer(&run.frame, &packet[..left]);
+            }
+        }
+    }
+}
+
+#[test]
 fn needs_root_padding_of_short_frames_is_trimmed() {
     let object = encapsulator(&PATH);
     for len in 20..46 {
@@ -125,7 +211,7 @@ fn needs_root_padding_of_short_frames_is_trimmed() {
 }
 
 #[test]
-fn needs_root_what_is_no_marked_ipv4_packet_is_dropped() {
+fn needs_root_what_is_no_marked_ip_packet_is_dropped() {
     let object = encapsulator(&PATH);
     let packet = tcp(A, B);
     let with_cb = |cb| Context { cb, ..Context::default() };
@@ -133,7 +219,6 @@ fn needs_root_what_is_no_marked_ipv4_packet_is_dropped() {
         ("no mark", packet.frame(), Context::default()),
         ("half a mark", packet.frame(), with_cb([MARK[0], 0, 0, 0, 0])),
         ("the other half", packet.frame(), with_cb([0, MARK[1], 0, 0, 0])),
-        ("IPv6", frame(0x86dd, &[0x60; 60]), marked()),
         ("ARP", frame(0x0806, &[0; 28]), marked()),
     ];
     for (name, frame, context) in cases {
@@ -156,14 +241,22 @@ fn needs_root_outer_packets_have_ids_of_their_own_so_that_fragments_do_not_mix()
 #[test]
 fn needs_root_copies_that_do_not_fit_fall_through_as_they_are() {
     let object = encapsulator(&usual_path());
-    for packet in [udp(A, B), tcp(A, B), ping(A, B), udp(A, B).fragment(185, true)] {
-        let run = |len| run(&object, &packet.clone().of_length(len).frame(), marked(), 1);
+    let check = |of_length: &dyn Fn(usize) -> Vec<u8>| {
+        let run = |len| run(&object, &of_length(len), marked(), 1);
         assert_eq!(run(1468).verdict, TC_ACT_REDIRECT);
         for len in [1469, 1500, 3000] {
             let run = run(len);
             assert_eq!(run.verdict, TC_ACT_OK);
-            assert!(run.frame == packet.clone().of_length(len).frame());
+            assert!(run.frame == untagged(&of_length(len)));
         }
+    };
+    for packet in [udp(A, B), tcp(A, B), ping(A, B), udp(A, B).fragment(185, true)] {
+        check(&|len| packet.clone().of_length(len).frame());
+        check(&|len| tagged(&[(0x8100, 7)], &packet.clone().of_length(len).frame()));
+    }
+    for packet in [udp6(A6, B6), tcp6(A6, B6), udp6(A6, B6).fragment(7, 0, true)] {
+        check(&|len| packet.clone().of_length(len).frame());
+        check(&|len| tagged(&[(0x88a8, 7)], &packet.clone().of_length(len).frame()));
     }
 }
 
@@ -181,32 +274,42 @@ fn piece(offset: usize, more: bool) -> Context {
 fn needs_root_pieces_leave_as_fragments_of_one_outer_packet() {
     // bytes of the last piece, of a copy in three: the fewest, one that fills a frame, the most
     for last in [1, 8, 39, 40, 41, 1000] {
-        let object = encapsulator(&Path { sizes: Sizes::of(1020), ..PATH });
-        let packet = udp(A, B).of_length(2 * 1000 + last - 12).bytes();
-        // the outer payload: 12 bytes of UDP and GUE, and the packet
-        let mut payload = Vec::new();
-        for (offset, more) in [(0, true), (1000, true), (2000, false)] {
-            let run = run(&object, &frame(0x0800, &packet), piece(offset, more), 1);
-            assert_eq!(run.verdict, TC_ACT_REDIRECT);
-
-            let rest = &run.frame[ETH_HLEN..];
-            let ip = Ipv4HeaderSlice::from_slice(rest).expect("an IPv4 header");
-            // behind a short one there is padding
-            let rest = &rest[..usize::from(ip.total_len())];
-            assert!(run.frame.len() == (ETH_HLEN + rest.len()).max(74));
-            assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
-            assert_eq!((ip.source_addr(), ip.destination_addr()), (PATH.source, PATH.collector));
-            assert_eq!((ip.identification(), ip.more_fragments()), (ID, more));
-            assert_eq!(usize::from(ip.fragments_offset().value()) * 8, offset);
-            assert!(!ip.dont_fragment() && rest.len() <= 1020);
-            payload.extend_from_slice(&rest[20..]);
-        }
-        let udp = UdpHeaderSlice::from_slice(&payload).expect("a UDP header");
-        assert_eq!(usize::from(udp.length()), payload.len());
-        assert_eq!(payload[8..12], [0, 4, 0, 0]);
-        assert!(payload[12..] == packet);
-        assert_eq!(counts(&object).fragments, 3);
+        let len = 2 * 1000 + last - 12;
+        check_pieces(&udp(A, B).of_length(len).frame(), last);
+        check_pieces(&udp6(A6, B6).of_length(len).frame(), last);
     }
+}
+
+/// Of a copy in three pieces, the last one with so many bytes.
+fn check_pieces(copy: &[u8], last: usize) {
+    let object = encapsulator(&Path { sizes: Sizes::of(1020), ..PATH });
+    let packet = &copy[ETH_HLEN..];
+    // the outer payload: 12 bytes of UDP and GUE, and the packet
+    let mut payload = Vec::new();
+    for (offset, more) in [(0, true), (1000, true), (2000, false)] {
+        let run = run(&object, copy, piece(offset, more), 1);
+        assert_eq!(run.verdict, TC_ACT_REDIRECT, "{last} at {offset}");
+
+        let ethernet = &run.frame[..ETH_HLEN];
+        assert_eq!(ethernet[12..], [0x08, 0x00], "{last} at {offset}");
+        let rest = &run.frame[ETH_HLEN..];
+        let ip = Ipv4HeaderSlice::from_slice(rest).expect("an IPv4 header");
+        // behind a short one there is padding
+        let rest = &rest[..usize::from(ip.total_len())];
+        assert!(run.frame.len() == (ETH_HLEN + rest.len()).max(74));
+        assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
+        assert_eq!((ip.source_addr(), ip.destination_addr()), (PATH.source, PATH.collector));
+        assert_eq!((ip.identification(), ip.more_fragments()), (ID, more));
+        assert_eq!(usize::from(ip.fragments_offset().value()) * 8, offset);
+        assert!(!ip.dont_fragment() && rest.len() <= 1020);
+        payload.extend_from_slice(&rest[20..]);
+    }
+    let udp = UdpHeaderSlice::from_slice(&payload).expect("a UDP header");
+    assert_eq!(usize::from(udp.length()), payload.len());
+    let follows = if packet[0] >> 4 == 6 { 41 } else { 4 };
+    assert_eq!(payload[8..12], [0, follows, 0, 0]);
+    assert!(payload[12..] == *packet);
+    assert_eq!(counts(&object).fragments, 3);
 }
 
 #[test]
@@ -222,11 +325,18 @@ fn needs_root_mutated_frames_leave_whole_or_not_at_all() {
             assert_eq!(run.verdict, TC_ACT_SHOT, "{}", hex(&frame));
             continue;
         }
-        let packet = &frame[ETH_HLEN..];
-        let says = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
-        // a total length that no packet has says nothing about padding
-        let len = if says < 20 { packet.len() } else { says.min(packet.len()) };
-        check_outer(&run.frame, &packet[..len]);
+        let frame = untagged(&frame);
+        let (header, packet) = frame.split_at(ETH_HLEN);
+        let word = |at| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));
+        let (least, says) = if header[12..] == [0x86, 0xdd] {
+            (41, 40 + word(4))
+        } else {
+            (usize::from(packet[0] & 0xf) * 4, word(2))
+        };
+        // a length that no packet has says nothing about padding
+        let len = if says < least { packet.len() } else { says.min(packet.len()) };
+        let follows = if header[12..] == [0x86, 0xdd] { 41 } else { 4 };
+        check_outer_of(&run.frame, &packet[..len], follows);
     }
     assert!(verdicts.iter().all(|&count| count > MUTATED_FRAMES / 100), "lopsided: {verdicts:?}");
 }
@@ -314,7 +424,7 @@ fn needs_root_what_becomes_of_a_copy_is_counted() {
         run(&object, frame, context, 1);
     };
     count(&tcp(A, B).frame(), Context::default());
-    count(&frame(0x86dd, &[0x60; 60]), marked());
+    count(&frame(0x0806, &[0; 28]), marked());
     for _ in 0..5 {
         count(&tcp(A, B).frame(), marked());
     }

@@ -1,15 +1,17 @@
 //! A mirroring program with maps of its own, to be given packets.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 use std::thread;
 
-use libbpf_rs::{Object, ProgramInput, ProgramMut};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ProgramInput, ProgramMut};
 use nix::sched::{CloneFlags, unshare};
 use traffic_mirroring::bpf;
 use traffic_mirroring::config::Direction;
-use traffic_mirroring::filter::{self, Rule, parse};
+use traffic_mirroring::filter::{self, Action, Rule, Sample, SampleBy, parse};
 use traffic_mirroring::maps::Maps;
 use traffic_mirroring::netlink::Netlink;
+use traffic_mirroring::pins::map_name;
 
 pub const TC_ACT_UNSPEC: i32 = -1;
 pub const TC_ACT_OK: i32 = 0;
@@ -17,12 +19,15 @@ pub const TC_ACT_OK: i32 = 0;
 /// No network namespace has it.
 pub const NO_SUCH_DEVICE: u32 = i32::MAX as u32;
 
-/// What the program counted a packet as.
+/// What the program counted a packet as, in the order of `struct mirroring_outcomes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     NoMatch,
     Sent,
+    Excluded,
     Guarded,
+    NotSampled,
+    Unsupported,
     Oversize,
     OverRate,
     Failed,
@@ -119,6 +124,7 @@ pub fn try_run(
 pub struct Harness {
     pub object: Object,
     pub maps: Maps,
+    outcomes: MapHandle,
     /// Where it stands in a chain: what the program, or the one behind it, is to return.
     pub verdict: i32,
 }
@@ -129,7 +135,8 @@ impl Harness {
         let maps = Maps::of(&object, direction).unwrap();
         let loader = bpf::Loader::MIRRORING_LOADER_SELF;
         maps.config.write(0, bpf::Config { loader, verdict, ..Default::default() });
-        Self { object, maps, verdict }
+        let outcomes = bpf::map(&object, &map_name(direction, "outcomes")).unwrap();
+        Self { object, maps, outcomes, verdict }
     }
 
     /// Tries both programs, side by side; one as in a chain, and one as on an interface on its own.
@@ -184,7 +191,10 @@ impl Harness {
         let fates = [
             Fate::NoMatch,
             Fate::Sent,
+            Fate::Excluded,
             Fate::Guarded,
+            Fate::NotSampled,
+            Fate::Unsupported,
             Fate::Oversize,
             Fate::OverRate,
             Fate::Failed,
@@ -204,20 +214,54 @@ impl Harness {
         self.fate(frame) != Fate::NoMatch
     }
 
-    /// `matched`, then the others in the order of [`Fate`].
-    pub fn counts(&self) -> [u64; 6] {
+    /// How many packets met the rule with this number, of those in force.
+    pub fn met(&self, rule: usize) -> u64 {
+        self.counts_of(rule)[0]
+    }
+
+    /// As [`Self::counts`], of one of the rules in force.
+    pub fn counts_of(&self, rule: usize) -> [u64; 9] {
+        let live = self.maps.config.live().load(Ordering::Relaxed);
+        let bit = if live as u32 == 0 { 32 + rule } else { rule };
+        let cpus = self.outcomes.lookup_percpu(&(bit as u32).to_ne_bytes(), MapFlags::ANY);
+        let mut counts = [0; 9];
+        for cpu in cpus.unwrap().expect("an entry for each bit") {
+            for (count, word) in counts.iter_mut().zip(cpu.chunks_exact(8)) {
+                *count += u64::from_ne_bytes(word.try_into().unwrap());
+            }
+        }
+        counts
+    }
+
+    /// `matched`, then the others in the order of [`Fate`], over all rules that there were.
+    pub fn counts(&self) -> [u64; 9] {
         let it = self.maps.outcomes().unwrap();
-        [it.matched, it.sent, it.guarded, it.oversize, it.over_rate, it.failed]
+        [
+            it.matched,
+            it.sent,
+            it.excluded,
+            it.guarded,
+            it.not_sampled,
+            it.unsupported,
+            it.oversize,
+            it.over_rate,
+            it.failed,
+        ]
     }
 }
 
-/// GUE to 203.0.113.9:6080, through the loopback device, for packets of any length.
+/// `enum mirroring_carries` of `bpf/mirroring.h`.
+pub const CARRIES_IPV6: u8 = 1;
+pub const CARRIES_TAGS: u8 = 2;
+
+/// GUE to 203.0.113.9:6080, through the loopback device, for packets of any kind and length.
 pub fn tunnel() -> bpf::Tunnel {
     bpf::Tunnel {
         ifindex: 1,
         collector: u32::from_ne_bytes([203, 0, 113, 9]),
         port: 6080_u16.to_be(),
         protocol: 17,
+        carries: CARRIES_IPV6 | CARRIES_TAGS,
         ..Default::default()
     }
 }
@@ -227,20 +271,43 @@ pub fn nowhere() -> bpf::Tunnel {
     bpf::Tunnel { ifindex: NO_SUCH_DEVICE, ..tunnel() }
 }
 
-/// A rule as flags say it, without their dashes: `protocol=tcp dst-port=80,443`.
+/// A rule as flags say it, without their dashes: `protocol=tcp dst-port=80,not 443`.
 pub fn rule(flags: &str) -> Rule {
     let mut rule = Rule::default();
-    for flag in flags.split_whitespace() {
-        match flag.split_once('=').expect("flag=value") {
-            ("protocol", list) => rule.protocol = parse::protocols(list).unwrap(),
-            ("src-address", list) => rule.src_address = parse::addresses(list).unwrap(),
-            ("dst-address", list) => rule.dst_address = parse::addresses(list).unwrap(),
-            ("src-port", list) => rule.src_port = parse::ports(list).unwrap(),
-            ("dst-port", list) => rule.dst_port = parse::ports(list).unwrap(),
-            (flag, _) => panic!("no flag {flag}"),
+    let (mut sample, mut snaplen) = (None, None);
+    // what has no sign in it goes on with the list before it
+    let mut words = flags.split_whitespace().peekable();
+    while let Some(flag) = words.next() {
+        let (flag, list) = flag.split_once('=').expect("flag=value");
+        let mut list = list.to_owned();
+        while let Some(more) = words.next_if(|word| !word.contains('=')) {
+            list = format!("{list} {more}");
+        }
+        let list = list.as_str();
+        match flag {
+            "protocol" => rule.protocol = parse::protocols(list).unwrap(),
+            "src-address" => rule.src_address = parse::addresses(list).unwrap(),
+            "dst-address" => rule.dst_address = parse::addresses(list).unwrap(),
+            "src-port" => rule.src_port = parse::ports(list).unwrap(),
+            "dst-port" => rule.dst_port = parse::ports(list).unwrap(),
+            "tcp-flags" => rule.tcp_flags = parse::tcp_flags(list).unwrap(),
+            "vlan" => rule.vlan = parse::vlans(list).unwrap(),
+            "icmp-type" => rule.icmp_type = parse::icmp_types(list).unwrap(),
+            "dscp" => rule.dscp = parse::dscps(list).unwrap(),
+            "length" => rule.length = parse::lengths(list).unwrap(),
+            "one-in-packets" => sample = Some((parse::one_in(list).unwrap(), SampleBy::Packet)),
+            "one-in-flows" => sample = Some((parse::one_in(list).unwrap(), SampleBy::Flow)),
+            "snaplen" => snaplen = Some(parse::snaplen(list).unwrap()),
+            flag => panic!("no flag {flag}"),
         }
     }
-    rule
+    let sample = sample.map(|(one_in, by)| Sample { one_in, by });
+    Rule { action: Action::Mirror { sample, snaplen }, ..rule }
+}
+
+/// The same, for packets that are not to be mirrored.
+pub fn exclude(flags: &str) -> Rule {
+    Rule { action: Action::Exclude, ..rule(flags) }
 }
 
 /// Calls `body` on both, each in a thread: an update mostly waits.

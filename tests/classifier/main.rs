@@ -6,6 +6,8 @@ mod against_oracle;
 mod chain;
 mod corpus;
 mod cost;
+mod datagram;
+mod datagrams;
 #[path = "../oracle/frame.rs"]
 mod frame;
 mod fuzz;
@@ -19,5 +21,13 @@ mod meaning;
 mod objects;
 mod oversize;
 mod packets;
+mod packets6;
+#[path = "../oracle/random.rs"]
 mod random;
+#[path = "../oracle/random_frame.rs"]
+mod random_frame;
 mod rate;
+mod rules;
+mod sampling;
+mod shrink;
+mod snaplen;

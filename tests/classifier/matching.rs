@@ -1,7 +1,8 @@
 //! A table: flags, a packet, and whether it is mirrored.
 
 use crate::harness::{Harness, rule};
-use crate::packets::{Packet, frame, ping, tcp, udp};
+use crate::packets::{Packet, frame, ping, tagged, tcp, udp};
+use crate::packets6::{DESTINATION, HOP_BY_HOP, Packet6, tcp6, udp6};
 
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";
@@ -254,9 +255,11 @@ fn needs_root_ip_options_before_the_ports() {
 
 #[test]
 fn needs_root_fragments() {
-    let first = |protocol| Packet::new(protocol, A, B).fragment(0, true).frame();
-    let later = |protocol| Packet::new(protocol, A, B).fragment(1, true).frame();
-    let last = |protocol| Packet::new(protocol, A, B).fragment(0x1fff, false).frame();
+    // of datagrams whose other fragments are not seen
+    let of = |protocol, id| Packet::new(protocol, A, B).with_id(id);
+    let first = |protocol| of(protocol, 1).fragment(0, true).frame();
+    let later = |protocol| of(protocol, 2).fragment(1, true).frame();
+    let last = |protocol| of(protocol, 3).fragment(0x1fff, false).frame();
     let mut unfragmented = udp(A, B);
     unfragmented.header.dont_fragment = true;
     check(&[
@@ -292,7 +295,6 @@ fn needs_root_what_is_not_ip_or_malformed_matches_nothing() {
     let packet = tcp(A, B);
     let options = packet.clone().with_options(10);
     let gre = Packet::new(47, A, B).with_options(10);
-    let tagged = [&[0, 5, 8, 0], &packet.bytes()[..]].concat();
     check(&[(
         "",
         &[
@@ -316,10 +318,8 @@ fn needs_root_what_is_not_ip_or_malformed_matches_nothing() {
             ("cut within the ports", packet.frame_cut_to(23), NO),
             ("cut behind the ports", packet.frame_cut_to(24), YES),
             ("cut within ports behind options", options.frame_cut_to(63), NO),
-            ("IPv6", frame(0x86dd, &packet.frame_with(0, 0x65)[14..]), NO),
+            ("version 4 under IPv6's number", frame(0x86dd, &options.bytes()), NO),
             ("ARP", frame(0x0806, &[0; 28]), NO),
-            ("a VLAN's frame", frame(0x8100, &tagged), NO),
-            ("a provider VLAN's frame", frame(0x88a8, &tagged), NO),
             ("a length in place of a type", frame(46, &packet.bytes()), NO),
             ("an Ethernet header alone", frame(0x0806, &[]), NO),
         ],
@@ -342,6 +342,166 @@ fn needs_root_padding_of_short_frames_is_no_part_of_the_packet() {
         (
             "protocol=icmp",
             &[("ICMP without data", short(1, 28), YES), ("a header alone", short(1, 20), YES)],
+        ),
+    ]);
+}
+
+const A6: &str = "[2001:db8::1]:1000";
+const B6: &str = "[2001:db8:1::1]:80";
+
+fn to6(address: &str) -> Vec<u8> {
+    udp6(A6, &format!("[{address}]:80")).frame()
+}
+
+#[test]
+fn needs_root_ipv6_addresses_and_prefixes() {
+    check(&[
+        (
+            "dst-address=2001:db8:1::/48,fe80::/10,::1",
+            &[
+                ("below a /48", to6("2001:db8:0:ffff:ffff:ffff:ffff:ffff"), NO),
+                ("the first address of a /48", to6("2001:db8:1::"), YES),
+                ("the last address of a /48", to6("2001:db8:1:ffff:ffff:ffff:ffff:ffff"), YES),
+                ("above a /48", to6("2001:db8:2::"), NO),
+                ("the last address of a /10", to6("febf:ffff::1"), YES),
+                ("above a /10", to6("fec0::"), NO),
+                ("an address of its own", to6("::1"), YES),
+                ("its neighbour", to6("::2"), NO),
+                ("the same place in the array of networks", to6("db8:2001:1::1"), NO),
+                ("the address, as the source", udp6("[::1]:80", A6).frame(), NO),
+                ("IPv4", to("192.0.2.1"), NO),
+            ],
+        ),
+        (
+            "src-address=not 2001:db8::/32",
+            &[
+                ("what is excluded", udp6(A6, B6).frame(), NO),
+                ("what is not", udp6("[2001:db9::1]:80", B6).frame(), YES),
+                ("IPv4", to("192.0.2.1"), YES),
+            ],
+        ),
+        (
+            "dst-address=::",
+            &[("all of IPv6", to6("ffff::"), YES), ("none of IPv4", to("192.0.2.1"), NO)],
+        ),
+        (
+            "dst-address=0.0.0.0",
+            &[("none of IPv6", to6("ffff::"), NO), ("all of IPv4", to("192.0.2.1"), YES)],
+        ),
+        ("dst-address=any", &[("IPv6", to6("ffff::"), YES), ("IPv4", to("192.0.2.1"), YES)]),
+    ]);
+}
+
+#[test]
+fn needs_root_ports_behind_the_extension_headers_of_ipv6() {
+    let packet = udp6(A6, B6);
+    let many = |count| {
+        (0..count).fold(packet.clone(), |packet, n| packet.behind(DESTINATION, n % 3)).frame()
+    };
+    let fragment = |offset| packet.clone().fragment(7, offset, false).frame();
+    check(&[
+        (
+            "protocol=udp dst-port=80",
+            &[
+                ("without", packet.frame(), YES),
+                ("one", many(1), YES),
+                ("eight", many(8), YES),
+                ("nine are not followed", many(9), NO),
+                ("hop-by-hop options", packet.clone().behind(HOP_BY_HOP, 1).frame(), YES),
+                ("a datagram in one fragment", fragment(0), YES),
+                ("a later fragment", fragment(8), NO),
+                ("cut within the ports", packet.frame()[..14 + 43].to_vec(), NO),
+                ("cut behind the ports", packet.frame()[..14 + 44].to_vec(), YES),
+            ],
+        ),
+        ("protocol=60", &[("an extension header is no protocol", many(1), NO)]),
+        ("dst-port=81", &[("another port", many(1), NO)]),
+    ]);
+}
+
+#[test]
+fn needs_root_vlan_ids_of_the_outermost_tag() {
+    let frame = tcp(A, B).frame();
+    let with = |tags: &[(u16, u16)]| tagged(tags, &frame);
+    let v6 = tagged(&[(0x8100, 7)], &udp6(A6, B6).frame());
+    check(&[
+        (
+            "vlan=7,100-200 dst-port=80",
+            &[
+                ("the ID", with(&[(0x8100, 7)]), YES),
+                ("with a priority", with(&[(0x8100, 0xf007)]), YES),
+                ("of IPv6", v6, YES),
+                ("a provider's", with(&[(0x88a8, 7)]), YES),
+                ("in a range", with(&[(0x8100, 200)]), YES),
+                ("above a range", with(&[(0x8100, 201)]), NO),
+                ("the outer of two", with(&[(0x88a8, 7), (0x8100, 9)]), YES),
+                ("the inner of two", with(&[(0x88a8, 9), (0x8100, 7)]), NO),
+                ("three are not followed", with(&[(0x8100, 7); 3]), NO),
+                ("no tag", frame.clone(), NO),
+            ],
+        ),
+        ("vlan=none", &[("no tag", frame.clone(), YES), ("ID 0", with(&[(0x8100, 0)]), NO)]),
+        ("vlan=not none", &[("no tag", frame.clone(), NO), ("ID 0", with(&[(0x8100, 0)]), YES)]),
+        ("dst-port=80", &[("a tag that nobody asks for", with(&[(0x8100, 9)]), YES)]),
+    ]);
+}
+
+#[test]
+fn needs_root_tcp_flags_icmp_types_dscp_and_length() {
+    const FLAGS: usize = 13;
+    let flags = |byte: u8| {
+        let mut packet = tcp(A, B);
+        packet.payload[FLAGS] = byte;
+        packet.frame()
+    };
+    let mut cut = tcp(A, B).of_length(20 + FLAGS).frame();
+    // padding, no flags
+    cut.resize(60, 0xff);
+    check(&[
+        (
+            "tcp-flags=syn,not ack",
+            &[
+                ("SYN", flags(0x02), YES),
+                ("SYN and ACK", flags(0x12), NO),
+                ("SYN and PSH", flags(0x0a), YES),
+                ("none", flags(0), NO),
+                ("of IPv6", tcp6(A6, B6).with(FLAGS, 2).frame(), YES),
+                ("UDP has none", udp(A, B).frame(), NO),
+                ("cut short before them", cut.clone(), NO),
+            ],
+        ),
+        ("tcp-flags=syn+ack", &[("both", flags(0x12), YES), ("one", flags(0x02), NO)]),
+        ("tcp-flags=not syn", &[("none", flags(0), YES), ("UDP has none", udp(A, B).frame(), NO)]),
+        (
+            "icmp-type=echo-request",
+            &[
+                ("of ICMP", ping(A, B).frame(), YES),
+                ("of ICMPv6", Packet6::icmp(128, A6, B6).frame(), YES),
+                ("what is none in ICMPv6", Packet6::icmp(8, A6, B6).frame(), NO),
+                ("TCP has none", tcp(A, B).frame(), NO),
+                ("ICMP over IPv6 is none", Packet6::new(1, A6, B6).with(0, 8).frame(), NO),
+            ],
+        ),
+        (
+            "dscp=ef",
+            &[
+                ("the code point", tcp(A, B).frame_with(1, 46 << 2), YES),
+                ("with ECN", tcp(A, B).frame_with(1, 46 << 2 | 3), YES),
+                ("another", tcp(A, B).frame_with(1, 45 << 2), NO),
+                ("of IPv6", udp6(A6, B6).with_class(46 << 2 | 1).frame(), YES),
+                ("another of IPv6", udp6(A6, B6).with_class(47 << 2).frame(), NO),
+            ],
+        ),
+        (
+            "length=100-200",
+            &[
+                ("too short", udp(A, B).of_length(99).frame(), NO),
+                ("the shortest", udp(A, B).of_length(100).frame(), YES),
+                ("the longest", udp(A, B).of_length(200).frame(), YES),
+                ("too long", udp(A, B).of_length(201).frame(), NO),
+                ("of IPv6, too short", udp6(A6, B6).of_length(99).frame(), NO),
+                ("of IPv6", udp6(A6, B6).of_length(100).frame(), YES),
+            ],
         ),
     ]);
 }

@@ -38,6 +38,12 @@ impl Packet {
         self
     }
 
+    /// Of the datagram with this number, where it is a fragment.
+    pub fn with_id(mut self, id: u16) -> Self {
+        self.header.identification = id;
+        self
+    }
+
     /// As a fragment: `offset` in units of 8 bytes.
     pub fn fragment(mut self, offset: u16, more: bool) -> Self {
         self.header.dont_fragment = false;
@@ -100,6 +106,24 @@ pub fn has_ports(protocol: u8) -> bool {
 pub fn frame(ethertype: u16, payload: &[u8]) -> Vec<u8> {
     let addresses = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     [&addresses[..], &ethertype.to_be_bytes(), payload].concat()
+}
+
+/// The frame with VLAN tags behind its addresses: EtherType and ID, the outermost first.
+pub fn tagged(tags: &[(u16, u16)], frame: &[u8]) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(12);
+    let tags = tags.iter().flat_map(|(kind, id)| [kind.to_be_bytes(), id.to_be_bytes()].concat());
+    addresses.iter().copied().chain(tags).chain(rest.iter().copied()).collect()
+}
+
+/// The frame without its two outermost tags, of the kinds that the kernel takes off.
+pub fn untagged(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    for _ in 0..2 {
+        if matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8])) && frame.len() >= 18 {
+            frame.drain(12..16);
+        }
+    }
+    frame
 }
 
 pub fn tcp(src: &str, dst: &str) -> Packet {

@@ -21,11 +21,15 @@ fn bucket_of(burst: u64) -> bpf::Tunnel {
 
 /// A program on one CPU: what another one has drawn is there for that one only, for a while.
 fn harness(direction: Direction, tunnel: bpf::Tunnel) -> Harness {
+    harness_with("", direction, tunnel)
+}
+
+fn harness_with(flags: &str, direction: Direction, tunnel: bpf::Tunnel) -> Harness {
     let mut cpus = CpuSet::new();
     cpus.set(0).unwrap();
     sched_setaffinity(Pid::from_raw(0), &cpus).expect("CPU 0");
     let harness = Harness::new(direction, TC_ACT_OK);
-    harness.install_to(&[rule("")], tunnel);
+    harness.install_to(&[rule(flags)], tunnel);
     harness
 }
 
@@ -100,6 +104,24 @@ fn needs_root_a_copy_that_is_cut_counts_for_what_is_left_of_it() {
     // those of TCP are made to fit
     let expected = 3000 + 2 * (20 + 40) + 3 * OVERHEAD;
     check_counts_for(expected, cut, &frame(tcp(A, B), 3000), segments);
+}
+
+#[test]
+fn needs_root_a_copy_that_a_rule_cuts_counts_for_what_is_left_of_it() {
+    side_by_side(Direction::ALL, |direction| {
+        let harness = harness_with("snaplen=100", direction, bucket_of(1000));
+        // a super-packet is one packet then
+        for gso_size in [0, 1000] {
+            let context = Context { gso_size, gso_segs: gso_size / 300, ..Context::default() };
+            for _ in 0..3 {
+                let fate = harness.fate_with(&udp(A, B).of_length(3000).frame(), context);
+                assert_eq!(fate, Fate::Failed);
+            }
+        }
+        // 208 bytes are left
+        assert_eq!(harness.fate(&udp(A, B).of_length(3000).frame()), Fate::Failed);
+        assert_eq!(harness.fate(&udp(A, B).of_length(3000).frame()), Fate::OverRate);
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the oracle makes of frames: everything else is held against it.
 
 use crate::frame::packet;
-use crate::meaning::{Packet, Ports};
+use crate::meaning::{Fragment, Packet, Ports};
 
 /// Spaces are for the eye.
 fn hex(text: &str) -> Vec<u8> {
@@ -83,6 +83,23 @@ fn data_of_later_fragments_is_no_header() {
     assert_eq!(found.icmp_type, None);
     let found = packet(&ipv4(17, "2001", TCP)).unwrap();
     assert!(matches!(found.ports, Ports::Unknown));
+}
+
+#[test]
+fn fragments_say_which_datagram_they_are_of() {
+    let fragment = |frame: Vec<u8>| packet(&frame).unwrap().fragment;
+    let first = |id| Some(Fragment { is_first: true, id });
+    let later = |id| Some(Fragment { is_first: false, id });
+    assert_eq!(fragment(ipv4(6, "4000", TCP)), None);
+    assert_eq!(fragment(ipv4(6, "2000", TCP)), first(1));
+    assert_eq!(fragment(ipv4(6, "00b9", TCP)), later(1));
+    let v6 = |header: &str| fragment(ipv6(44, &format!("{header} {TCP}")));
+    assert_eq!(v6("0600 0000 01020304"), None);
+    assert_eq!(v6("0600 0001 01020304"), first(0x0102_0304));
+    assert_eq!(v6("0600 05c9 01020304"), later(0x0102_0304));
+    // the innermost counts
+    assert_eq!(v6("2c00 0001 00000001 0600 0000 00000002"), first(2));
+    assert_eq!(v6("2c00 0001 00000001 0600 0008 00000002"), later(2));
 }
 
 #[test]

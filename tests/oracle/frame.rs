@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::meaning::{Packet, Ports};
+use crate::meaning::{Fragment, Packet, Ports};
 
 /// IEEE 802.1Q, 802.1ad, and what came before 802.1ad.
 const TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
@@ -18,7 +18,7 @@ const ICMPV6: u8 = 58;
 /// Up to where the headers are read, and what stands there.
 struct Upper<'a> {
     protocol: u8,
-    later_fragment: bool,
+    fragment: Option<Fragment>,
     /// What lies behind the headers, without what follows the packet, as far as it arrived.
     payload: &'a [u8],
 }
@@ -50,7 +50,10 @@ fn ipv4(ip: &[u8], vlan: Option<u16>) -> Option<Packet> {
         return None;
     }
     let payload = ip[..ip.len().min(length.into())].get(header_len..)?;
-    let upper = Upper { protocol: ip[9], later_fragment: word(ip, 6)? & 0x1fff != 0, payload };
+    let fragment_word = word(ip, 6)?;
+    let fragment = (fragment_word & 0x3fff != 0)
+        .then_some(Fragment { is_first: fragment_word & 0x1fff == 0, id: word(ip, 4)?.into() });
+    let upper = Upper { protocol: ip[9], fragment, payload };
     let address = |at: usize| IpAddr::V4(Ipv4Addr::from([0, 1, 2, 3].map(|byte| ip[at + byte])));
     with(upper, ICMP, address(12), address(16), vlan, ip[1] >> 2, length)
 }
@@ -70,8 +73,8 @@ fn ipv6(ip: &[u8], vlan: Option<u16>) -> Option<Packet> {
 /// later fragment is the last one: data follows, whatever it says that comes next.
 fn upper(mut next: u8, mut rest: &[u8]) -> Option<Upper<'_>> {
     let mut headers = 0;
-    let mut later_fragment = false;
-    while !later_fragment {
+    let mut fragment: Option<Fragment> = None;
+    while fragment.is_none_or(|fragment| fragment.is_first) {
         let len = match next {
             // hop-by-hop options, routing, destination options
             0 | 43 | 60 => 8 + 8 * usize::from(*rest.get(1)?),
@@ -86,12 +89,17 @@ fn upper(mut next: u8, mut rest: &[u8]) -> Option<Upper<'_>> {
             return None;
         }
         if next == 44 {
-            later_fragment = word(rest, 2)? & 0xfff8 != 0;
+            let offset_and_more = word(rest, 2)?;
+            let id = u32::from(word(rest, 4)?) << 16 | u32::from(word(rest, 6)?);
+            // of a datagram in one fragment there is nothing more to come
+            if offset_and_more & 0xfff9 != 0 || fragment.is_some() {
+                fragment = Some(Fragment { is_first: offset_and_more & 0xfff8 == 0, id });
+            }
         }
         next = *rest.first()?;
         rest = rest.get(len..)?;
     }
-    Some(Upper { protocol: next, later_fragment, payload: rest })
+    Some(Upper { protocol: next, fragment, payload: rest })
 }
 
 fn with(
@@ -103,7 +111,8 @@ fn with(
     dscp: u8,
     length: u16,
 ) -> Option<Packet> {
-    let Upper { protocol, later_fragment, payload } = upper;
+    let Upper { protocol, fragment, payload } = upper;
+    let later_fragment = fragment.is_some_and(|fragment| !fragment.is_first);
     let ports = match (has_ports(protocol), later_fragment) {
         (false, _) => Ports::None,
         (true, true) => Ports::Unknown,
@@ -120,6 +129,7 @@ fn with(
         icmp_type: is_first(icmp).then(|| payload.first().copied()).flatten(),
         dscp,
         length,
+        fragment,
     })
 }
 

@@ -21,6 +21,15 @@ pub struct Packet {
     pub icmp_type: Option<u8>,
     pub dscp: u8,
     pub length: u16,
+    /// None of a whole packet.
+    pub fragment: Option<Fragment>,
+}
+
+/// A piece of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fragment {
+    pub is_first: bool,
+    pub id: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +44,7 @@ pub enum Ports {
     Unknown,
 }
 
-/// The number of the first rule that matches.
+/// The number of the first rule that matches, of a packet on its own.
 pub fn verdict(rules: &[Rule], packet: &Packet) -> Option<usize> {
     rules.iter().position(|rule| matches(rule, packet))
 }

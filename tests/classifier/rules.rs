@@ -1,0 +1,126 @@
+//! Several rules: which of them a packet meets, and what each one counts.
+
+use traffic_mirroring::bpf;
+
+use crate::harness::{CARRIES_IPV6, CARRIES_TAGS, Fate, Harness, exclude, nowhere, rule};
+use crate::packets::{Packet, tagged, tcp, udp};
+use crate::packets6::tcp6;
+
+const A: &str = "10.0.0.1:1000";
+const B: &str = "192.0.2.1:80";
+
+fn to_port(port: usize) -> Vec<u8> {
+    tcp(A, &format!("192.0.2.1:{port}")).frame()
+}
+
+#[test]
+fn needs_root_the_first_rule_that_matches_decides() {
+    let (mirror, not) = (rule("protocol=tcp"), exclude("dst-port=80-89"));
+    let everything_else = exclude("");
+    let cases = [
+        (vec![not.clone(), mirror.clone()], Fate::Excluded, 0, Fate::Failed, 1),
+        (vec![mirror.clone(), not.clone()], Fate::Failed, 0, Fate::Failed, 0),
+        (vec![not.clone(), everything_else.clone()], Fate::Excluded, 0, Fate::Excluded, 1),
+        (vec![everything_else, mirror.clone(), not.clone()], Fate::Excluded, 0, Fate::Excluded, 0),
+        (vec![rule("protocol=udp"), not, mirror], Fate::Excluded, 1, Fate::Failed, 2),
+    ];
+    Harness::each(|harness| {
+        for (rules, in_both, met_by_it, in_one, met_by_that) in &cases {
+            harness.install(rules);
+            for (port, fate, rule) in [(80, in_both, met_by_it), (443, in_one, met_by_that)] {
+                let before = harness.met(*rule);
+                assert_eq!(harness.fate(&to_port(port)), *fate, "{port} {rules:?}");
+                assert_eq!(harness.met(*rule), before + 1, "{port} {rules:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn needs_root_no_rule_is_met_by_what_only_an_exclusion_leaves_out() {
+    Harness::each(|harness| {
+        harness.install(&[exclude("dst-port=80")]);
+        assert_eq!(harness.fate(&to_port(80)), Fate::Excluded);
+        assert_eq!(harness.fate(&to_port(81)), Fate::NoMatch);
+    });
+}
+
+#[test]
+fn needs_root_each_of_32_rules_counts_its_own() {
+    let rules: Vec<_> = (0..32).map(|n| rule(&format!("dst-port={}-100", 1 + n))).collect();
+    let rules: Vec<_> = rules.into_iter().rev().collect();
+    Harness::each(|harness| {
+        // in one generation, in the other, and in the first again
+        for _ in 0..3 {
+            harness.install(&rules);
+            for port in 1..=32 {
+                for _ in 0..port {
+                    harness.fate(&to_port(port));
+                }
+            }
+            let met: Vec<_> = (0..32).map(|rule| harness.met(rule)).collect();
+            assert_eq!(met, (1..=32).rev().collect::<Vec<_>>());
+        }
+    });
+}
+
+#[test]
+fn needs_root_what_was_counted_stays_when_rules_go() {
+    Harness::each(|harness| {
+        let mut expected = [0; 9];
+        for (round, rules) in
+            [[rule(""), exclude("")], [exclude(""), rule("")]].iter().cycle().take(6).enumerate()
+        {
+            harness.install(rules);
+            assert_eq!((harness.met(0), harness.met(1)), (0, 0), "a rule begins at 0");
+            assert_eq!(harness.counts(), expected, "after {round} updates");
+            for _ in 0..=round {
+                let fate = harness.fate(&to_port(80));
+                expected[0] += 1;
+                expected[fate as usize] += 1;
+            }
+            assert_eq!(harness.counts(), expected);
+        }
+        harness.maps.disable();
+        assert_eq!(harness.counts(), expected);
+    });
+}
+
+#[test]
+fn needs_root_what_the_tunnel_does_not_carry_is_counted_as_unsupported() {
+    let v4 = tcp(A, B).frame();
+    let v6 = tcp6("[2001:db8::1]:1000", "[2001:db8::2]:80").frame();
+    let tag = [(0x8100, 7)];
+    let frames = [v4.clone(), v6.clone(), tagged(&tag, &v4), tagged(&tag, &v6)];
+    let (yes, no) = (Fate::Failed, Fate::Unsupported);
+    Harness::each(|harness| {
+        for (carries, expected) in [
+            (0, [yes, no, no, no]),
+            (CARRIES_IPV6, [yes, yes, no, no]),
+            (CARRIES_TAGS, [yes, no, yes, no]),
+            (CARRIES_IPV6 | CARRIES_TAGS, [yes, yes, yes, yes]),
+        ] {
+            harness.install_to(&[rule("")], bpf::Tunnel { carries, ..nowhere() });
+            assert_eq!([0, 1, 2, 3].map(|n| harness.fate(&frames[n])), expected, "{carries}");
+        }
+    });
+}
+
+/// That the rule leaves out, or that the tunnel is to be guarded against, counts as that.
+#[test]
+fn needs_root_what_is_not_mirrored_has_one_reason() {
+    let copy = udp(A, "203.0.113.9:6080");
+    let fate = |harness: &Harness, packet: &Packet| harness.fate(&packet.frame());
+    Harness::each(|harness| {
+        harness.install(&[exclude("dst-port=6080")]);
+        assert_eq!(fate(harness, &copy), Fate::Excluded);
+        harness.install(&[rule("one-in-packets=4294967295")]);
+        assert_eq!(fate(harness, &copy), Fate::Guarded);
+        assert_eq!(fate(harness, &udp(A, B)), Fate::NotSampled);
+        let nothing = bpf::Tunnel { carries: 0, max_len: 20, ..nowhere() };
+        harness.install_to(&[rule("")], nothing);
+        let tag = tagged(&[(0x8100, 7)], &udp(A, B).frame());
+        assert_eq!(harness.fate(&tag), Fate::Unsupported);
+        assert_eq!(fate(harness, &udp(A, B)), Fate::Oversize);
+    });
+}
