@@ -164,7 +164,7 @@ fn needs_root_the_tunnels_counters_add_up_to_what_the_instances_sent() {
         tcp_exchange(client, host, 8080, 4 << 20);
         let it = add_up();
         let [copies, packets] = [it.long_copies - before.long_copies, it.packets - before.packets];
-        assert!(packets > 2 * copies && copies > 0, "no super-packets: {copies} made {packets}");
+        assert!(packets > copies && copies > 0, "no super-packets: {copies} made {packets}");
         assert_eq!((it.lost(), it.torn, it.foreign), (0, 0, 0));
 
         // the counters are the device's, whoever comes and goes

@@ -396,7 +396,7 @@ fn needs_root_looks_are_few_however_much_happens() {
             let mut last = None;
             eventually(SOON, "an end of looking", || {
                 let now = daemons.each_ref().map(looks);
-                std::thread::sleep(Duration::from_millis(1500));
+                std::thread::sleep(patient(Duration::from_millis(1500)));
                 last.replace(now) == Some(daemons.each_ref().map(looks))
             });
         };
