@@ -18,7 +18,10 @@ use crate::random::Random;
 use crate::shrink::Case;
 
 /// Packets that each set of rules is tried on: an update takes as long as many of them.
-const PACKETS_PER_RULES: usize = 4000;
+const PACKETS_PER_RULES: usize = 1000;
+
+/// Sets of rules that differ enough to say that all kinds of verdicts are among the pairs.
+const MANY_RULES: usize = 100;
 
 /// Pairs of rules and packet that the two directions try together.
 fn pairs() -> usize {
@@ -199,10 +202,10 @@ fn compare(direction: Direction, verdict: i32, seed: u64) {
         }
     }
     let Seen { no_rule, first_rule, other_rules, followed } = seen;
-    let is_balanced = [no_rule, first_rule, other_rules, 20 * followed]
+    let is_balanced = [no_rule, first_rule, other_rules, 10 * followed]
         .into_iter()
         .all(|count| count > packets / 20);
-    assert!(is_balanced, "lopsided: {seen:?}");
+    assert!(is_balanced || packets < MANY_RULES * PACKETS_PER_RULES, "lopsided: {seen:?}");
 }
 
 #[test]
