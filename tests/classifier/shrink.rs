@@ -1,6 +1,6 @@
 //! From a failure to the least that still fails.
 
-use traffic_mirroring::filter::{Field, Rule};
+use traffic_mirroring::filter::{Action, Field, Rule};
 
 /// The shortest frame that every kernel takes for a test run, whatever it announces.
 const LEAST: usize = 14 + 40;
@@ -57,48 +57,49 @@ impl Case {
         still_fails
     }
 
-    /// Takes one entry out of a rule, if it fails without.
+    /// Opens a field of a rule, or takes one entry out of it, if it fails then, too.
     fn shrink_rule(&mut self, fails: &impl Fn(&Case) -> bool, index: usize) -> bool {
-        let removals: [fn(&mut Rule) -> bool; 21] = [
-            |rule| std::mem::take(&mut rule.action) != rule.action,
-            |rule| pop_only(&mut rule.protocol),
-            |rule| pop_not(&mut rule.protocol),
-            |rule| pop_only(&mut rule.src_address),
-            |rule| pop_not(&mut rule.src_address),
-            |rule| pop_only(&mut rule.dst_address),
-            |rule| pop_not(&mut rule.dst_address),
-            |rule| pop_only(&mut rule.src_port),
-            |rule| pop_not(&mut rule.src_port),
-            |rule| pop_only(&mut rule.dst_port),
-            |rule| pop_not(&mut rule.dst_port),
-            |rule| pop_only(&mut rule.tcp_flags),
-            |rule| pop_not(&mut rule.tcp_flags),
-            |rule| pop_only(&mut rule.vlan),
-            |rule| pop_not(&mut rule.vlan),
-            |rule| pop_only(&mut rule.icmp_type),
-            |rule| pop_not(&mut rule.icmp_type),
-            |rule| pop_only(&mut rule.dscp),
-            |rule| pop_not(&mut rule.dscp),
-            |rule| pop_only(&mut rule.length),
-            |rule| pop_not(&mut rule.length),
-        ];
-        removals
-            .into_iter()
-            .any(|remove| self.attempt(fails, |case| remove(&mut case.rules[index])))
+        macro_rules! shrink {
+            ($($field:ident),*) => {
+                $(thinner(&self.rules[index].$field).into_iter().any(|thinner| {
+                    self.attempt(fails, |case| {
+                        case.rules[index].$field = thinner;
+                        true
+                    })
+                }))||*
+            };
+        }
+        let is_plain = |case: &Case| case.rules[index].action == Action::default();
+        (!is_plain(self)
+            && self.attempt(fails, |case| {
+                case.rules[index].action = Action::default();
+                true
+            }))
+            || shrink!(
+                protocol,
+                src_address,
+                dst_address,
+                src_port,
+                dst_port,
+                tcp_flags,
+                vlan,
+                icmp_type,
+                dscp,
+                length
+            )
     }
 }
 
-/// The first of the entries: of several, the others follow.
-fn pop_only<T>(field: &mut Field<T>) -> bool {
-    !field.only.is_empty() && {
-        field.only.rotate_left(1);
-        field.only.pop().is_some()
+/// The field without any entry, and without each one; nothing of an open one.
+fn thinner<T: Clone>(field: &Field<T>) -> Vec<Field<T>> {
+    if field.is_any() {
+        return Vec::new();
     }
-}
-
-fn pop_not<T>(field: &mut Field<T>) -> bool {
-    !field.not.is_empty() && {
-        field.not.rotate_left(1);
-        field.not.pop().is_some()
-    }
+    let without = |list: &[T], index: usize| [&list[..index], &list[index + 1..]].concat();
+    let Field { only, not } = field;
+    let only_without =
+        (0..only.len()).map(|index| Field { only: without(only, index), not: not.clone() });
+    let not_without =
+        (0..not.len()).map(|index| Field { only: only.clone(), not: without(not, index) });
+    [Field::default()].into_iter().chain(only_without).chain(not_without).collect()
 }
