@@ -138,6 +138,29 @@ static __always_inline long trim(struct __sk_buff *skb, const struct inner *inne
 	return bpf_skb_change_tail(skb, ETH_HLEN + inner->len, 0);
 }
 
+/*
+ * Room without a mark, in front of a packet that is to count as one of IPv4: of IPv6, the kernel takes
+ * some of the header away with that, which is put back.
+ */
+static __always_inline long make_unmarked_room(struct __sk_buff *skb)
+{
+	__u8 taken[sizeof(struct ipv6hdr) - sizeof(struct iphdr)];
+	long err;
+
+	if (skb->protocol != bpf_htons(ETH_P_IPV6))
+		return bpf_skb_adjust_room(skb, sizeof(struct gue_outer), BPF_ADJ_ROOM_MAC, 0);
+	err = bpf_skb_load_bytes(skb, ETH_HLEN, taken, sizeof(taken));
+	if (!err)
+		err = bpf_skb_change_proto(skb, bpf_htons(ETH_P_IP), 0);
+	if (!err)
+		err = bpf_skb_adjust_room(skb, sizeof(struct gue_outer) + sizeof(taken),
+					  BPF_ADJ_ROOM_MAC, 0);
+	if (!err)
+		err = bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct gue_outer), taken,
+					  sizeof(taken), 0);
+	return err;
+}
+
 static __always_inline long make_room(struct __sk_buff *skb, __u8 protocol)
 {
 	__u64 flags = ENCAPSULATION;
@@ -149,7 +172,7 @@ static __always_inline long make_room(struct __sk_buff *skb, __u8 protocol)
 	err = bpf_skb_adjust_room(skb, sizeof(struct gue_outer), BPF_ADJ_ROOM_MAC, flags);
 	/* a packet that is a tunnel's already (VXLAN, say) cannot be marked as one again */
 	if (err && !skb->gso_size)
-		err = bpf_skb_adjust_room(skb, sizeof(struct gue_outer), BPF_ADJ_ROOM_MAC, 0);
+		err = make_unmarked_room(skb);
 	return err;
 }
 
