@@ -7,6 +7,7 @@ use std::path::Path;
 use etherparse::icmpv4::DestUnreachableHeader;
 use etherparse::{Icmpv4Type, PacketBuilder};
 use nix::net::if_::if_nametoindex;
+use nix::sys::signal::Signal;
 use traffic_mirroring::bpf;
 use traffic_mirroring::instance::Instance;
 use traffic_mirroring::tunnel::counters;
@@ -185,13 +186,16 @@ fn needs_root_what_the_tunnel_did_and_dropped_is_said_when_it_goes() {
         ping(client, host, 3, 56);
         ping(client, host, 2, 1472);
 
-        // no far end: what is too long for one outer packet is lost on its way there
+        // no far end: what is too long for one outer packet is lost on its way there, as long as
+        // nobody repairs it
+        egress.signal(Signal::SIGSTOP);
         host.sh("ip link set gue1-p down");
         ping(client, host, 4, 1472);
         ping(client, host, 1, 56);
         let it = add_up();
         assert_eq!((it.whole, it.long_copies, it.cut, it.lost()), (4, 6, 2, 4));
         host.sh("ip link set gue1-p up");
+        egress.signal(Signal::SIGCONT);
 
         // a copy of what is in another tunnel already cannot be cut
         host.sh("
@@ -204,7 +208,7 @@ fn needs_root_what_the_tunnel_did_and_dropped_is_said_when_it_goes() {
         let it = add_up();
         assert_eq!(it.uncuttable, 1);
 
-        egress.signal(nix::sys::signal::Signal::SIGTERM);
+        egress.signal(Signal::SIGTERM);
         assert!(egress.wait().success());
         let said = "of 11 copies 4 left whole, 6 were too long and became 6 packets, of which 2 left \
                     in 4 fragments and 0 whole; dropped: 1 too long, and in another tunnel already, 4 \
@@ -245,7 +249,9 @@ fn needs_root_fragmentation_needed_changes_nothing_for_tunnel_and_production() {
 
         inject(collector, "eth0", &frame);
         assert_eq!(outer_sizes().1, sizes);
-        assert!(!route_mtu("10.2.0.2") && !route_mtu("10.1.0.2"));
+        for to in ["10.2.0.2", "10.1.0.2"] {
+            assert!(!route_mtu(to), "{}", host.sh(&format!("ip route get {to}")));
+        }
 
         // where a program of this host has the tunnel's port, the kernel takes it for the addressee
         let _other = bind(host, || UdpSocket::bind("10.2.0.1:6080"));
