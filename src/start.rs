@@ -73,7 +73,7 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     }
     undo.with("tunnel and route", || tunnel::sweep(&mut Netlink::open()?, bpffs));
     let mut tunnel = plan.carry_out(&mut netlink, None)?;
-    let mut troubles = plan.troubles().to_vec();
+    let mut troubles = plan.warnings();
     if !plan.resolve(&mut netlink)? {
         troubles.extend(watch::silence_of(&plan));
     }

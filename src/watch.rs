@@ -57,7 +57,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Looks at the host, repairs what can be repaired, and says what is new. Returns whether all is
-    /// well.
+    /// as well as it can be.
     pub fn look(&mut self) -> bool {
         log::debug!("looking after {}", self.start.id);
         let troubles = self.repair().unwrap_or_else(|error| vec![format!("{error:#}")]);
@@ -68,7 +68,7 @@ impl<'a> Watch<'a> {
             log::info!("no longer so: {trouble}");
         }
         self.troubles = troubles;
-        self.troubles.is_empty()
+        self.troubles.iter().all(|trouble| self.plan.is_limit(trouble))
     }
 
     /// Returns what is wrong all the same.
@@ -171,7 +171,7 @@ impl<'a> Watch<'a> {
         }
         self.plan = plan;
 
-        let mut troubles = self.plan.troubles().to_vec();
+        let mut troubles = self.plan.warnings();
         if let Some((ifindex, hop)) = self.plan.next_hop() {
             match netlink.ask(ifindex, hop)? {
                 Answer::Known => self.silent = false,

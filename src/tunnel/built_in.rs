@@ -82,7 +82,9 @@ pub struct BuiltIn {
     oversize: Oversize,
     /// a device of this name that is another tunnel, and that nobody uses any more
     replaces: Option<Link>,
-    pub troubles: Vec<String>,
+    pub trouble: Option<String>,
+    /// why not every copy gets through whole, however long one waits
+    pub limit: Option<String>,
 }
 
 impl BuiltIn {
@@ -108,27 +110,35 @@ impl BuiltIn {
             None => None,
         };
 
-        let mut troubles = Vec::from_iter(trouble_with(&nic));
+        let trouble = trouble_with(&nic);
         let whole = path.sizes.whole;
         let outcome = match wanted.oversize {
             Oversize::Fragment => None,
             Oversize::Truncate => Some("are cut to that"),
             Oversize::Drop => Some("are left out and counted as oversize"),
         };
-        if let Some(outcome) = outcome
-            && mirrored.mtu > whole
-            && !nic.loopback
-        {
-            troubles.push(format!(
+        let some_do_not_fit = mirrored.mtu > whole && !nic.loopback;
+        let limit = outcome.filter(|_| some_do_not_fit).map(|outcome| {
+            format!(
                 "copies of packets longer than {whole} bytes do not fit \"{}\" (MTU {}): they \
                  {outcome}; an MTU of {} there carries them, and --oversize=fragment does so anyway",
                 nic.name,
                 nic.mtu,
                 mirrored.mtu + outer::OVERHEAD
-            ));
-        }
+            )
+        });
         let oversize = wanted.oversize;
-        Ok(Self { name, path, nic, identity, home: home(bpffs), oversize, replaces, troubles })
+        Ok(Self {
+            name,
+            path,
+            nic,
+            identity,
+            home: home(bpffs),
+            oversize,
+            replaces,
+            trouble,
+            limit,
+        })
     }
 
     pub fn next_hop(&self) -> Option<(u32, Ipv4Addr)> {

@@ -29,6 +29,8 @@ pub struct Existing {
     /// flags that were given, and say how a tunnel of ours would be
     without_effect: Vec<&'static str>,
     pub troubles: Vec<String>,
+    /// why not every copy gets through, however long one waits
+    pub limit: Option<String>,
 }
 
 impl Existing {
@@ -60,16 +62,16 @@ impl Existing {
         });
         let route = missing_route(netlink, wanted)?;
         let longest = longest_packet(netlink, wanted, &device, remote);
-        if longest < mirrored.mtu {
-            troubles.push(format!(
+        let limit = (longest < mirrored.mtu).then(|| {
+            format!(
                 "the tunnel interface \"{}\" cannot carry packets longer than {longest} bytes: \
                  copies of those are left out and counted as oversize; raise the MTU on the way \
                  to the collector, or remove the device and let mirroring build its own",
                 device.name
-            ));
-        }
+            )
+        });
         let without_effect = flags_without_effect(wanted);
-        Ok(Self { device, remote, longest, route, without_effect, troubles })
+        Ok(Self { device, remote, longest, route, without_effect, troubles, limit })
     }
 
     pub fn collector(&self) -> Option<Ipv4Addr> {

@@ -73,11 +73,21 @@ impl Plan {
     }
 
     /// What loses copies, or is going to: a sentence for each.
-    pub fn troubles(&self) -> &[String] {
-        match self {
-            Self::Existing(existing) => &existing.troubles,
-            Self::BuiltIn(built_in) => &built_in.troubles,
-        }
+    pub fn warnings(&self) -> Vec<String> {
+        let (troubles, limit) = match self {
+            Self::Existing(existing) => (existing.troubles.as_slice(), &existing.limit),
+            Self::BuiltIn(built_in) => (built_in.trouble.as_slice(), &built_in.limit),
+        };
+        troubles.iter().chain(limit).cloned().collect()
+    }
+
+    /// Whether it is a warning of what no waiting changes: the devices being as they are.
+    pub fn is_limit(&self, warning: &str) -> bool {
+        let limit = match self {
+            Self::Existing(existing) => &existing.limit,
+            Self::BuiltIn(built_in) => &built_in.limit,
+        };
+        limit.as_deref() == Some(warning)
     }
 
     /// The neighbour that our own headers send copies to, and the device that it is on.

@@ -133,9 +133,6 @@ fn set_mtu(ends: [(&Ns, &str); 4], mtu: u32) {
 fn cells(world: &World, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell; 2] {
     // as if the NIC were a wire: whoever is to cut and sum up has to do it before
     world.host().without_offloads("eth1");
-    // between namespaces, each outer fragment keeps a buffer of the whole copy's size: on a slow machine,
-    // more than the collector's kernel would keep of those that it has yet to put together
-    world.collector().sh("echo 99999999 > /proc/sys/net/ipv4/ipfrag_high_thresh");
     let _both = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
     let collector = Collector::listen(world.collector(), GUE_PORT);
     let capture = Capture::start(world.host(), "eth0");

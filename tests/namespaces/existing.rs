@@ -2,21 +2,13 @@
 //! would have the kernel tell production's sender to send shorter ones.
 
 use std::time::Duration;
+use std::{fs, thread};
 
 use nix::sys::signal::Signal;
 
 use crate::support::*;
 
 const VXLAN: &str = "--tunnel-interface-name=vx0";
-
-/// A VXLAN device on both ends, whose headers take 50 bytes.
-fn make_vxlan(world: &World) {
-    for (ns, remote) in [(world.host(), "10.2.0.2"), (world.collector(), "10.2.0.1")] {
-        ns.sh(&format!(
-            "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789; ip link set vx0 up"
-        ));
-    }
-}
 
 /// What the kernel has learned about routes to production's peers.
 fn route_exceptions(world: &World) -> String {
@@ -56,7 +48,7 @@ fn check_longest(world: &World, longest: usize) {
 #[test]
 fn needs_root_packets_too_long_for_an_existing_device_are_counted_and_harm_nobody() {
     World::run(|world| {
-        make_vxlan(world);
+        vxlan(world);
         // the device promises more than the NIC carries
         assert!(world.host().sh("ip link show vx0").contains("mtu 1500"));
         check_longest(world, 1450);
@@ -68,7 +60,7 @@ fn needs_root_packets_too_long_for_an_existing_device_are_counted_and_harm_nobod
 #[test]
 fn needs_root_a_route_with_a_smaller_mtu_to_the_collector_counts() {
     World::run(|world| {
-        make_vxlan(world);
+        vxlan(world);
         world.host().sh("ip route add 10.2.0.2 dev eth1 mtu 1400");
         check_longest(world, 1350);
     });
@@ -80,7 +72,7 @@ fn needs_root_a_route_with_a_smaller_mtu_to_the_collector_counts() {
 fn needs_root_copies_have_no_sender_on_a_bridge_told_to_send_shorter_packets() {
     World::run(|world| {
         let (client, host, collector) = (world.client(), world.host(), world.collector());
-        make_vxlan(world);
+        vxlan(world);
         host.sh("
             ip link add eth7 type veth peer name eth7 netns client
             ip link add eth8 type veth peer name eth8 netns collector
@@ -107,10 +99,32 @@ fn needs_root_copies_have_no_sender_on_a_bridge_told_to_send_shorter_packets() {
     });
 }
 
+/// What only the operator can change is said once, and not looked at again and again.
+#[test]
+fn needs_root_a_device_that_is_too_small_keeps_the_process_asleep() {
+    World::run(|world| {
+        vxlan(world);
+        let daemon = start(world, "ingress", &[VXLAN]);
+        assert!(daemon.output().contains("longer than 1450 bytes"), "{}", daemon.output());
+        let wake_ups = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid()));
+            let status = status.expect("the process");
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+            line.expect("a count").to_owned()
+        };
+        // the start's own events are over
+        thread::sleep(patient(Duration::from_secs(2)));
+        let before = wake_ups();
+        // what may heal is looked at every five seconds
+        thread::sleep(Duration::from_secs(6));
+        assert_eq!(wake_ups(), before);
+    });
+}
+
 #[test]
 fn needs_root_flags_that_an_existing_device_makes_idle_are_named() {
     World::run(|world| {
-        make_vxlan(world);
+        vxlan(world);
         let flags = ["--tunnel-dscp=cs1", "--tunnel-ttl=9", "--tunnel-local-port=auto"];
         let output = start(world, "ingress", &[&flags[..], &[VXLAN]].concat()).output();
         for flag in ["--tunnel-dscp", "--tunnel-ttl", "--tunnel-local-port=auto"] {

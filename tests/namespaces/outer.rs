@@ -186,8 +186,8 @@ fn needs_root_what_the_tunnel_did_and_dropped_is_said_when_it_goes() {
         ping(client, host, 3, 56);
         ping(client, host, 2, 1472);
 
-        // no far end: what is too long for one outer packet is lost on its way there (whoever stays with
-        // the program would set it up again)
+        // no far end: what is too long for one outer packet is lost on its way there, as long as
+        // nobody repairs it
         egress.signal(Signal::SIGSTOP);
         host.sh("ip link set gue1-p down");
         ping(client, host, 4, 1472);

@@ -142,7 +142,7 @@ fn needs_root_what_matched_was_sent_or_left_out_for_a_reason_that_is_counted() {
     World::run(|world| {
         let (client, host) = (world.client(), world.host());
         // a device that somebody else made, as the built-in one sends copies also when it is down
-        host.sh("ip link add vx0 type vxlan id 7 remote 10.2.0.2 dstport 4789; ip link set vx0 up");
+        vxlan_to(host, "10.2.0.2");
         let flags = ["--protocol=udp,icmp", "--tunnel-interface-name=vx0", "--max-rate=100kbit"];
         let daemon = start(world, "ingress", &flags);
         let capture = Capture::start(host, "eth1");

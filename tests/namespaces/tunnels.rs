@@ -132,13 +132,7 @@ fn needs_root_an_idle_tunnel_to_another_collector_is_replaced() {
 fn needs_root_an_existing_device_is_used_as_it_is_and_left_as_it_was() {
     World::run(|world| {
         let (host, collector) = (world.host(), world.collector());
-        let vxlan = |remote: &str| {
-            format!(
-                "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789; ip link set vx0 up"
-            )
-        };
-        host.sh(&vxlan("10.2.0.2"));
-        collector.sh(&vxlan("10.2.0.1"));
+        vxlan(world);
         let before = Snapshot::of(host);
 
         let ingress = start(world, "ingress", &["--tunnel-interface-name=vx0"]);
@@ -166,9 +160,7 @@ fn needs_root_an_existing_device_is_used_as_it_is_and_left_as_it_was() {
 #[test]
 fn needs_root_an_existing_devices_own_packets_are_not_mirrored() {
     World::run(|world| {
-        world
-            .host()
-            .sh("ip link add vx0 type vxlan id 7 remote 10.2.0.2 dstport 4789; ip link set vx0 up");
+        vxlan_to(world.host(), "10.2.0.2");
         let mut daemon = Daemon::mirroring(
             world.host(),
             [

@@ -316,13 +316,7 @@ fn needs_root_the_rules_in_force_go_on_with_another_tunnel() {
 fn needs_root_an_existing_tunnel_device_is_followed_and_never_built_in_its_owners_place() {
     World::run(|world| {
         let (host, collector) = (world.host(), world.collector());
-        let vxlan = |remote: &str| {
-            format!(
-                "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789; ip link set vx0 up"
-            )
-        };
-        host.sh(&vxlan("10.2.0.2"));
-        collector.sh(&vxlan("10.2.0.1"));
+        vxlan(world);
         let before = Snapshot::of(host);
         let daemon = start(world, "ingress", &["--tunnel-interface-name=vx0"]);
         let copies = || {
@@ -335,7 +329,9 @@ fn needs_root_an_existing_tunnel_device_is_followed_and_never_built_in_its_owner
         change(world, &daemon, "ip link set vx0 up", "no longer so");
         assert_eq!(copies(), 3);
         change(world, &daemon, "ip link delete vx0", "\"vx0\" is gone");
-        change(world, &daemon, &vxlan("10.2.0.2"), "no longer so");
+        let log = daemon.log();
+        vxlan_to(host, "10.2.0.2");
+        wait_for_next(&daemon, "no longer so", &log);
         assert_eq!(copies(), 3);
         // the kernel removes our route with the NIC's state
         change(world, &daemon, "ip link set eth1 down", "\"eth1\" is down");

@@ -38,6 +38,7 @@ mod socket;
 mod stream;
 mod traffic;
 mod undisturbed;
+mod vxlan;
 mod world;
 
 use std::thread;
@@ -67,6 +68,7 @@ pub use traffic::{
     udp_segments, udp_with_options,
 };
 pub use undisturbed::undisturbed;
+pub use vxlan::{vxlan, vxlan_to};
 pub use world::{
     CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, ROUTER_MAC, SERVER_MAC, World,
     one_frame_per_packet,

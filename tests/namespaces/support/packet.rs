@@ -41,24 +41,32 @@ impl Packet {
     }
 }
 
+/// Both of the ways to write 0 in one's complement are right, and the kernel uses both (RFC 1624). Of
+/// UDP, 0 means that there is none.
+fn as_sum(checksum: u16) -> u16 {
+    if checksum == u16::MAX { 0 } else { checksum }
+}
+
 /// Holds the checksums of a packet, of the transport too unless it is a fragment, to its bytes.
 pub fn assert_sums(bytes: &[u8]) {
     let packet = SlicedPacket::from_ip(bytes).expect("a packet");
     let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("not IPv4: {packet:?}") };
     let ip = ip.header().to_header();
     assert_eq!(usize::from(ip.total_len), bytes.len());
-    assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+    assert_eq!(as_sum(ip.header_checksum), as_sum(ip.calc_header_checksum()));
     let (found, right) = match &packet.transport {
         Some(TransportSlice::Tcp(tcp)) => {
             let header = tcp.to_header();
-            (header.checksum, header.calc_checksum_ipv4(&ip, tcp.payload()).unwrap())
+            let right = header.calc_checksum_ipv4(&ip, tcp.payload()).unwrap();
+            (as_sum(header.checksum), as_sum(right))
         }
         Some(TransportSlice::Udp(udp)) => {
             let header = udp.to_header();
             (header.checksum, header.calc_checksum_ipv4(&ip, udp.payload()).unwrap())
         }
         Some(TransportSlice::Icmpv4(icmp)) => {
-            (icmp.checksum(), icmp.icmp_type().calc_checksum(icmp.payload()))
+            let right = icmp.icmp_type().calc_checksum(icmp.payload());
+            (as_sum(icmp.checksum()), as_sum(right))
         }
         _ => return,
     };

@@ -42,6 +42,13 @@ const COLLECTOR_LINKS: &str = "
     link set eth0 up
     route add default via 10.2.0.1";
 
+/// Between namespaces, each outer fragment keeps a buffer of the whole copy's size: on a slow machine, more
+/// than the collector's kernel would keep of those that it has yet to put together. Nor would it wait for
+/// one while the other CPU, which an emulated machine may favour, sends 64 more.
+const ROOM_FOR_FRAGMENTS: &str = "
+    echo 99999999 > /proc/sys/net/ipv4/ipfrag_high_thresh
+    echo 0 > /proc/sys/net/ipv4/ipfrag_max_dist";
+
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 2);
 const SERVER_SIDE_LINKS: &str = "
     link add eth2 address 02:00:00:03:00:01 type veth \
@@ -114,6 +121,7 @@ impl World {
         for ns in namespaces {
             ns.sh(NO_IPV6);
         }
+        collector.sh(ROOM_FOR_FRAGMENTS);
         ip(&host, HOST_LINKS);
         ip(&client, CLIENT_LINKS);
         ip(&collector, COLLECTOR_LINKS);

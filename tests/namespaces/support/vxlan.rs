@@ -1,0 +1,16 @@
+//! A tunnel device that an operator made.
+
+use super::{Ns, World};
+
+/// Makes the VXLAN device `vx0` at both ends, whose headers take 50 bytes.
+pub fn vxlan(world: &World) {
+    vxlan_to(world.host(), "10.2.0.2");
+    vxlan_to(world.collector(), "10.2.0.1");
+}
+
+/// Makes one end of it.
+pub fn vxlan_to(ns: &Ns, remote: &str) {
+    ns.sh(&format!(
+        "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789; ip link set vx0 up"
+    ));
+}
