@@ -13,12 +13,8 @@
 static __always_inline void datagram_of(const struct packet *packet, struct mirroring_datagram *key)
 {
 	__builtin_memset(key, 0, sizeof(*key));
-	key->src[0] = packet->src[0];
-	key->dst[0] = packet->dst[0];
-	if (packet->is_ipv6) {
-		__builtin_memcpy(key->src, packet->src, sizeof(key->src));
-		__builtin_memcpy(key->dst, packet->dst, sizeof(key->dst));
-	}
+	__builtin_memcpy(key->src, packet->src, sizeof(key->src));
+	__builtin_memcpy(key->dst, packet->dst, sizeof(key->dst));
 	key->id = packet->fragment_id;
 	/* an IPv6 fragment's id is its own, whatever leads the part that was cut (RFC 8200, 4.5) */
 	key->protocol = packet->is_ipv6 ? IPPROTO_FRAGMENT : packet->protocol;

@@ -7,14 +7,6 @@
 #include "mirroring_maps.bpf.h"
 #include "parse.h"
 
-/* Where a packet goes or, of an ICMP error, the packet that it is about. */
-struct destination {
-	__be32 address;
-	__be16 port;
-	__u8 protocol; /* IPPROTO_* */
-	bool any_port; /* the port is not known */
-};
-
 /* The protocols of the outer headers that tunnel devices make: others lead to no endpoint. */
 static __always_inline bool is_tunnels(__u8 protocol)
 {
@@ -22,9 +14,9 @@ static __always_inline bool is_tunnels(__u8 protocol)
 	       protocol == IPPROTO_IPV6;
 }
 
-/* False where the packet is no ICMP error, or does not say what it is about. */
+/* Where the packet that an ICMP error is about went; false where the packet is none, or does not say. */
 static __always_inline bool error_about(struct __sk_buff *skb, const struct packet *packet,
-					struct destination *about)
+					struct mirroring_endpoint *about)
 {
 	struct {
 		__u8 icmp[8];
@@ -63,41 +55,49 @@ static __always_inline bool error_about(struct __sk_buff *skb, const struct pack
 	return true;
 }
 
+/* Whether it is in the list; with a port of 0, which is no tunnel's, on whatever port. */
+static __always_inline bool is_endpoint(const struct mirroring_endpoint *to)
+{
+	const struct mirroring_endpoints *endpoints = only_entry(&MAP(endpoints));
+	struct mirroring_endpoint what = {.address = -1, .protocol = -1};
+	__u64 wanted, mask;
+
+	if (!endpoints)
+		return false;
+	if (to->port)
+		what.port = -1;
+	__builtin_memcpy(&wanted, to, sizeof(wanted));
+	__builtin_memcpy(&mask, &what, sizeof(mask));
+	for (int i = 0; i < MIRRORING_ENDPOINTS; i++) {
+		__u64 endpoint = *(const __u64 *)&endpoints->list[i];
+
+		if (!endpoint)
+			return false;
+		if (!((endpoint ^ wanted) & mask))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Whether the packet is a copy on its way, or an ICMP error about one, whoever sends that: mirroring
- * it would make the next one, without end.
+ * it would make the next one, without end. A later fragment to a collector, whose port nobody knows,
+ * may be a copy's: it is taken for one.
  */
 static __always_inline bool guarded(struct __sk_buff *skb, const struct packet *packet)
 {
-	struct destination to = {
-		.address = packet->dst[0],
-		.port = bpf_htons(packet->dst_port),
-		.protocol = packet->protocol,
-		/* a later fragment to a collector may be a copy's: take it for one */
-		.any_port = packet->ports == PORTS_UNKNOWN,
-	};
+	struct mirroring_endpoint to = {.address = packet->dst[0], .protocol = packet->protocol};
 
 	if (skb->cb[0] == MIRRORING_MARK_0 && skb->cb[1] == MIRRORING_MARK_1)
 		return true;
 	/* every far end of a tunnel has an IPv4 address */
 	if (packet->is_ipv6)
 		return false;
-	if (packet->protocol == IPPROTO_ICMP && !error_about(skb, packet, &to))
+	if (packet->protocol == IPPROTO_UDP)
+		to.port = bpf_htons(packet->dst_port);
+	else if (packet->protocol == IPPROTO_ICMP && !error_about(skb, packet, &to))
 		return false;
-	if (!is_tunnels(to.protocol))
-		return false;
-	for (__u32 i = 0; i < MIRRORING_ENDPOINTS; i++) {
-		__u32 key = i;
-		const struct mirroring_endpoint *endpoint =
-			bpf_map_lookup_elem(&MAP(endpoints), &key);
-
-		if (!endpoint || !endpoint->protocol)
-			return false;
-		if (endpoint->address == to.address && endpoint->protocol == to.protocol &&
-		    (to.protocol != IPPROTO_UDP || to.any_port || endpoint->port == to.port))
-			return true;
-	}
-	return false;
+	return is_tunnels(to.protocol) && is_endpoint(&to);
 }
 
 #endif /* GUARD_BPF_H */

@@ -127,16 +127,20 @@ struct mirroring_tunnel {
 	__u64 burst; /* bytes that may leave at once under the cap */
 } __attribute__((aligned(64)));
 
-/*
- * <direction>_endpoints: the far ends of the tunnels of all instances that share a BPF file system,
- * the own one first. An empty entry ends them. One may be there twice. Each is one 8-byte store.
- */
 struct mirroring_endpoint {
 	__be32 address;
 	__be16 port; /* of UDP */
 	__u8 protocol; /* outer protocol (IPPROTO_*); 0: the entry is empty */
 	__u8 reserved;
 } __attribute__((aligned(8)));
+
+/*
+ * <direction>_endpoints, one entry: the far ends of the tunnels of all instances that share a BPF file
+ * system, the own one first. An empty one ends them. One may be there twice. Each is one 8-byte store.
+ */
+struct mirroring_endpoints {
+	struct mirroring_endpoint list[MIRRORING_ENDPOINTS];
+};
 
 /* <direction>_*_prefix maps: LPM key and, as its value, a mask. */
 struct mirroring_prefix {

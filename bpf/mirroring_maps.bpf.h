@@ -56,7 +56,7 @@
 ARRAY(config, struct mirroring_config, 1);
 ARRAY(tunnel, struct mirroring_tunnel, MIRRORING_GENERATIONS);
 ARRAY(instance, struct mirroring_instance, 1);
-ARRAY(endpoints, struct mirroring_endpoint, MIRRORING_ENDPOINTS);
+ARRAY(endpoints, struct mirroring_endpoints, 1);
 
 ARRAY(rule, struct mirroring_rule, MIRRORING_RULES);
 

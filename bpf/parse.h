@@ -57,8 +57,8 @@ struct packet {
 	enum fragment fragment;
 	__u8 protocol; /* IPPROTO_*; of IPv6, what comes behind the extension headers */
 	__u8 traffic_class; /* of IPv4: type of service */
-	bool is_ipv6;
-	bool is_drawn;
+	__u32 is_ipv6;
+	__u32 is_drawn;
 	__u32 draw; /* at random, for rules that sample; all fragments of a datagram have one */
 };
 
@@ -136,7 +136,8 @@ static __always_inline __u32 skip_vlan_tags(struct __sk_buff *skb, __be16 *ether
 	return offset;
 }
 
-static __always_inline bool parse_ipv4(struct __sk_buff *skb, struct packet *packet)
+static __always_inline bool parse_ipv4(struct __sk_buff *skb, const struct mirroring_config *config,
+				       struct packet *packet)
 {
 	struct iphdr copy;
 	const struct iphdr *ip = header(skb, packet->l3_offset, &copy, sizeof(copy));
@@ -151,7 +152,7 @@ static __always_inline bool parse_ipv4(struct __sk_buff *skb, struct packet *pac
 		packet->length = skb->len - packet->l3_offset;
 	if (packet->length < header_len)
 		return false;
-	packet->is_ipv6 = false;
+	packet->is_ipv6 = config->zero;
 	packet->src[0] = ip->saddr;
 	packet->dst[0] = ip->daddr;
 	packet->protocol = ip->protocol;
@@ -165,46 +166,52 @@ static __always_inline bool parse_ipv4(struct __sk_buff *skb, struct packet *pac
 	return true;
 }
 
+static __always_inline bool is_extension_header(__u8 protocol)
+{
+	const __u64 extension_headers = 1ULL << IPPROTO_HOPOPTS | 1ULL << IPPROTO_ROUTING |
+					1ULL << IPPROTO_FRAGMENT | 1ULL << IPPROTO_AH |
+					1ULL << IPPROTO_DSTOPTS;
+
+	return protocol < 64 && extension_headers >> protocol & 1;
+}
+
 /* Walks over the extension headers, to the upper-layer header or to what a later fragment has. */
-static __always_inline bool skip_extension_headers(struct __sk_buff *skb, struct packet *packet)
+static __always_inline bool skip_extension_headers(struct __sk_buff *skb,
+						   const struct mirroring_config *config,
+						   struct packet *packet)
 {
 	for (int i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
 		struct extension_header extension;
-		__u32 offset_and_more;
+		enum fragment fragment = packet->fragment;
+		__u32 len;
 
-		switch (packet->protocol) {
-		case IPPROTO_HOPOPTS:
-		case IPPROTO_ROUTING:
-		case IPPROTO_DSTOPTS:
-		case IPPROTO_FRAGMENT:
-		case IPPROTO_AH:
-			break;
-		default:
-			return true;
-		}
-		if (packet->fragment == FRAGMENT_LATER)
+		if (!is_extension_header(packet->protocol) || fragment == FRAGMENT_LATER)
 			return true;
 		if (bpf_skb_load_bytes(skb, packet->l4_offset, &extension, sizeof(extension)))
 			return false;
 		if (packet->protocol == IPPROTO_FRAGMENT) {
-			offset_and_more = bpf_ntohs(extension.offset_and_more);
+			__u32 offset_and_more = bpf_ntohs(extension.offset_and_more);
+
 			packet->fragment_id = extension.fragment_id;
 			if (offset_and_more & IP6_OFFSET_MASK)
-				packet->fragment = FRAGMENT_LATER;
+				fragment = FRAGMENT_LATER;
 			else if (offset_and_more & IP6_MORE_FRAGMENTS)
-				packet->fragment = FRAGMENT_FIRST;
-			packet->l4_offset += sizeof(extension);
+				fragment = FRAGMENT_FIRST;
+			len = sizeof(extension);
 		} else if (packet->protocol == IPPROTO_AH) {
-			packet->l4_offset += (extension.len + 2) * 4;
+			len = (extension.len + 2) * 4;
 		} else {
-			packet->l4_offset += (extension.len + 1) * 8;
+			len = (extension.len + 1) * 8;
 		}
+		packet->fragment = forget(config, fragment, 3);
+		packet->l4_offset = forget(config, packet->l4_offset + len, 0x7fff);
 		packet->protocol = extension.next;
 	}
 	return false;
 }
 
-static __always_inline bool parse_ipv6(struct __sk_buff *skb, struct packet *packet)
+static __always_inline bool parse_ipv6(struct __sk_buff *skb, const struct mirroring_config *config,
+				       struct packet *packet)
 {
 	struct ipv6hdr copy;
 	const struct ipv6hdr *ip = header(skb, packet->l3_offset, &copy, sizeof(copy));
@@ -217,14 +224,14 @@ static __always_inline bool parse_ipv6(struct __sk_buff *skb, struct packet *pac
 		packet->length = skb->len - packet->l3_offset;
 	else
 		packet->length += sizeof(*ip);
-	packet->is_ipv6 = true;
+	packet->is_ipv6 = 1 + config->zero;
 	__builtin_memcpy(packet->src, &ip->saddr, sizeof(packet->src));
 	__builtin_memcpy(packet->dst, &ip->daddr, sizeof(packet->dst));
 	packet->protocol = ip->nexthdr;
 	packet->traffic_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 	packet->l4_offset = packet->l3_offset + sizeof(*ip);
 	packet->fragment = FRAGMENT_NONE;
-	return skip_extension_headers(skb, packet);
+	return skip_extension_headers(skb, config, packet);
 }
 
 static __always_inline bool parse_ports(struct __sk_buff *skb, struct packet *packet)
@@ -232,8 +239,6 @@ static __always_inline bool parse_ports(struct __sk_buff *skb, struct packet *pa
 	struct port_pair copy;
 	const struct port_pair *ports;
 
-	packet->src_port = 0;
-	packet->dst_port = 0;
 	if (!has_ports(packet->protocol)) {
 		packet->ports = PORTS_NONE;
 		return true;
@@ -261,21 +266,24 @@ static __always_inline bool parse(struct __sk_buff *skb, const struct mirroring_
 	__be16 ethertype = skb->protocol;
 	__u32 l3_offset;
 
-	__builtin_memset(packet, 0, sizeof(*packet));
+	packet->src[1] = packet->src[2] = packet->src[3] = config->zero;
+	packet->dst[1] = packet->dst[2] = packet->dst[3] = config->zero;
+	packet->src_port = packet->dst_port = config->zero;
+	packet->fragment_id = config->zero;
+	packet->draw = packet->is_drawn = config->zero;
 	l3_offset = skip_vlan_tags(skb, &ethertype);
 	if (!l3_offset)
 		return false;
 	packet->l3_offset = forget(config, l3_offset, 31);
 	if (ethertype == bpf_htons(ETH_P_IP)) {
-		if (!parse_ipv4(skb, packet))
+		if (!parse_ipv4(skb, config, packet))
 			return false;
 	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
-		if (!parse_ipv6(skb, packet))
+		if (!parse_ipv6(skb, config, packet))
 			return false;
 	} else {
 		return false;
 	}
-	packet->is_ipv6 = forget(config, packet->is_ipv6, 1);
 	packet->l4_offset = forget(config, packet->l4_offset, 0x7fff);
 	packet->fragment = forget(config, packet->fragment, 3);
 	if (packet->l3_offset + packet->length < packet->l4_offset || skb->len < packet->l4_offset)
@@ -283,6 +291,8 @@ static __always_inline bool parse(struct __sk_buff *skb, const struct mirroring_
 	if (!parse_ports(skb, packet))
 		return false;
 	packet->ports = forget(config, packet->ports, 3);
+	packet->protocol = forget(config, packet->protocol, 0xff);
+	packet->length = forget(config, packet->length, 0xffffffff);
 	return true;
 }
 

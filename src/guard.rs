@@ -42,11 +42,11 @@ impl Endpoint {
 
 /// The list of one instance.
 #[derive(Debug)]
-pub struct List(Mapped<u64>);
+pub struct List(Mapped<[u64; LENGTH]>);
 
 impl List {
     pub fn new(map: &libbpf_rs::MapHandle) -> Result<Self> {
-        Mapped::new(map, LENGTH).map(Self)
+        Mapped::new(map, 1).map(Self)
     }
 
     fn pinned(pins: &Pins) -> Result<Self> {

@@ -31,6 +31,8 @@ unsafe impl Entry for bpf::Instance {}
 unsafe impl Entry for bpf::GueTemplate {}
 // SAFETY: an integer of 8 bytes
 unsafe impl Entry for u64 {}
+// SAFETY: as many of them
+unsafe impl<const N: usize> Entry for [u64; N] {}
 
 /// The memory of an array map made with `BPF_F_MMAPABLE`.
 #[derive(Debug)]
@@ -71,6 +73,13 @@ impl<T: Entry> Mapped<T> {
         Ok(Self { memory: memory.cast(), entries, _entries: PhantomData })
     }
 
+    /// All that is there, in words each of which a program sees wholly or not at all.
+    pub fn words(&self) -> &[AtomicU64] {
+        let count = self.entries * size_of::<T>() / size_of::<u64>();
+        // SAFETY: aligned words that live as long as the mapping, shared with the programs
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), count) }
+    }
+
     fn entry(&self, index: usize) -> *mut T {
         assert!(index < self.entries, "entry {index} of {}", self.entries);
         // SAFETY: within the mapping, as just checked
@@ -96,14 +105,6 @@ impl<T: Entry> Mapped<T> {
     pub fn write(&self, index: usize, value: T) {
         // SAFETY: a valid, aligned entry
         unsafe { self.entry(index).write_volatile(value) }
-    }
-}
-
-impl Mapped<u64> {
-    /// The entries, each of which a program sees wholly or not at all.
-    pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: aligned words that live as long as the mapping, shared with the programs
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.entries) }
     }
 }
 
