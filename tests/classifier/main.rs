@@ -3,6 +3,7 @@
 //! of the host's.
 
 mod against_oracle;
+mod captures;
 mod chain;
 mod corpus;
 mod cost;
