@@ -21,13 +21,17 @@ static __always_inline __u32 l4_header_len(struct __sk_buff *skb, const struct p
 	return (words >> 4) * 4;
 }
 
-/* Bytes from the IP header on that a rule leaves of a copy; 0 where it leaves all that there are. */
+/*
+ * Bytes from the IP header on that a rule leaves of a copy; 0 where it leaves all that there are, or the
+ * tunnel device cuts nothing.
+ */
 static __always_inline __u32 cut_by_rule(struct __sk_buff *skb, const struct packet *packet,
-					 const struct mirroring_rule *rule)
+					 const struct mirroring_rule *rule,
+					 const struct mirroring_tunnel *tunnel)
 {
 	__u32 snaplen = rule->snaplen;
 
-	if (snaplen == MIRRORING_WHOLE)
+	if (snaplen == MIRRORING_WHOLE || !(tunnel->carries & MIRRORING_CARRIES_CUT))
 		return 0;
 	if (snaplen == MIRRORING_HEADERS)
 		snaplen = packet->l4_offset - packet->l3_offset + l4_header_len(skb, packet);

@@ -103,7 +103,7 @@ static __always_inline void meet(struct __sk_buff *skb, struct packet *packet, _
 		outcomes->unsupported++;
 		return;
 	}
-	cut = cut_by_rule(skb, packet, rule);
+	cut = cut_by_rule(skb, packet, rule, tunnel);
 	if (oversize(skb, tunnel, packet, cut))
 		outcomes->oversize++;
 	else if (tunnel->rate && !within_rate(tunnel, outer_len(skb, tunnel, packet, cut)))

@@ -108,6 +108,7 @@ enum mirroring_oversize {
 enum mirroring_carries {
 	MIRRORING_CARRIES_IPV6 = 1,
 	MIRRORING_CARRIES_TAGS = 2, /* VLAN tags */
+	MIRRORING_CARRIES_CUT = 4, /* copies that it has yet to cut, as their rules say */
 };
 
 /* <direction>_tunnel, one entry per generation, one cache line each: where the copies go. */

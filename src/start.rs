@@ -80,6 +80,7 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     for trouble in &troubles {
         log::warn!("{trouble}");
     }
+    tunnel::warn_of_whole_copies(&tunnel, &rules);
     if let Some(rate) = start.max_rate {
         rate.limit(&mut tunnel);
     }

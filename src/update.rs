@@ -9,6 +9,7 @@ use crate::filter;
 use crate::host::{self, Turn};
 use crate::instance::Instance;
 use crate::pins::Pins;
+use crate::tunnel;
 
 /// Puts the rules of the flags in place of those in force, and the cap on the rate if there is one
 /// among them; the tunnel stays as it is.
@@ -23,6 +24,7 @@ pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
     let _turn = Turn::take(bpffs)?;
     let instance = Instance::open(Pins::new(bpffs, &update.id))?.with_context(not_running)?;
     let mut tunnel = instance.maps.tunnel().with_context(not_running)?;
+    tunnel::warn_of_whole_copies(&tunnel, &rules);
     if let Some(rate) = update.max_rate {
         rate.limit(&mut tunnel);
     }

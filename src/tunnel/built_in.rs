@@ -16,7 +16,8 @@ use libbpf_rs::{ProgramMut, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook, TcHook
 
 use super::identity::{self, Identity};
 use super::{
-    CARRIES_IPV6, CARRIES_TAGS, addresses, counters, in_force, next_hop, nic, outer, trouble_with,
+    CARRIES_CUT, CARRIES_IPV6, CARRIES_TAGS, addresses, counters, in_force, next_hop, nic, outer,
+    trouble_with,
 };
 use crate::bpf;
 use crate::config::{self, Oversize};
@@ -192,7 +193,7 @@ impl BuiltIn {
             },
             overhead: outer::OVERHEAD,
             // tags are taken off: the tunnel carries packets
-            carries: CARRIES_IPV6 | CARRIES_TAGS,
+            carries: CARRIES_IPV6 | CARRIES_TAGS | CARRIES_CUT,
             cut_len: match self.oversize {
                 Oversize::Truncate => self.path.sizes.whole,
                 Oversize::Fragment | Oversize::Drop => 0,

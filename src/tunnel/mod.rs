@@ -20,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::bpf;
 use crate::config;
+use crate::filter::{Action, RuleSet};
 use crate::netlink::{Link, Netlink};
 
 use built_in::BuiltIn;
@@ -29,6 +30,7 @@ pub use sweep::sweep;
 /// `enum mirroring_carries` in `bpf/mirroring.h`.
 const CARRIES_IPV6: u8 = 1;
 const CARRIES_TAGS: u8 = 2;
+const CARRIES_CUT: u8 = 4;
 
 /// How long a start waits for the next hop's link-layer address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -143,6 +145,22 @@ pub fn redirected(in_force: bpf::Tunnel, to: bpf::Tunnel) -> Option<bpf::Tunnel>
     };
     let capped = bpf::Tunnel { rate: in_force.rate, burst: in_force.burst, ..to };
     (way(in_force) != way(to)).then_some(capped)
+}
+
+/// Says which rules want shorter copies than the tunnel makes.
+pub fn warn_of_whole_copies(tunnel: &bpf::Tunnel, rules: &RuleSet) {
+    if tunnel.carries & CARRIES_CUT != 0 {
+        return;
+    }
+    for rule in &rules.rules {
+        if let Action::Mirror { snaplen: Some(_), .. } = rule.action {
+            log::warn!(
+                "the snaplen of rule {:?} has no effect: the tunnel interface exists, and takes whole \
+                 packets; `ip link delete` it and let mirroring build its own",
+                rule.name
+            );
+        }
+    }
 }
 
 /// What is wrong with the NIC that copies leave by.

@@ -253,6 +253,7 @@ impl Harness {
 /// `enum mirroring_carries` of `bpf/mirroring.h`.
 pub const CARRIES_IPV6: u8 = 1;
 pub const CARRIES_TAGS: u8 = 2;
+pub const CARRIES_CUT: u8 = 4;
 
 /// GUE to 203.0.113.9:6080, through the loopback device, for packets of any kind and length.
 pub fn tunnel() -> bpf::Tunnel {
@@ -261,7 +262,7 @@ pub fn tunnel() -> bpf::Tunnel {
         collector: u32::from_ne_bytes([203, 0, 113, 9]),
         port: 6080_u16.to_be(),
         protocol: 17,
-        carries: CARRIES_IPV6 | CARRIES_TAGS,
+        carries: CARRIES_IPV6 | CARRIES_TAGS | CARRIES_CUT,
         ..Default::default()
     }
 }

@@ -3,7 +3,7 @@
 
 use traffic_mirroring::bpf;
 
-use crate::harness::{Context, Fate, Harness, in_namespace, nowhere, rule, tunnel};
+use crate::harness::{CARRIES_CUT, Context, Fate, Harness, in_namespace, nowhere, rule, tunnel};
 use crate::packets::{Packet, ping, tagged, tcp, udp};
 use crate::packets6::{DESTINATION, Packet6, tcp6, udp6};
 
@@ -36,6 +36,19 @@ fn needs_root_a_copy_is_as_long_as_the_snaplen_unless_the_packet_is_shorter() {
             (tagged(&[(0x8100, 7)], &v4(1000)), 128),
         ] {
             check_left(harness, "128", &frame, left);
+        }
+    });
+}
+
+/// A copy of which nothing is cut has to fit as a whole.
+#[test]
+fn needs_root_where_the_tunnel_device_cuts_nothing_copies_are_whole() {
+    Harness::each(|harness| {
+        for (max_len, fate) in [(1000, Fate::Failed), (999, Fate::Oversize)] {
+            let carries = nowhere().carries & !CARRIES_CUT;
+            let existing = bpf::Tunnel { max_len, carries, ..nowhere() };
+            harness.install_to(&[rule("snaplen=128")], existing);
+            assert_eq!(harness.fate(&udp(A, B).of_length(1000).frame()), fate, "{max_len}");
         }
     });
 }

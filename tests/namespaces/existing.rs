@@ -122,6 +122,22 @@ fn needs_root_a_device_that_is_too_small_keeps_the_process_asleep() {
 }
 
 #[test]
+fn needs_root_copies_to_an_existing_device_are_whole_whatever_the_snaplen_and_that_is_said() {
+    World::run(|world| {
+        vxlan(world);
+        let daemon = start(world, "ingress", &["--snaplen=64", VXLAN]);
+        let warning = "the snaplen of rule \"flags\" has no effect";
+        assert!(daemon.output().contains(warning), "{}", daemon.output());
+        let capture = Capture::start(world.collector(), "vx0");
+        ping(world.client(), world.host(), 3, 1000);
+        let copies = capture.stop();
+        let lengths: Vec<_> =
+            copies.ipv4(Direction::Received).iter().map(|packet| packet.len()).collect();
+        assert_eq!(lengths, [1028; 3]);
+    });
+}
+
+#[test]
 fn needs_root_flags_that_an_existing_device_makes_idle_are_named() {
     World::run(|world| {
         vxlan(world);
