@@ -98,8 +98,9 @@ static __always_inline const void *header(struct __sk_buff *skb, __u32 offset, v
 }
 
 /*
- * `value`, of which the verifier knows no more than that it is `mask` at most: it need not follow
- * each value that led here on its own (a million steps are the most that it takes).
+ * `value`, of which the verifier knows no more than that it is `mask` at most, so that it does not follow
+ * on its own each value that may have led here. (A million steps are the most that it takes, and each costs
+ * a start its time.)
  */
 static __always_inline __u32 forget(const struct mirroring_config *config, __u32 value, __u32 mask)
 {
@@ -266,6 +267,7 @@ static __always_inline bool parse(struct __sk_buff *skb, const struct mirroring_
 	__be16 ethertype = skb->protocol;
 	__u32 l3_offset;
 
+	/* 0, as in forget */
 	packet->src[1] = packet->src[2] = packet->src[3] = config->zero;
 	packet->dst[1] = packet->dst[2] = packet->dst[3] = config->zero;
 	packet->src_port = packet->dst_port = config->zero;
@@ -291,8 +293,6 @@ static __always_inline bool parse(struct __sk_buff *skb, const struct mirroring_
 	if (!parse_ports(skb, packet))
 		return false;
 	packet->ports = forget(config, packet->ports, 3);
-	packet->protocol = forget(config, packet->protocol, 0xff);
-	packet->length = forget(config, packet->length, 0xffffffff);
 	return true;
 }
 
