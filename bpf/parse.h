@@ -293,6 +293,7 @@ static __always_inline bool parse(struct __sk_buff *skb, const struct mirroring_
 	if (!parse_ports(skb, packet))
 		return false;
 	packet->ports = forget(config, packet->ports, 3);
+	packet->length = forget(config, packet->length, 0xffffffff);
 	return true;
 }
 
