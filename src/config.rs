@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::cli::{Cli, DEFAULT_LOG_DIR, is_plain_path};
 use crate::filter::Rule;
 use crate::filter::parse::number;
+use crate::packet;
 use crate::rate::Rate;
 
 mod header;
@@ -46,6 +47,7 @@ pub enum Command {
     /// Always of one interface.
     Stop(Selection),
     Status(Selection),
+    Explain(Explain),
 }
 
 /// Mirror, until told to stop.
@@ -76,6 +78,23 @@ pub struct Update {
     pub max_rate: Option<Rate>,
     /// Only show the rules.
     pub dry_run: bool,
+}
+
+/// Say which rule a packet meets, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explain {
+    /// From its Ethernet header on.
+    pub frame: Vec<u8>,
+    pub judges: Judges,
+}
+
+/// By which rules a packet is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judges {
+    /// These, in the order in which they are tried.
+    Rules(Direction, Vec<Rule>),
+    /// Those that are in force.
+    InForce(InstanceId),
 }
 
 /// Instances that agree with all that is given.
@@ -172,7 +191,8 @@ impl Config {
                 Command::Stop(selection)
             }
             "status" => Command::Status(selection(cli)?),
-            other => bail!("--cmd: {other:?} is none of start, update, stop and status"),
+            "explain" => Command::Explain(Explain::from_cli(cli, read)?),
+            other => bail!("--cmd: {other:?} is none of start, update, stop, status and explain"),
         };
         Ok(Self { bpffs, log_dir, quiet, command })
     }
@@ -196,6 +216,25 @@ impl Start {
             start.id.interface
         );
         Ok(start)
+    }
+}
+
+impl Explain {
+    fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Self> {
+        let frame = value("--packet", &cli.packet, packet::frame)?;
+        let example = "the packet, e.g. --packet='10.0.0.1:1234 > 192.0.2.5:443 tcp syn'";
+        let judges = if rules::are_given(cli) {
+            let direction = selection(cli)?.direction.unwrap_or(Direction::Ingress);
+            Judges::Rules(direction, rules::from_cli(cli, read)?)
+        } else {
+            ensure!(
+                given(&cli.iface).is_some(),
+                "there are no rules to judge the packet by; give some (filter flags, --rules-file), \
+                 or the --iface and --direction on which they are in force"
+            );
+            Judges::InForce(instance(cli)?)
+        };
+        Ok(Self { frame: needed("--packet", example, frame)?, judges })
     }
 }
 
@@ -467,7 +506,7 @@ mod tests {
     fn empty_values_count_as_not_given() {
         let empty = "--src-address= --dst-address= --src-port= --dst-port= --protocol= \
                      --tcp-flags= --vlan= --icmp-type= --dscp= --length= --sample-one-in= \
-                     --sample-by= --snaplen= --dry-run= --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
+                     --sample-by= --snaplen= --dry-run= --packet= --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
                      --tunnel-interface-name= --tunnel-type= --tunnel-local-port= \
                      --tunnel-remote-port= --tunnel-dscp= --tunnel-ttl= --oversize= --max-rate= --cmd= \
                      --map-name= --version= --resident= --bpffs= \
@@ -542,7 +581,10 @@ mod tests {
     #[test]
     fn bad_values_are_named_with_their_flags() {
         let cases = [
-            ("--cmd=restart", r#"--cmd: "restart" is none of start, update, stop and status"#),
+            (
+                "--cmd=restart",
+                r#"--cmd: "restart" is none of start, update, stop, status and explain"#,
+            ),
             ("--direction=in", r#"--direction: "in" is neither ingress nor egress"#),
             ("--iface=../x", r#"--iface: "../x" cannot be the name of an interface"#),
             ("--version=../x", r#"--version: "../x" cannot be a version; "#),

@@ -5,6 +5,7 @@
 pub mod changes;
 mod compile;
 mod decompile;
+pub mod explanation;
 pub mod file;
 mod json;
 mod networks;
