@@ -186,7 +186,7 @@ pub struct Cli {
     #[arg(long, value_name = "RATE", help_heading = TUNNEL, verbatim_doc_comment)]
     pub max_rate: Option<String>,
 
-    /// start, update (change the filter), stop, status or explain [default: start]
+    /// start, update (the filter), stop, status, explain [default: start]
     #[arg(long, value_name = "COMMAND", help_heading = RUNNING)]
     pub cmd: Option<String>,
 

@@ -541,6 +541,50 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_is_judged_by_given_rules_or_by_those_in_force() {
+        let explain = |args: &[&str]| {
+            let packet = "--packet=10.0.0.1 > 10.0.0.2 icmp";
+            let words = [&["mirroring", "--cmd=explain", packet], args].concat();
+            let cli = Cli::try_parse_from(words).expect("flags");
+            Config::from_cli(&cli, |_| Ok(br#"{"rules": [{"name": "a"}]}"#.to_vec()))
+        };
+        let judges = |args: &[&str]| match explain(args).unwrap().command {
+            Command::Explain(Explain { frame, judges }) => {
+                assert_eq!(frame, packet::frame("10.0.0.1 > 10.0.0.2 icmp").unwrap());
+                judges
+            }
+            other => panic!("{other:?}"),
+        };
+        let id = InstanceId {
+            interface: "eth0".parse().unwrap(),
+            direction: Direction::Egress,
+            version: Version::default(),
+        };
+        assert_eq!(judges(&["--iface=eth0", "--direction=egress"]), Judges::InForce(id));
+        let vlan = Rule { vlan: Field::only([7..=7]), ..flags_rule() };
+        let of = |args: &[&str]| match judges(args) {
+            Judges::Rules(direction, rules) => (direction, rules),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(&["--vlan=7"]), (Direction::Ingress, vec![vlan.clone()]));
+        let both = ["--iface=eth0", "--direction=egress", "--vlan=7"];
+        assert_eq!(of(&both), (Direction::Egress, vec![vlan]));
+        assert_eq!(of(&["--rules-file=/a"]).1[0].name, "a");
+        assert_eq!(of(&["--snaplen=64"]).1[0].name, "flags");
+
+        for args in [&[][..], &["--direction=ingress"], &["--iface=", "--vlan="]] {
+            assert!(
+                error(explain(args)).starts_with("there are no rules to judge the packet by; ")
+            );
+        }
+        assert!(error(explain(&["--iface=eth0"])).starts_with("--direction is missing; "));
+        assert!(error(explain(&["--iface=a/b"])).starts_with("--iface: \"a/b\" cannot be "));
+        assert!(error(config("--cmd=explain --vlan=7")).starts_with("--packet is missing; give "));
+        let bad = error(config("--cmd=explain --vlan=7 --packet=10.0.0.1>10.0.0.2"));
+        assert!(bad.starts_with("--packet: which protocol it is of is not said; "), "{bad}");
+    }
+
+    #[test]
     fn stop_and_status_select_and_look_at_nothing_else() {
         let rest = "--src-port=nonsense --rules-file=x --tunnel-local-port=x --resident=x";
         let selection = |interface: Option<&str>, direction, version: Option<&str>| Selection {

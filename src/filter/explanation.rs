@@ -138,3 +138,107 @@ impl Explanation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::file;
+
+    fn rules() -> Vec<Rule> {
+        let text = br#"{"rules": [
+            {"name": "no-backup", "action": "exclude", "dst": ["10.9.0.0/16"], "dst_port": [873]},
+            {"name": "web", "protocol": ["tcp"], "dst_port": [443], "snaplen": 128,
+             "sample": {"one_in": 100, "by": "flow"}},
+            {"name": "dns", "dst_port": [53], "sample": {"one_in": 2}, "snaplen": "headers"},
+            {"name": "rest"}]}"#;
+        file::rules(text).unwrap()
+    }
+
+    fn met(rule: usize, fate: Fate) -> Explanation {
+        let refused = [vec!["dst", "dst_port"], vec!["protocol"], vec!["dst_port"]];
+        Explanation {
+            is_looked_at: true,
+            met: Some((rule, fate)),
+            refused: refused[..rule].to_vec(),
+        }
+    }
+
+    #[test]
+    fn rules_stand_in_a_table_above_the_result() {
+        let expected = "\
+#  name       action   the packet
+1  no-backup  exclude  refused by dst 10.9.0.0/16; dst_port 873
+2  web        mirror   refused by protocol tcp
+3  dns        mirror   met
+4  rest       mirror   not reached
+Rule 3 (dns) is the first that matches: the packet is mirrored, or rather 1 in 2 such packets; \
+its copy keeps the headers.
+";
+        assert_eq!(met(2, Fate::Mirrored).text(&rules()), expected);
+    }
+
+    #[test]
+    fn a_sentence_says_the_result() {
+        let cases = [
+            (
+                met(3, Fate::Mirrored),
+                "Rule 4 (rest) is the first that matches: the packet is mirrored.",
+            ),
+            (
+                met(1, Fate::Mirrored),
+                "Rule 2 (web) is the first that matches: the packet is mirrored, since its flow is in \
+                 the sample, 1 in 100; its copy keeps 128 bytes at most.",
+            ),
+            (
+                met(1, Fate::NotSampled),
+                "Rule 2 (web) matches, but the packet is not mirrored: its flow is not in the sample, \
+                 1 in 100.",
+            ),
+            (
+                met(0, Fate::Excluded),
+                "Rule 1 (no-backup) is the first that matches: the packet is excluded.",
+            ),
+            (
+                met(3, Fate::Guarded),
+                "Rule 4 (rest) matches, but the packet is not mirrored: it is a tunnel's, or an ICMP \
+                 error about one's.",
+            ),
+            (
+                met(3, Fate::Oversize),
+                "Rule 4 (rest) matches, but the packet is not mirrored: it is longer than the tunnel \
+                 device carries.",
+            ),
+            (
+                met(3, Fate::Unsupported),
+                "Rule 4 (rest) matches, but the packet is not mirrored: the tunnel device carries no \
+                 IPv6, or no VLAN tags.",
+            ),
+            (
+                Explanation { is_looked_at: true, met: None, refused: vec![vec!["dst"]; 4] },
+                "No rule matches: the packet is not mirrored.",
+            ),
+            (
+                Explanation { is_looked_at: false, met: None, refused: vec![Vec::new(); 4] },
+                "No rule can match: that is no packet of IPv4 or IPv6, or it is malformed, cut short, \
+                 or behind more than two VLAN tags.",
+            ),
+        ];
+        for (explanation, expected) in cases {
+            assert_eq!(explanation.text(&rules()).lines().last(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn questions_are_about_one_closed_field_each() {
+        let port = Field::only([443..=443]);
+        let named = Rule { protocol: Field::only([6]), dst_port: port.clone(), ..Rule::default() };
+        let [(first, protocol), (second, ports)] = &by_field(&named)[..] else { panic!() };
+        assert_eq!((*first, *second), ("protocol", "dst_port"));
+        assert_eq!(*protocol, Rule { protocol: Field::only([6]), ..Rule::default() });
+        assert_eq!((ports.dst_port.clone(), ports.protocol.only.len()), (port.clone(), 256));
+        let unnamed = Rule { dst_port: port, name: "a".to_owned(), ..Rule::default() };
+        let alone = Rule { name: String::new(), ..unnamed.clone() };
+        assert_eq!(by_field(&unnamed), [("dst_port", alone)]);
+        assert_eq!(by_field(&Rule::default()), []);
+    }
+}
