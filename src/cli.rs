@@ -190,11 +190,11 @@ pub struct Cli {
     #[arg(long, value_name = "COMMAND", help_heading = RUNNING)]
     pub cmd: Option<String>,
 
-    /// With --cmd=explain, the packet: what tcpdump -n or -x prints of it, or words like these
+    /// Packet to explain, e.g. '10.0.0.1:1 > 192.0.2.5:80 tcp syn', or its hex
     ///
-    /// [2001:db8::1]:1234 > [2001:db8::2]:443 tcp syn, or 10.0.0.1 > 192.0.2.5 echo-request;
-    /// also vlan 100, dscp ef, length 1500. It is judged by the rules of the flags, or where
-    /// there are none, by those that are in force on --iface.
+    /// As tcpdump -n, -x or -X prints it, or in words such as 10.0.0.1 > 192.0.2.5 echo-request,
+    /// [2001:db8::1]:1 > [2001:db8::2]:53 udp vlan 100 dscp ef length 1500. It is judged by the
+    /// rules that are given, or where there are none, by those in force on --iface.
     #[arg(long, value_name = "PACKET", help_heading = RUNNING, verbatim_doc_comment)]
     pub packet: Option<String>,
 

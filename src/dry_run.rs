@@ -41,10 +41,10 @@ fn show(
     say(&show::table(rules, &new))?;
     // the rules themselves are for everybody to look at
     if let Err(error) = host::check_privileges() {
-        return say(&format!("What would change is not known: {error:#}.\n"));
+        return say(&format!("\nWhat would change is not known: {error:#}.\n"));
     }
     let Some(before) = in_force(bpffs, id)? else {
-        return say(&format!("No rules are in force on {id}: {if_nothing}.\n"));
+        return say(&format!("\nNo rules are in force on {id}: {if_nothing}.\n"));
     };
     // both in the one form of rules that were read back
     let after = InForce {
@@ -53,9 +53,9 @@ fn show(
     };
     let changes = changes(&before, &after);
     if changes.is_empty() {
-        say(&format!("No change: these rules are in force on {id}.\n"))
+        say(&format!("\nNo change: these rules are in force on {id}.\n"))
     } else {
-        say(&format!("Against the rules in force on {id}:\n{changes}"))
+        say(&format!("\nAgainst the rules in force on {id}:\n{changes}"))
     }
 }
 

@@ -72,7 +72,7 @@ impl Explanation {
             let number = (index + 1).to_string();
             [number, rule.name.clone(), action.to_owned(), self.standing(index, rule)]
         }));
-        format!("{}{}\n", show::aligned(&rows), self.result(rules))
+        format!("{}\n{}\n", show::aligned(&rows), self.result(rules))
     }
 
     fn standing(&self, index: usize, rule: &Rule) -> String {
@@ -171,6 +171,7 @@ mod tests {
 2  web        mirror   refused by protocol tcp
 3  dns        mirror   met
 4  rest       mirror   not reached
+
 Rule 3 (dns) is the first that matches: the packet is mirrored, or rather 1 in 2 such packets; \
 its copy keeps the headers.
 ";

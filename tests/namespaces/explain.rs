@@ -38,6 +38,7 @@ fn needs_root_given_rules_are_explained_where_nothing_runs() {
 1  no-backup  exclude  refused by dst 10.9.0.0/16
 2  web        mirror   met
 3  flags      mirror   not reached
+
 Rule 2 (web) is the first that matches: the packet is mirrored.
 ";
         let explain = |args: &[&str], packet: &str| {
@@ -64,6 +65,7 @@ vlan 7 vlan 8 [2001:db8::1]:1 > [2001:db8::2]:443 udp length 48
 1  no-backup  exclude  refused by dst 10.9.0.0/16
 2  web        mirror   refused by protocol tcp
 3  flags      mirror   met
+
 Rule 3 (flags) is the first that matches: the packet is mirrored.
 ";
         let tagged = "vlan 7 vlan 8 [2001:db8::1]:1 > [2001:db8::2]:443 udp";
@@ -173,5 +175,36 @@ fn needs_root_what_cannot_be_explained_is_said_and_changes_nothing() {
         assert!(refused.contains("refused by protocol tcp\n"), "{refused}");
         command(world.host(), &["--cmd=stop", "--iface=eth0"]);
         assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+/// Each command of the section, and what it says that it prints.
+fn shown_in_readme() -> Vec<(String, String)> {
+    let readme = include_str!("../../README.md");
+    let section = readme.split("\n### ").find(|it| it.starts_with("Before a filter changes"));
+    let blocks = section.expect("the section").split("```console\n# ").skip(1);
+    let shown = blocks.map(|block| {
+        let block = block.split("```").next().expect("a block").replace("\\\n", "");
+        let (command, output) = block.split_once('\n').expect("a command");
+        (command.to_owned(), output.to_owned())
+    });
+    shown.collect()
+}
+
+#[test]
+fn needs_root_the_readme_shows_what_is_printed() {
+    World::run(|world| {
+        let daemon = start(world, "ingress", &["--protocol=tcp", "--dst-port=80,443"]);
+        fs::write("/run/rules.json", include_str!("../filter/rules/valid/as-in-the-readme.json"))
+            .expect("a file of rules");
+        let shown = shown_in_readme();
+        assert_eq!(shown.len(), 2);
+        for (command, expected) in shown {
+            let arguments = command.strip_prefix("mirroring ").expect("a command of ours");
+            let binary = env!("CARGO_BIN_EXE_mirroring");
+            let printed = world.host().sh(&format!("cd /run; {binary} {arguments}"));
+            assert_eq!(printed, expected, "{command}");
+        }
+        assert!(daemon.terminate().success());
     });
 }
