@@ -198,7 +198,7 @@ pub struct Cli {
     #[arg(long, value_name = "PACKET", help_heading = RUNNING, verbatim_doc_comment)]
     pub packet: Option<String>,
 
-    /// Only print the rules that would come into force, and what would change [default: false]
+    /// Only print the rules, and what would change by them [default: false]
     #[arg(long, value_name = "BOOL", help_heading = RUNNING, num_args = 0..=1,
           default_missing_value = "true")]
     pub dry_run: Option<String>,

@@ -16,7 +16,7 @@ use crate::pins::Pins;
 
 mod trial;
 
-pub use trial::Trial;
+use trial::Trial;
 
 /// Prints the packet, how it fares with each rule, and the result.
 pub fn explain(bpffs: &Path, explain: &Explain) -> Result<()> {

@@ -4,69 +4,55 @@
 //! those that it excludes, the shorter list; ranges joined. Prefixes are those of the longest matches,
 //! as they were typed but for what had no effect.
 
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use std::ops::RangeInclusive;
 
-use super::compile::{ICMPV6, RuleSet};
-use super::networks::{Family, Prefix};
-use super::parse;
+use super::compile::{RuleEntry, RuleSet};
+use super::networks::Family;
 use super::ranges::{Ranges, Segments, difference};
-use super::rule::{Field, IcmpType, Rule, TcpFlags, UNTAGGED};
+use super::rule::{Field, Rule, UNTAGGED};
+
+mod addresses;
+mod icmp;
+mod tcp_flags;
+
+use addresses::{addresses, named};
+use icmp::icmp_type;
+use tcp_flags::tcp_flags;
 
 /// Rules that compile to the same masks (but for the arrays of networks, which say no more than where
 /// a trie is worth asking).
 pub fn decompile(set: &RuleSet) -> Vec<Rule> {
-    let [src4, dst4] = [&set.src_prefixes, &set.dst_prefixes].map(|it| named(it, Family::V4));
+    let [src, dst] = [&set.src_prefixes, &set.dst_prefixes].map(|it| named(it, Family::V4));
     let [src6, dst6] = [&set.src_prefixes6, &set.dst_prefixes6].map(|it| named(it, Family::V6));
-    let rule = |(index, entry): (usize, &super::RuleEntry)| {
+    let rule = |(index, entry): (usize, &RuleEntry)| {
         let bit = 1 << index;
         let is_in = |mask: u32| mask & bit != 0;
-        let values = |table| joined(table, bit);
-        let ports = |any, table| if is_in(any) { Field::default() } else { ports(values(table)) };
+        let is_any_src = [is_in(set.any_src_v4), is_in(set.any_src_v6)];
+        let is_any_dst = [is_in(set.any_dst_v4), is_in(set.any_dst_v6)];
+        let protocol = |accepted| {
+            let are_ports_open = is_in(set.any_src_port & set.any_dst_port);
+            protocol(accepted, are_ports_open, is_in(set.portless))
+        };
         Rule {
             name: entry.name.clone(),
             action: entry.action,
-            protocol: if is_in(set.any_protocol) {
-                Field::default()
-            } else {
-                let are_ports_open = is_in(set.any_src_port & set.any_dst_port);
-                protocol(values(&set.protocols), are_ports_open, is_in(set.portless))
-            },
-            src_address: addresses(
-                [is_in(set.any_src_v4), is_in(set.any_src_v6)],
-                [&src4[index], &src6[index]],
-            ),
-            dst_address: addresses(
-                [is_in(set.any_dst_v4), is_in(set.any_dst_v6)],
-                [&dst4[index], &dst6[index]],
-            ),
-            src_port: ports(set.any_src_port, &set.src_ports),
-            dst_port: ports(set.any_dst_port, &set.dst_ports),
-            tcp_flags: if is_in(set.any_tcp_flags) {
-                Field::default()
-            } else {
-                tcp_flags(&values(&set.tcp_flags))
-            },
-            vlan: if is_in(set.any_vlan) { Field::default() } else { vlan(values(&set.vlans)) },
-            icmp_type: if is_in(set.any_icmp_type) {
-                Field::default()
-            } else {
-                icmp_type(values(&set.icmp_types))
-            },
-            dscp: if is_in(set.any_dscp) {
-                Field::default()
-            } else {
-                let (only, not) = both(values(&set.dscps), 63);
-                shorter(singles(only), singles(not))
-            },
-            length: if is_in(set.any_length) {
-                Field::default()
-            } else {
-                let (only, not) = both(values(&set.lengths), u16::MAX);
-                shorter(only, not)
-            },
+            protocol: field(set.any_protocol, &set.protocols, bit, protocol),
+            src_address: addresses(is_any_src, [&src[index], &src6[index]]),
+            dst_address: addresses(is_any_dst, [&dst[index], &dst6[index]]),
+            src_port: field(set.any_src_port, &set.src_ports, bit, ports),
+            dst_port: field(set.any_dst_port, &set.dst_ports, bit, ports),
+            tcp_flags: field(set.any_tcp_flags, &set.tcp_flags, bit, tcp_flags),
+            vlan: field(set.any_vlan, &set.vlans, bit, vlan),
+            icmp_type: field(set.any_icmp_type, &set.icmp_types, bit, icmp_type),
+            dscp: field(set.any_dscp, &set.dscps, bit, dscp),
+            length: field(set.any_length, &set.lengths, bit, length),
         }
     };
     set.rules.iter().enumerate().map(rule).collect()
+}
+
+fn field<T>(any: u32, table: &Segments, bit: u32, of: impl FnOnce(Ranges) -> Field<T>) -> Field<T> {
+    if any & bit != 0 { Field::default() } else { of(joined(table, bit)) }
 }
 
 /// The values of a table that a rule accepts.
@@ -118,7 +104,7 @@ fn protocol(accepted: Ranges, are_ports_open: bool, accepts_portless: bool) -> F
 }
 
 /// Port 0 alone is no entry: its text means any.
-fn ports(accepted: Ranges) -> Field<std::ops::RangeInclusive<u16>> {
+fn ports(accepted: Ranges) -> Field<RangeInclusive<u16>> {
     let (only, not) = both(accepted, u16::MAX);
     if only.contains(&(0..=0)) {
         Field::not(not)
@@ -130,7 +116,7 @@ fn ports(accepted: Ranges) -> Field<std::ops::RangeInclusive<u16>> {
 }
 
 /// No tag is an entry of its own.
-fn vlan(accepted: Ranges) -> Field<std::ops::RangeInclusive<u16>> {
+fn vlan(accepted: Ranges) -> Field<RangeInclusive<u16>> {
     let apart = |ranges: Ranges| -> Ranges {
         let apart = ranges.into_iter().flat_map(|range| match range.into_inner() {
             (start, UNTAGGED) if start < UNTAGGED => {
@@ -144,140 +130,14 @@ fn vlan(accepted: Ranges) -> Field<std::ops::RangeInclusive<u16>> {
     shorter(apart(only), apart(not))
 }
 
-/// The least sets of flags: what has all of one of them was named, but for what has all of an excluded
-/// one.
-fn tcp_flags(accepted: &Ranges) -> Field<TcpFlags> {
-    const FIN: TcpFlags = TcpFlags(1);
-    let is_accepted = |value: u8| accepted.iter().any(|range| range.contains(&value.into()));
-    let mut sets: Vec<u8> = (0..=u8::MAX).collect();
-    sets.sort_by_key(|set| (set.count_ones(), *set));
-    let has_one = |value: u8, found: &[u8]| found.iter().any(|set| value & set == *set);
-
-    let mut only = Vec::new();
-    for &set in sets.iter().filter(|set| is_accepted(**set)) {
-        if !has_one(set, &only) {
-            only.push(set);
-        }
-    }
-    if only.is_empty() {
-        return Field { only: vec![FIN], not: vec![FIN] };
-    }
-    let mut not = Vec::new();
-    for &value in sets.iter().filter(|value| !is_accepted(**value) && has_one(**value, &only)) {
-        let excludes_accepted =
-            |set: u8| (0..=u8::MAX).any(|value| value & set == set && is_accepted(value));
-        let is_of_value = |set: &&u8| value & **set == **set;
-        if !has_one(value, &not) {
-            // at the latest, the value itself
-            not.extend(sets.iter().filter(is_of_value).find(|set| !excludes_accepted(**set)));
-        }
-    }
-    if !not.is_empty() && only == [0] {
-        only.clear();
-    }
-    let flags = |sets: Vec<u8>| sets.into_iter().map(TcpFlags).collect();
-    Field { only: flags(only), not: flags(not) }
+fn dscp(accepted: Ranges) -> Field<u8> {
+    let (only, not) = both(accepted, 63);
+    shorter(singles(only), singles(not))
 }
 
-fn icmp_type(accepted: Ranges) -> Field<IcmpType> {
-    let (only, not) = both(accepted, ICMPV6 + u16::from(u8::MAX));
-    shorter(icmp_types(only), icmp_types(not))
-}
-
-/// Names and numbers for types of both families, if need be for one alone.
-fn icmp_types(ranges: Ranges) -> Vec<IcmpType> {
-    let (v6, v4): (Vec<u16>, Vec<u16>) =
-        ranges.into_iter().flatten().partition(|index| *index >= ICMPV6);
-    let v4: Vec<u8> = v4.into_iter().map(|kind| kind as u8).collect();
-    let v6: Vec<u8> = v6.into_iter().map(|index| (index - ICMPV6) as u8).collect();
-    let is_there = |kind: &IcmpType| {
-        kind.v4.is_none_or(|kind| v4.contains(&kind))
-            && kind.v6.is_none_or(|kind| v6.contains(&kind))
-    };
-    let of_both = |kind: &IcmpType| kind.v4.is_some() && kind.v6.is_some();
-    let named = parse::icmp_names;
-    let by_number = (0..=u8::MAX).map(|kind| IcmpType { v4: Some(kind), v6: Some(kind) });
-    let alone4 = v4.iter().map(|&kind| IcmpType { v4: Some(kind), v6: None });
-    let alone6 = v6.iter().map(|&kind| IcmpType { v4: None, v6: Some(kind) });
-    let candidates = named()
-        .filter(of_both)
-        .chain(by_number)
-        .chain(named().filter(|kind| !of_both(kind)))
-        .chain(alone4)
-        .chain(alone6);
-
-    let mut chosen: Vec<IcmpType> = Vec::new();
-    for kind in candidates.filter(is_there) {
-        if !is_covered(&kind, &chosen) {
-            chosen.push(kind);
-        }
-    }
-    // a name may have become of no use by the numbers behind it
-    for index in (0..chosen.len()).rev() {
-        let kind = chosen.remove(index);
-        if !is_covered(&kind, &chosen) {
-            chosen.insert(index, kind);
-        }
-    }
-    chosen
-}
-
-fn is_covered(kind: &IcmpType, by: &[IcmpType]) -> bool {
-    kind.v4.is_none_or(|v4| by.iter().any(|other| other.v4 == Some(v4)))
-        && kind.v6.is_none_or(|v6| by.iter().any(|other| other.v6 == Some(v6)))
-}
-
-/// What one rule names and excludes of a family.
-#[derive(Debug, Clone, Default)]
-struct Named {
-    only: Vec<IpNetwork>,
-    not: Vec<IpNetwork>,
-}
-
-/// For each rule: where an answer has a rule that the one for what covers it has not, it was named;
-/// where it has lost one, it was excluded.
-fn named<N: Copy + Into<IpNetwork>>(prefixes: &[(N, u32)], family: Family) -> Vec<Named> {
-    let mut rules = vec![Named::default(); u32::BITS as usize];
-    let mut covering: Vec<(Prefix, u32)> = Vec::new();
-    for &(network, mask) in prefixes {
-        let network: IpNetwork = network.into();
-        let Some(prefix) = Prefix::of(&network, family) else { continue };
-        while covering.pop_if(|(outer, _)| !outer.covers(prefix)).is_some() {}
-        let before = covering.last().map_or(0, |&(_, mask)| mask);
-        covering.push((prefix, mask));
-        for (index, rule) in rules.iter_mut().enumerate() {
-            match (before >> index & 1, mask >> index & 1) {
-                (0, 1) => rule.only.push(network),
-                (1, 0) => rule.not.push(network),
-                _ => {}
-            }
-        }
-    }
-    rules
-}
-
-/// `is_any` and `named` are of IPv4, then of IPv6.
-fn addresses(is_any: [bool; 2], named: [&Named; 2]) -> Field<IpNetwork> {
-    let all: [IpNetwork; 2] = [
-        Ipv4Network::new(0.into(), 0).expect("a length").into(),
-        Ipv6Network::new(0.into(), 0).expect("a length").into(),
-    ];
-    let is_all = [0, 1].map(|family| is_any[family] || named[family].only.contains(&all[family]));
-    let mut field = Field::default();
-    // where nothing is named, both families are
-    if is_all != [true, true] {
-        for family in [0, 1] {
-            match is_all[family] {
-                true => field.only.push(all[family]),
-                false => field.only.extend(&named[family].only),
-            }
-        }
-        if field.only.is_empty() {
-            return Field { only: vec![all[0]], not: vec![all[0]] };
-        }
-    }
-    field.not.extend(named.iter().flat_map(|named| &named.not));
-    field
+fn length(accepted: Ranges) -> Field<RangeInclusive<u16>> {
+    let (only, not) = both(accepted, u16::MAX);
+    shorter(only, not)
 }
 
 #[cfg(test)]

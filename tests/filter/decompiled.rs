@@ -1,6 +1,10 @@
 //! Masks read back as rules: nothing is lost on the way.
 
-use traffic_mirroring::filter::{MAX_RULES, RuleSet, Segments, compile, decompile};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use ipnetwork::IpNetwork;
+use traffic_mirroring::filter::{Field, MAX_RULES, Rule, RuleSet, Segments, compile, decompile};
 
 use crate::random::Random;
 
@@ -75,4 +79,19 @@ fn rules_that_accept_the_same_have_the_same_form() {
             "{rules:#?}"
         );
     }
+}
+
+/// Would take minutes if any step compared every prefix with every other.
+#[test]
+fn a_hundred_thousand_prefixes_come_back() {
+    let host = |number: u32| IpNetwork::from(IpAddr::V4((number << 8).into()));
+    let rule = Rule {
+        name: "many".to_owned(),
+        src_address: Field { only: (0..99_999).map(host).collect(), not: Vec::new() },
+        ..Rule::default()
+    };
+    let set = compile(std::slice::from_ref(&rule)).unwrap();
+    let start = Instant::now();
+    assert_eq!(decompile(&set), [rule]);
+    println!("read 99,999 prefixes back in {:?}", start.elapsed());
 }
