@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use ipnetwork::IpNetwork;
-use traffic_mirroring::filter::{Field, MAX_RULES, Rule, RuleSet, Segments, compile, decompile};
+use traffic_mirroring::filter::{
+    Field, MAX_RULES, Rule, RuleSet, Segments, compile, decompile, parse, show,
+};
 
 use crate::random::Random;
 
@@ -78,6 +80,34 @@ fn rules_that_accept_the_same_have_the_same_form() {
             decompile(&compile(&rules).unwrap()),
             "{rules:#?}"
         );
+    }
+}
+
+/// Types of ICMP that are of one family alone have no such text.
+#[test]
+fn the_form_is_one_that_can_be_typed() {
+    let mut random = Random(0x7479_7065);
+    for _ in 0..500 {
+        for rule in decompile(&compile(&random.rules(4)).unwrap()) {
+            let mut typed = Rule { icmp_type: rule.icmp_type.clone(), ..Rule::default() };
+            (typed.name, typed.action) = (rule.name.clone(), rule.action);
+            for (key, list) in show::fields(&rule).into_iter().filter(|it| !it.1.is_empty()) {
+                let list = list.join(",");
+                match key {
+                    "protocol" => typed.protocol = parse::protocols(&list).unwrap(),
+                    "src" => typed.src_address = parse::addresses(&list).unwrap(),
+                    "dst" => typed.dst_address = parse::addresses(&list).unwrap(),
+                    "src_port" => typed.src_port = parse::ports(&list).unwrap(),
+                    "dst_port" => typed.dst_port = parse::ports(&list).unwrap(),
+                    "tcp_flags" => typed.tcp_flags = parse::tcp_flags(&list).unwrap(),
+                    "vlan" => typed.vlan = parse::vlans(&list).unwrap(),
+                    "dscp" => typed.dscp = parse::dscps(&list).unwrap(),
+                    "length" => typed.length = parse::lengths(&list).unwrap(),
+                    key => assert_eq!(key, "icmp_type"),
+                }
+            }
+            assert_eq!(typed, rule);
+        }
     }
 }
 
