@@ -9,7 +9,6 @@ use crate::config::Direction;
 use crate::filter::RuleSet;
 use crate::filter::explanation::Fate;
 use crate::maps::Maps;
-use crate::tunnel::{CARRIES_IPV6, CARRIES_TAGS};
 
 /// What every kernel takes for a test run: a page, less the room in front of a packet and the
 /// `skb_shared_info` behind it (`bpf_test_init` in net/bpf/test_run.c). Of a longer frame, so much of
@@ -19,9 +18,9 @@ pub const LONGEST: usize = 3500;
 /// No network namespace has it: copies to there are made, and fail.
 const NO_SUCH_DEVICE: u32 = i32::MAX as u32;
 
-/// One that carries whatever there is, and leads nowhere.
+/// One that carries whatever there is (all of `enum mirroring_carries`), and leads nowhere.
 pub fn any_tunnel() -> bpf::Tunnel {
-    bpf::Tunnel { carries: CARRIES_IPV6 | CARRIES_TAGS, ..Default::default() }
+    bpf::Tunnel { carries: u8::MAX, ..Default::default() }
 }
 
 pub struct Trial {

@@ -7,7 +7,6 @@
 use std::ops::RangeInclusive;
 
 use super::compile::{RuleEntry, RuleSet};
-use super::networks::Family;
 use super::ranges::{Ranges, Segments, difference};
 use super::rule::{Field, Rule, UNTAGGED};
 
@@ -22,8 +21,8 @@ use tcp_flags::tcp_flags;
 /// Rules that compile to the same masks (but for the arrays of networks, which say no more than where
 /// a trie is worth asking).
 pub fn decompile(set: &RuleSet) -> Vec<Rule> {
-    let [src, dst] = [&set.src_prefixes, &set.dst_prefixes].map(|it| named(it, Family::V4));
-    let [src6, dst6] = [&set.src_prefixes6, &set.dst_prefixes6].map(|it| named(it, Family::V6));
+    let [src, dst] = [&set.src_prefixes, &set.dst_prefixes].map(|it| named(it));
+    let [src6, dst6] = [&set.src_prefixes6, &set.dst_prefixes6].map(|it| named(it));
     let rule = |(index, entry): (usize, &RuleEntry)| {
         let bit = 1 << index;
         let is_in = |mask: u32| mask & bit != 0;

@@ -22,7 +22,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    pub fn of(network: &IpNetwork, family: Family) -> Option<Self> {
+    fn of(network: &IpNetwork, family: Family) -> Option<Self> {
         let bits = match (network, family) {
             (IpNetwork::V4(network), Family::V4) => u128::from(u32::from(network.network())) << 96,
             (IpNetwork::V6(network), Family::V6) => u128::from(network.network()),
@@ -31,7 +31,7 @@ impl Prefix {
         Some(Self { bits, len: network.prefix() })
     }
 
-    pub fn covers(self, other: Self) -> bool {
+    fn covers(self, other: Self) -> bool {
         let behind = 128 - u32::from(self.len);
         self.len <= other.len && (self.bits ^ other.bits).checked_shr(behind).unwrap_or(0) == 0
     }

@@ -27,8 +27,8 @@ use existing::Existing;
 pub use sweep::sweep;
 
 /// `enum mirroring_carries` in `bpf/mirroring.h`.
-pub const CARRIES_IPV6: u8 = 1;
-pub const CARRIES_TAGS: u8 = 2;
+const CARRIES_IPV6: u8 = 1;
+const CARRIES_TAGS: u8 = 2;
 
 /// How long a start waits for the next hop's link-layer address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);

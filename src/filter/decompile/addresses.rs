@@ -2,7 +2,6 @@
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
-use crate::filter::networks::{Family, Prefix};
 use crate::filter::rule::Field;
 
 /// What one rule names and excludes of a family.
@@ -14,15 +13,15 @@ pub struct Named {
 
 /// For each rule: where an answer has a rule that the one for what covers it has not, it was named;
 /// where it has lost one, it was excluded.
-pub fn named<N: Copy + Into<IpNetwork>>(prefixes: &[(N, u32)], family: Family) -> Vec<Named> {
+pub fn named<N: Copy + Into<IpNetwork>>(prefixes: &[(N, u32)]) -> Vec<Named> {
     let mut rules = vec![Named::default(); u32::BITS as usize];
-    let mut covering: Vec<(Prefix, u32)> = Vec::new();
+    // prefixes that cover the place we are at, the longest one last
+    let mut covering: Vec<(IpNetwork, u32)> = Vec::new();
     for &(network, mask) in prefixes {
-        let network: IpNetwork = network.into();
-        let Some(prefix) = Prefix::of(&network, family) else { continue };
-        while covering.pop_if(|(outer, _)| !outer.covers(prefix)).is_some() {}
+        let network = network.into();
+        while covering.pop_if(|(outer, _)| !covers(*outer, network)).is_some() {}
         let before = covering.last().map_or(0, |&(_, mask)| mask);
-        covering.push((prefix, mask));
+        covering.push((network, mask));
         for (index, rule) in rules.iter_mut().enumerate() {
             match (before >> index & 1, mask >> index & 1) {
                 (0, 1) => rule.only.push(network),
@@ -32,6 +31,10 @@ pub fn named<N: Copy + Into<IpNetwork>>(prefixes: &[(N, u32)], family: Family) -
         }
     }
     rules
+}
+
+fn covers(outer: IpNetwork, inner: IpNetwork) -> bool {
+    outer.prefix() <= inner.prefix() && outer.contains(inner.ip())
 }
 
 /// `is_any` and `named` are of IPv4, then of IPv6.
