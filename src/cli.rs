@@ -26,6 +26,14 @@ Examples:
               --tunnel-remote-address=192.0.2.50 --redirect-to=eth1 \\
               --map-name=/sys/fs/bpf/tc/globals/eth0/tc-root/latest/tc_ingress_root_array
 
+  Ask which of the rules in force on eth0 a packet would meet, and why:
+    mirroring --cmd=explain --iface=eth0 --direction=ingress \\
+              --packet='10.0.0.1:1234 > 192.0.2.5:443 tcp syn'
+
+  Ask the same of rules that are not in force yet:
+    mirroring --cmd=explain --rules-file=rules.json \\
+              --packet='10.0.0.1:1234 > 192.0.2.5:443 tcp syn'
+
   Take away what an instance on eth0 left behind, whatever became of its process:
     mirroring --cmd=stop --iface=eth0
 
@@ -178,11 +186,19 @@ pub struct Cli {
     #[arg(long, value_name = "RATE", help_heading = TUNNEL, verbatim_doc_comment)]
     pub max_rate: Option<String>,
 
-    /// start, update (change the filter), stop or status [default: start]
+    /// start, update (the filter), stop, status, explain [default: start]
     #[arg(long, value_name = "COMMAND", help_heading = RUNNING)]
     pub cmd: Option<String>,
 
-    /// Only print the rules that would come into force [default: false]
+    /// Packet to explain, e.g. '10.0.0.1:1 > 192.0.2.5:80 tcp syn', or its hex
+    ///
+    /// As tcpdump -n, -x or -X prints it, or in words such as 10.0.0.1 > 192.0.2.5 echo-request,
+    /// [2001:db8::1]:1 > [2001:db8::2]:53 udp vlan 100 dscp ef length 1500. It is judged by the
+    /// rules that are given, or where there are none, by those in force on --iface.
+    #[arg(long, value_name = "PACKET", help_heading = RUNNING, verbatim_doc_comment)]
+    pub packet: Option<String>,
+
+    /// Only print the rules, and what would change by them [default: false]
     #[arg(long, value_name = "BOOL", help_heading = RUNNING, num_args = 0..=1,
           default_missing_value = "true")]
     pub dry_run: Option<String>,
@@ -298,6 +314,7 @@ mod tests {
             "map-name",
             "max-rate",
             "oversize",
+            "packet",
             "protocol",
             "quiet",
             "redirect-to",

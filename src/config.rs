@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::cli::{Cli, DEFAULT_LOG_DIR, is_plain_path};
 use crate::filter::Rule;
 use crate::filter::parse::number;
+use crate::packet;
 use crate::rate::Rate;
 
 mod header;
@@ -46,6 +47,7 @@ pub enum Command {
     /// Always of one interface.
     Stop(Selection),
     Status(Selection),
+    Explain(Explain),
 }
 
 /// Mirror, until told to stop.
@@ -76,6 +78,23 @@ pub struct Update {
     pub max_rate: Option<Rate>,
     /// Only show the rules.
     pub dry_run: bool,
+}
+
+/// Say which rule a packet meets, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explain {
+    /// From its Ethernet header on.
+    pub frame: Vec<u8>,
+    pub judges: Judges,
+}
+
+/// By which rules a packet is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judges {
+    /// These, in the order in which they are tried.
+    Rules(Direction, Vec<Rule>),
+    /// Those that are in force.
+    InForce(InstanceId),
 }
 
 /// Instances that agree with all that is given.
@@ -172,7 +191,8 @@ impl Config {
                 Command::Stop(selection)
             }
             "status" => Command::Status(selection(cli)?),
-            other => bail!("--cmd: {other:?} is none of start, update, stop and status"),
+            "explain" => Command::Explain(Explain::from_cli(cli, read)?),
+            other => bail!("--cmd: {other:?} is none of start, update, stop, status and explain"),
         };
         Ok(Self { bpffs, log_dir, quiet, command })
     }
@@ -196,6 +216,25 @@ impl Start {
             start.id.interface
         );
         Ok(start)
+    }
+}
+
+impl Explain {
+    fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Self> {
+        let frame = value("--packet", &cli.packet, packet::frame)?;
+        let example = "the packet, e.g. --packet='10.0.0.1:1234 > 192.0.2.5:443 tcp syn'";
+        let judges = if rules::are_given(cli) {
+            let direction = selection(cli)?.direction.unwrap_or(Direction::Ingress);
+            Judges::Rules(direction, rules::from_cli(cli, read)?)
+        } else {
+            ensure!(
+                given(&cli.iface).is_some(),
+                "there are no rules to judge the packet by; give some (filter flags, --rules-file), \
+                 or the --iface and --direction on which they are in force"
+            );
+            Judges::InForce(instance(cli)?)
+        };
+        Ok(Self { frame: needed("--packet", example, frame)?, judges })
     }
 }
 
@@ -467,7 +506,7 @@ mod tests {
     fn empty_values_count_as_not_given() {
         let empty = "--src-address= --dst-address= --src-port= --dst-port= --protocol= \
                      --tcp-flags= --vlan= --icmp-type= --dscp= --length= --sample-one-in= \
-                     --sample-by= --snaplen= --dry-run= --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
+                     --sample-by= --snaplen= --dry-run= --packet= --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
                      --tunnel-interface-name= --tunnel-type= --tunnel-local-port= \
                      --tunnel-remote-port= --tunnel-dscp= --tunnel-ttl= --oversize= --max-rate= --cmd= \
                      --map-name= --version= --resident= --bpffs= \
@@ -499,6 +538,50 @@ mod tests {
         assert_eq!(update.rules, [Rule { src_port: Field::only([53..=53]), ..flags_rule() }]);
         assert!(!update.dry_run);
         assert_eq!(update.max_rate.unwrap().to_string(), "2gbit");
+    }
+
+    #[test]
+    fn a_packet_is_judged_by_given_rules_or_by_those_in_force() {
+        let explain = |args: &[&str]| {
+            let packet = "--packet=10.0.0.1 > 10.0.0.2 icmp";
+            let words = [&["mirroring", "--cmd=explain", packet], args].concat();
+            let cli = Cli::try_parse_from(words).expect("flags");
+            Config::from_cli(&cli, |_| Ok(br#"{"rules": [{"name": "a"}]}"#.to_vec()))
+        };
+        let judges = |args: &[&str]| match explain(args).unwrap().command {
+            Command::Explain(Explain { frame, judges }) => {
+                assert_eq!(frame, packet::frame("10.0.0.1 > 10.0.0.2 icmp").unwrap());
+                judges
+            }
+            other => panic!("{other:?}"),
+        };
+        let id = InstanceId {
+            interface: "eth0".parse().unwrap(),
+            direction: Direction::Egress,
+            version: Version::default(),
+        };
+        assert_eq!(judges(&["--iface=eth0", "--direction=egress"]), Judges::InForce(id));
+        let vlan = Rule { vlan: Field::only([7..=7]), ..flags_rule() };
+        let of = |args: &[&str]| match judges(args) {
+            Judges::Rules(direction, rules) => (direction, rules),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(&["--vlan=7"]), (Direction::Ingress, vec![vlan.clone()]));
+        let both = ["--iface=eth0", "--direction=egress", "--vlan=7"];
+        assert_eq!(of(&both), (Direction::Egress, vec![vlan]));
+        assert_eq!(of(&["--rules-file=/a"]).1[0].name, "a");
+        assert_eq!(of(&["--snaplen=64"]).1[0].name, "flags");
+
+        for args in [&[][..], &["--direction=ingress"], &["--iface=", "--vlan="]] {
+            assert!(
+                error(explain(args)).starts_with("there are no rules to judge the packet by; ")
+            );
+        }
+        assert!(error(explain(&["--iface=eth0"])).starts_with("--direction is missing; "));
+        assert!(error(explain(&["--iface=a/b"])).starts_with("--iface: \"a/b\" cannot be "));
+        assert!(error(config("--cmd=explain --vlan=7")).starts_with("--packet is missing; give "));
+        let bad = error(config("--cmd=explain --vlan=7 --packet=10.0.0.1>10.0.0.2"));
+        assert!(bad.starts_with("--packet: which protocol it is of is not said; "), "{bad}");
     }
 
     #[test]
@@ -542,7 +625,10 @@ mod tests {
     #[test]
     fn bad_values_are_named_with_their_flags() {
         let cases = [
-            ("--cmd=restart", r#"--cmd: "restart" is none of start, update, stop and status"#),
+            (
+                "--cmd=restart",
+                r#"--cmd: "restart" is none of start, update, stop, status and explain"#,
+            ),
             ("--direction=in", r#"--direction: "in" is neither ingress nor egress"#),
             ("--iface=../x", r#"--iface: "../x" cannot be the name of an interface"#),
             ("--version=../x", r#"--version: "../x" cannot be a version; "#),

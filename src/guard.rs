@@ -83,6 +83,13 @@ impl List {
         self.write(own, &others.collect())
     }
 
+    /// Has the far ends that another list has.
+    pub fn copy(&self, other: &Self) {
+        for (entry, word) in other.entries().iter().zip(self.0.words()) {
+            word.store(*entry, Ordering::Release);
+        }
+    }
+
     /// For an instance that mirrors nothing any more.
     pub fn clear(&self) {
         for word in self.0.words() {

@@ -9,6 +9,8 @@ pub mod bpf;
 pub mod chain;
 pub mod cli;
 pub mod config;
+pub mod dry_run;
+pub mod explain;
 pub mod filter;
 pub mod guard;
 pub mod hook;

@@ -25,6 +25,7 @@ mod outcomes;
 mod rules;
 mod tries;
 
+pub use in_force::as_read_back;
 use layout::{MASKS, TABLES, TRIES};
 
 /// Rules of a generation (`bpf/mirroring.h`).

@@ -34,6 +34,16 @@ impl Rate {
         tunnel.rate = bytes;
         tunnel.burst = (bytes / BURSTS_A_SECOND).clamp(LEAST_BURST, GREATEST_BURST);
     }
+
+    /// As it can be read back from there: in whole bytes.
+    pub fn in_force(self) -> Self {
+        Self(self.0 / 8 * 8)
+    }
+
+    /// The cap of the copies that go into a tunnel.
+    pub fn of(tunnel: &bpf::Tunnel) -> Option<Self> {
+        (tunnel.rate != 0).then(|| Self(tunnel.rate.saturating_mul(8)))
+    }
 }
 
 impl FromStr for Rate {
@@ -134,6 +144,11 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_without_a_cap_has_none() {
+        assert_eq!(Rate::of(&bpf::Tunnel::default()), None);
+    }
+
+    #[test]
     fn a_burst_is_what_10_ms_let_through_within_bounds() {
         for (text, rate, burst) in [
             ("8bit", 1, 65_536),
@@ -145,6 +160,7 @@ mod tests {
             let mut tunnel = bpf::Tunnel::default();
             text.parse::<Rate>().unwrap().limit(&mut tunnel);
             assert_eq!((tunnel.rate, tunnel.burst), (rate, burst), "{text}");
+            assert_eq!(Rate::of(&tunnel).unwrap(), text.parse::<Rate>().unwrap().in_force());
         }
     }
 }

@@ -1,16 +1,14 @@
 //! From the words of the command line to an exit code.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 
 use crate::cli::{self, Cli};
 use crate::config::{Command, Config};
-use crate::filter::{self, Rule, show};
-use crate::{logging, rules_file, start, status, stop, update};
+use crate::{dry_run, explain, logging, rules_file, start, status, stop, update};
 
 /// `--cmd=status`: what was asked about is not running (as in the LSB's init scripts).
 const NOT_RUNNING: u8 = 3;
@@ -42,10 +40,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn carry_out(config: &Config) -> Result<ExitCode> {
     let bpffs = &config.bpffs;
     match &config.command {
-        Command::Start(start) if start.dry_run => show_rules(&start.rules)?,
-        Command::Update(update) if update.dry_run => show_rules(&update.rules)?,
+        Command::Start(start) if start.dry_run => dry_run::start(bpffs, start)?,
+        Command::Update(update) if update.dry_run => dry_run::update(bpffs, update)?,
         Command::Start(start) => start::start(bpffs, start)?,
         Command::Update(update) => update::update(bpffs, update)?,
+        Command::Explain(explain) => explain::explain(bpffs, explain)?,
         Command::Stop(selection) => stop::stop(bpffs, selection)?,
         Command::Status(selection) => {
             let running = status::status(bpffs, selection)?;
@@ -53,11 +52,6 @@ fn carry_out(config: &Config) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn show_rules(rules: &[Rule]) -> Result<()> {
-    let table = show::table(rules, &filter::compile(rules)?);
-    io::stdout().write_all(table.as_bytes()).context("cannot print the rules")
 }
 
 fn failure(error: &anyhow::Error) -> ExitCode {

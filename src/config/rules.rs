@@ -39,6 +39,11 @@ pub fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Ve
     Ok(rules)
 }
 
+/// Whether any flag speaks of rules.
+pub fn are_given(cli: &Cli) -> bool {
+    given(&cli.rules_file).is_some() || filter_flag(cli).is_some() || copies_flag(cli).is_some()
+}
+
 fn rule(cli: &Cli) -> Result<Rule> {
     let one_in = value("--sample-one-in", &cli.sample_one_in, parse::one_in)?;
     let by = value("--sample-by", &cli.sample_by, parse::sample_by)?;

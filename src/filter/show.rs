@@ -13,19 +13,24 @@ const HEADINGS: [&str; 6] = ["#", "name", "action", "packets", "sample", "snaple
 pub fn table(rules: &[Rule], set: &RuleSet) -> String {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(rules.iter().enumerate().map(|(index, rule)| row(index + 1, rule)));
-    let mut widths = [0; HEADINGS.len()];
-    for row in &rows {
+    aligned(&rows) + &sizes(rules, set)
+}
+
+/// Rows of cells in columns.
+pub fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
-    text + &sizes(rules, set)
+    text
 }
 
 fn row(number: usize, rule: &Rule) -> [String; HEADINGS.len()] {

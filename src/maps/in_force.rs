@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Result;
 
 use super::layout::{MASKS, TABLES, TRIES};
-use super::{GENERATION_BITS, Generation, Maps, rules, tries};
+use super::{GENERATION_BITS, Generation, Maps, outcomes, rules, tries};
 use crate::bpf;
 use crate::filter::RuleSet;
 
@@ -16,9 +16,9 @@ impl Maps {
         self.install(&self.rules_in_force()?, tunnel)
     }
 
-    fn rules_in_force(&self) -> Result<RuleSet> {
-        let generation =
-            Generation(usize::from(self.config.live().load(Ordering::Acquire) as u32 == 0));
+    /// While nobody else changes them.
+    pub fn rules_in_force(&self) -> Result<RuleSet> {
+        let generation = self.generation_in_force();
         let of = |word: &AtomicU64| generation.of(word.load(Ordering::Relaxed));
         let mut rules = RuleSet { live: of(self.config.live()), ..RuleSet::default() };
         for mask in &MASKS {
@@ -38,6 +38,30 @@ impl Maps {
         rules.rules = entries.map(|(bit, _)| rules::parse(&self.rule.read(bit as usize))).collect();
         Ok(rules)
     }
+
+    /// What became of the packets that met the rule with this number, from 0 on, of those in force.
+    pub fn outcomes_of(&self, rule: u32) -> Result<bpf::Outcomes> {
+        outcomes::of_bit(&self.outcomes, self.generation_in_force().bits().start + rule)
+    }
+
+    /// Leaves one of the rules in force there, and puts the others of the same installation out of it.
+    pub fn leave_only(&self, rule: u32) {
+        let live = self.generation_in_force().mask(1 << rule);
+        self.config.live().store(live, Ordering::Release);
+    }
+
+    fn generation_in_force(&self) -> Generation {
+        Generation(usize::from(self.config.live().load(Ordering::Acquire) as u32 == 0))
+    }
+}
+
+/// Compiled rules as they are when they have been in the maps: a sample is one in what its bound comes
+/// to.
+pub fn as_read_back(mut rules: RuleSet) -> RuleSet {
+    for rule in &mut rules.rules {
+        *rule = rules::parse(&rules::entry(rule, 0));
+    }
+    rules
 }
 
 impl Generation {

@@ -1,5 +1,7 @@
 //! The counters, over all CPUs.
 
+use std::ops::RangeInclusive;
+
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
@@ -27,8 +29,17 @@ fn words(cpu: &[u8]) -> [u64; COUNTS] {
 
 /// What became of all packets that matched since the program was loaded.
 pub fn total(map: &MapHandle) -> Result<bpf::Outcomes> {
+    sum(map, 0..=RETIRED)
+}
+
+/// What became of those that met the rule with this bit.
+pub fn of_bit(map: &MapHandle, bit: u32) -> Result<bpf::Outcomes> {
+    sum(map, bit..=bit)
+}
+
+fn sum(map: &MapHandle, entries: RangeInclusive<u32>) -> Result<bpf::Outcomes> {
     let mut total = [0; COUNTS];
-    for entry in 0..=RETIRED {
+    for entry in entries {
         for cpu in per_cpu(map, entry)? {
             for (sum, word) in total.iter_mut().zip(words(&cpu)) {
                 *sum += word;

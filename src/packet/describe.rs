@@ -279,7 +279,7 @@ fn one<T>(value: Option<T>, what: &str) -> Result<T> {
     value.with_context(|| format!("{what}: one value is needed"))
 }
 
-fn has_ports(protocol: u8) -> bool {
+pub fn has_ports(protocol: u8) -> bool {
     // TCP, UDP, DCCP, SCTP, UDP-Lite
     [6, 17, 33, 132, 136].contains(&protocol)
 }

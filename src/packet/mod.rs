@@ -1,11 +1,14 @@
 //! A packet as people write it down, made into the bytes of a frame (pure): what tcpdump prints of
-//! it, in words or in hex, or a few words of one's own.
+//! it, in words or in hex, or a few words of one's own. And a frame in words.
 
 use anyhow::Result;
 
 mod build;
 mod describe;
 mod hex;
+mod text;
+
+pub use text::{is_later_fragment, text};
 
 /// The frame of a packet, from its Ethernet header on.
 ///

@@ -1,6 +1,6 @@
 use etherparse::{LinkExtSlice, NetSlice, SlicedPacket, TransportSlice};
 
-use super::frame;
+use super::{frame, is_later_fragment, text};
 
 fn error(text: &str) -> String {
     format!("{:#}", frame(text).unwrap_err())
@@ -186,4 +186,64 @@ fn what_is_missing_or_does_not_fit_is_named() {
         let error = error(text);
         assert!(error.starts_with(expected), "{text}: {error}");
     }
+}
+
+#[test]
+fn frames_are_told_in_words_that_describe_them() {
+    for words in [
+        "10.0.0.1:1234 > 192.0.2.5:443 tcp syn length 40",
+        "10.0.0.1:1234 > 192.0.2.5:443 tcp fin+ack dscp ef length 1500",
+        "vlan 7 vlan 4095 10.0.0.1:1 > 192.0.2.5:2 udp length 28",
+        "[2001:db8::1]:53 > [2001:db8::2]:1234 udp dscp 63 length 100",
+        "2001:db8::1 > 2001:db8::2 icmpv6 echo-request length 48",
+        "10.0.0.1 > 10.0.0.2 icmp type 6 length 28",
+        "10.0.0.1 > 10.0.0.2 gre length 24",
+        "10.0.0.1:1 > 10.0.0.2:2 sctp length 32",
+    ] {
+        let frame = frame(words).unwrap();
+        assert_eq!(text(&frame), words);
+        assert!(!is_later_fragment(&frame));
+    }
+}
+
+#[test]
+fn what_words_cannot_describe_is_told_all_the_same() {
+    let ip =
+        "45b8 0024 0001 2000 4011 0000 0a00 0001 0a01 0203 04d2 0035 0010 0000 00000000 00000000";
+    let ip6 = "6000 0000 0018 2c40 20010db8000000000000000000000001 20010db8000000000000000000000002 \
+               1100 05c9 00000007 04d2 0035 0010 0000 00000000 00000000";
+    let cases = [
+        (
+            ip.to_owned(),
+            "10.0.0.1:1234 > 10.1.2.3:53 udp dscp ef length 36 (the first fragment of a datagram)",
+        ),
+        (
+            ip.replace("2000 4011", "00b9 4011"),
+            "10.0.0.1 > 10.1.2.3 udp dscp ef length 36 (a fragment of a datagram, from its byte 1480 on)",
+        ),
+        (
+            ip6.to_owned(),
+            "2001:db8::1 > 2001:db8::2 udp length 64 (a fragment of a datagram, from its byte 1480 on)",
+        ),
+        (
+            ip6.replace("1100 05c9", "1100 0000"),
+            "[2001:db8::1]:1234 > [2001:db8::2]:53 udp length 64",
+        ),
+        (
+            "020000000002 020000000001 0806 0001080006040001".to_owned(),
+            "22 bytes that are no packet of IPv4 or IPv6",
+        ),
+        (
+            "020000000002 020000000001 0800 4500002800010000".to_owned(),
+            "22 bytes that are no packet of IPv4 or IPv6",
+        ),
+    ];
+    for (hex, expected) in cases {
+        let frame = frame(&hex).unwrap();
+        assert_eq!(text(&frame), expected);
+        assert_eq!(is_later_fragment(&frame), expected.contains("from its byte"));
+    }
+    let mut no_flags = frame("10.0.0.1:1 > 10.0.0.2:2 tcp").unwrap();
+    no_flags[14 + 20 + 13] = 0;
+    assert_eq!(text(&no_flags), "10.0.0.1:1 > 10.0.0.2:2 tcp without flags length 40");
 }

@@ -9,6 +9,7 @@ mod corpus;
 mod cost;
 mod datagram;
 mod datagrams;
+mod explain;
 #[path = "../oracle/frame.rs"]
 mod frame;
 mod fuzz;

@@ -2,6 +2,7 @@
 //! rules against their schema.
 
 mod compiled;
+mod decompiled;
 mod files;
 #[path = "../oracle/frame.rs"]
 mod frame;

@@ -42,11 +42,21 @@ pub fn icmp_type(entry: &str) -> Result<Option<IcmpType>> {
     })
 }
 
+/// All that have a name.
+pub fn names() -> impl Iterator<Item = IcmpType> {
+    NAMES.iter().map(|&(_, v4, v6)| IcmpType { v4, v6 })
+}
+
+/// The name or the number; what is of one family alone and has no name is no entry of a list.
 pub fn icmp_type_text(kind: &IcmpType) -> String {
     let named = NAMES.iter().find(|&&(_, v4, v6)| (v4, v6) == (kind.v4, kind.v6));
-    match (named, kind.v4.or(kind.v6)) {
-        (Some((name, ..)), _) => (*name).to_owned(),
-        (None, number) => number.map(|number| number.to_string()).unwrap_or_default(),
+    match (named, kind.v4, kind.v6) {
+        (Some((name, ..)), ..) => (*name).to_owned(),
+        (None, Some(v4), Some(v6)) if v4 == v6 => v4.to_string(),
+        (None, v4, v6) => {
+            let of = |number: Option<u8>, family| number.map(|it| format!("{it} of {family}"));
+            [of(v4, "icmp"), of(v6, "icmpv6")].into_iter().flatten().collect::<Vec<_>>().join(",")
+        }
     }
 }
 

@@ -22,7 +22,7 @@ mod tcp_flags;
 pub use addresses::{address, address_text};
 pub use copies::{one_in, sample_by, sample_by_text, snaplen, snaplen_text};
 pub use dscp::{code_point, dscp, dscp_text};
-pub use icmp::{icmp_type, icmp_type_text};
+pub use icmp::{icmp_type, icmp_type_text, names as icmp_names};
 pub use protocols::{protocol, protocol_text};
 pub use ranges::{length, length_text, port, port_text, vlan, vlan_text};
 pub use tcp_flags::{tcp_flags as tcp_flag_set, tcp_flags_text};
