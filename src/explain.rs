@@ -13,6 +13,7 @@ use crate::host::{self, Turn};
 use crate::instance::Instance;
 use crate::packet;
 use crate::pins::Pins;
+use crate::tunnel;
 
 mod trial;
 
@@ -64,7 +65,10 @@ fn by_instance(bpffs: &Path, id: &InstanceId, frame: &[u8]) -> Result<(Vec<Rule>
         let instance = Instance::open(Pins::new(bpffs, id))?.with_context(not_running)?;
         let tunnel = instance.maps.tunnel().with_context(not_running)?;
         let in_force = instance.maps.rules_in_force()?;
-        let rules = filter::decompile(&in_force);
+        let mut rules = filter::decompile(&in_force);
+        if !tunnel::cuts(&tunnel) {
+            rules.iter_mut().for_each(Rule::leave_whole);
+        }
         trial.install(&without_luck(in_force), tunnel)?;
         trial.guard_as(&instance.maps);
         rules

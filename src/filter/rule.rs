@@ -72,6 +72,13 @@ impl Rule {
     pub fn accepts_portless(&self) -> bool {
         !self.protocol.only.is_empty() || (self.src_port.is_any() && self.dst_port.is_any())
     }
+
+    /// Copies are not cut.
+    pub fn leave_whole(&mut self) {
+        if let Action::Mirror { snaplen, .. } = &mut self.action {
+            *snaplen = None;
+        }
+    }
 }
 
 /// What becomes of a packet whose first matching rule this is.

@@ -147,9 +147,14 @@ pub fn redirected(in_force: bpf::Tunnel, to: bpf::Tunnel) -> Option<bpf::Tunnel>
     (way(in_force) != way(to)).then_some(capped)
 }
 
+/// Whether copies are as short as their rules want them.
+pub fn cuts(tunnel: &bpf::Tunnel) -> bool {
+    tunnel.carries & CARRIES_CUT != 0
+}
+
 /// Says which rules want shorter copies than the tunnel makes.
 pub fn warn_of_whole_copies(tunnel: &bpf::Tunnel, rules: &RuleSet) {
-    if tunnel.carries & CARRIES_CUT != 0 {
+    if cuts(tunnel) {
         return;
     }
     for rule in &rules.rules {

@@ -134,6 +134,14 @@ fn needs_root_copies_to_an_existing_device_are_whole_whatever_the_snaplen_and_th
         let lengths: Vec<_> =
             copies.ipv4(Direction::Received).iter().map(|packet| packet.len()).collect();
         assert_eq!(lengths, [1028; 3]);
+
+        let packet = "--packet=10.1.0.2:1 > 10.1.0.1:2 udp";
+        let explain = ["--cmd=explain", "--iface=eth0", "--direction=ingress", packet];
+        let explained = String::from_utf8(command(world.host(), &explain).stdout).expect("text");
+        assert!(
+            explained.ends_with("is the first that matches: the packet is mirrored.\n"),
+            "{explained}"
+        );
     });
 }
 
