@@ -19,6 +19,7 @@ use crate::guard::{self, Endpoint};
 use crate::mapped::Mapped;
 use crate::pins::{self, Pins};
 
+mod batch;
 mod in_force;
 mod layout;
 mod outcomes;
@@ -26,6 +27,7 @@ mod rules;
 mod tries;
 
 use layout::{MASKS, TABLES, TRIES};
+use tries::Trie;
 
 /// Rules of a generation (`bpf/mirroring.h`).
 const GENERATION_BITS: u32 = 32;
@@ -86,9 +88,13 @@ impl Maps {
 
         // whatever an update that was cut short left in the free generation goes, too
         self.write_fields(rules, free);
-        let mut prefixes = Vec::new();
-        for (map, trie) in self.tries.iter().zip(&TRIES) {
-            prefixes.push(tries::add(map, &(trie.of)(rules), free)?);
+        let mut tries = Vec::new();
+        for (map, layout) in self.tries.iter().zip(&TRIES) {
+            let of_rules = (layout.of)(rules).into_iter();
+            let new = of_rules.map(|(prefix, rules)| (prefix, free.mask(rules))).collect();
+            let mut trie = Trie::read(map)?;
+            trie.add(&new, free)?;
+            tries.push((trie, new));
         }
         outcomes::retire(&self.outcomes, free.bits())?;
         self.write_rules(rules, free);
@@ -102,8 +108,8 @@ impl Maps {
         wait_for_programs();
 
         self.write_fields(&RuleSet::default(), free.other());
-        for (map, prefixes) in self.tries.iter().zip(&prefixes) {
-            tries::keep(map, prefixes)?;
+        for (mut trie, new) in tries {
+            trie.change(new)?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ mod generations;
 mod guard;
 mod gue;
 mod harness;
+mod large;
 mod matching;
 #[path = "../oracle/meaning.rs"]
 mod meaning;
@@ -22,6 +23,8 @@ mod objects;
 mod oversize;
 mod packets;
 mod packets6;
+#[path = "../namespaces/support/patience.rs"]
+mod patience;
 #[path = "../oracle/random.rs"]
 mod random;
 #[path = "../oracle/random_frame.rs"]
