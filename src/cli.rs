@@ -179,7 +179,10 @@ pub struct Cli {
     pub max_rate: Option<String>,
 
     /// start, update (change the filter), stop or status [default: start]
-    #[arg(long, value_name = "COMMAND", help_heading = RUNNING)]
+    ///
+    /// An update without --rules-file and filter flags leaves the rules as they are; one without
+    /// --max-rate leaves that.
+    #[arg(long, value_name = "COMMAND", help_heading = RUNNING, verbatim_doc_comment)]
     pub cmd: Option<String>,
 
     /// Only print the rules that would come into force [default: false]

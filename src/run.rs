@@ -43,7 +43,10 @@ fn carry_out(config: &Config) -> Result<ExitCode> {
     let bpffs = &config.bpffs;
     match &config.command {
         Command::Start(start) if start.dry_run => show_rules(&start.rules)?,
-        Command::Update(update) if update.dry_run => show_rules(&update.rules)?,
+        Command::Update(update) if update.dry_run => match &update.rules {
+            Some(rules) => show_rules(rules)?,
+            None => print("no rules are given: those in force stay as they are\n")?,
+        },
         Command::Start(start) => start::start(bpffs, start)?,
         Command::Update(update) => update::update(bpffs, update)?,
         Command::Stop(selection) => stop::stop(bpffs, selection)?,
@@ -56,8 +59,11 @@ fn carry_out(config: &Config) -> Result<ExitCode> {
 }
 
 fn show_rules(rules: &[Rule]) -> Result<()> {
-    let table = show::table(rules, &filter::compile(rules)?);
-    io::stdout().write_all(table.as_bytes()).context("cannot print the rules")
+    print(&show::table(rules, &filter::compile(rules)?))
+}
+
+fn print(text: &str) -> Result<()> {
+    io::stdout().write_all(text.as_bytes()).context("cannot print the rules")
 }
 
 fn failure(error: &anyhow::Error) -> ExitCode {
