@@ -7,16 +7,22 @@ mod completeness;
 mod crashes;
 mod existing;
 mod fixture;
+#[path = "../oracle/frame.rs"]
+mod frame;
 mod guard;
 mod hooks;
 mod innocence;
+mod ipv6;
 mod kernel_gue;
 mod lifecycle;
+#[path = "../oracle/meaning.rs"]
+mod meaning;
 mod mirrored;
 mod outer;
 mod rate;
 mod support;
 mod takeover;
 mod tunnels;
+mod update;
 mod watch;
 mod whole;

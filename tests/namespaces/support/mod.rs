@@ -23,9 +23,12 @@ mod capture;
 mod collector;
 mod counters;
 mod daemon;
+mod ip;
+mod ipv6;
 mod kernel;
 mod kernel_gue;
 mod kernel_log;
+mod launch;
 mod ns;
 mod packet;
 mod patience;
@@ -33,6 +36,7 @@ mod programs;
 mod random;
 mod reassembly;
 mod receiver;
+mod rules;
 mod snapshot;
 mod socket;
 mod stream;
@@ -48,19 +52,25 @@ pub use agent::{
     QUIET, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table, load_as_l3afd,
     run_as_l3afd, start, start_chained, status,
 };
-pub use capture::{Capture, Direction};
-pub use collector::{Collector, GUE_PORT};
+pub use capture::{Capture, Direction, Frame, Frames};
+pub use collector::{Collector, Copies, GUE_PORT};
 pub use counters::Counters;
 pub use daemon::{Daemon, mirroring};
+pub use ip::{assert_same, assert_sums6, source};
+pub use ipv6::{
+    CLIENT6, HOST6, ping6, tcp_exchange6, udp_exchange6, udp_with_extensions, with_ipv6,
+};
 pub use kernel::has_tcx;
 pub use kernel_gue::{KernelCollector, kernel_gue};
 pub use kernel_log::KernelLog;
+pub use launch::in_every_launch_mode;
 pub use ns::Ns;
 pub use packet::{Packet, assert_sums};
 pub use patience::patient;
 pub use programs::{Counter, Root};
 pub use random::Random;
 pub use reassembly::{datagrams, stream};
+pub use rules::{instance, outcomes, rules_file, to_be_mirrored};
 pub use snapshot::Snapshot;
 pub use stream::Stream;
 pub use traffic::{
