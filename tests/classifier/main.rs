@@ -7,6 +7,7 @@ mod chain;
 mod corpus;
 mod cost;
 mod datagram;
+#[path = "../oracle/datagrams.rs"]
 mod datagrams;
 #[path = "../oracle/frame.rs"]
 mod frame;

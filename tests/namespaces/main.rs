@@ -5,8 +5,11 @@ mod chain;
 mod chaos;
 mod completeness;
 mod crashes;
+#[path = "../oracle/datagrams.rs"]
+mod datagrams;
 mod existing;
 mod fixture;
+mod fragments;
 #[path = "../oracle/frame.rs"]
 mod frame;
 mod guard;
@@ -24,5 +27,6 @@ mod support;
 mod takeover;
 mod tunnels;
 mod update;
+mod vlan;
 mod watch;
 mod whole;

@@ -8,14 +8,20 @@ use super::{Copies, Direction, Frame, Frames};
 
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
+/// IEEE 802.1Q, 802.1ad.
+const TAGS: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
 
 impl Frame {
-    /// The IP packet in the frame, if it is one, without padding.
+    /// The IP packet in the frame, if it is one, without VLAN tags and padding.
     pub fn ip(&self) -> Option<&[u8]> {
-        let (header, packet) = self.bytes.split_at_checked(14)?;
+        let mut at = 12;
+        while TAGS.contains(self.bytes.get(at..)?.first_chunk()?) {
+            at += 4;
+        }
+        let (ethertype, packet) = self.bytes[at..].split_first_chunk()?;
         let word =
             |at: usize| Some(usize::from(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?)));
-        let length = match [header[12], header[13]] {
+        let length = match *ethertype {
             IPV4 => word(2)?,
             IPV6 => 40 + word(4)?,
             _ => return None,

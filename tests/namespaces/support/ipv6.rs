@@ -18,13 +18,18 @@ pub const HOST6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 1);
 /// unasked; who has an address is still asked (RFC 4861).
 pub fn with_ipv6(world: &World) {
     for (ns, address) in [(world.client(), CLIENT6), (world.host(), HOST6)] {
-        ns.sh(&format!(
-            "cd /proc/sys/net/ipv6/conf/eth0
-            echo 1 > addr_gen_mode
-            echo 0 > disable_ipv6
-            ip address add {address}/64 dev eth0 nodad"
-        ));
+        add_ipv6(ns, "eth0", address);
     }
+}
+
+/// Gives an interface this address and no other.
+pub fn add_ipv6(ns: &Ns, ifname: &str, address: Ipv6Addr) {
+    ns.sh(&format!(
+        "cd /proc/sys/net/ipv6/conf/{ifname}
+        echo 1 > addr_gen_mode
+        echo 0 > disable_ipv6
+        ip address add {address}/64 dev {ifname} nodad"
+    ));
 }
 
 /// As [`traffic::tcp_exchange`], from the client to the host.

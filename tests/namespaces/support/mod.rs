@@ -58,7 +58,7 @@ pub use counters::Counters;
 pub use daemon::{Daemon, mirroring};
 pub use ip::{assert_same, assert_sums6, source};
 pub use ipv6::{
-    CLIENT6, HOST6, ping6, tcp_exchange6, udp_exchange6, udp_with_extensions, with_ipv6,
+    CLIENT6, HOST6, add_ipv6, ping6, tcp_exchange6, udp_exchange6, udp_with_extensions, with_ipv6,
 };
 pub use kernel::has_tcx;
 pub use kernel_gue::{KernelCollector, kernel_gue};
@@ -74,8 +74,8 @@ pub use rules::{instance, outcomes, rules_file, to_be_mirrored};
 pub use snapshot::Snapshot;
 pub use stream::Stream;
 pub use traffic::{
-    bind, inject, inject_in_pages, noise, ping, tcp_exchange, udp_blast, udp_exchange,
-    udp_segments, udp_with_options,
+    bind, inject, inject_all, inject_in_pages, noise, ping, tcp_exchange, tcp_exchange_with,
+    udp_blast, udp_exchange, udp_exchange_between, udp_segments, udp_with_options,
 };
 pub use undisturbed::undisturbed;
 pub use vxlan::{vxlan, vxlan_to};

@@ -9,7 +9,8 @@ use traffic_mirroring::instance::Instance;
 use traffic_mirroring::pins::Pins;
 
 use super::{Direction, Frame, Frames};
-use crate::{frame, meaning};
+use crate::datagrams::Datagrams;
+use crate::frame;
 
 /// Writes a file of rules, and returns the flag that names it. The file is in the world's own `/run`,
 /// so call this from the test's thread.
@@ -39,15 +40,16 @@ pub fn outcomes(direction: Way) -> bpf::Outcomes {
     it
 }
 
-/// The packets that went in one direction and whose first matching rule mirrors them, as the plain
-/// meaning of the rules of a file has it.
+/// The packets that went in one direction and that meet a rule which mirrors them, as the plain meaning
+/// of the rules of a file has it.
 pub fn to_be_mirrored<'a>(rules: &str, frames: &'a Frames, direction: Direction) -> Vec<&'a [u8]> {
     let rules = file::rules(rules.as_bytes()).expect("rules");
-    let is_mirrored = |frame: &&Frame| {
+    let mut datagrams = Datagrams::default();
+    let mut is_mirrored = |frame: &&Frame| {
         let packet = frame::packet(&frame.bytes);
-        let rule = packet.and_then(|packet| meaning::verdict(&rules, &packet));
+        let rule = packet.and_then(|packet| datagrams.verdict(&rules, &packet));
         rule.is_some_and(|rule| rules[rule].action != Action::Exclude)
     };
     let frames = frames.0.iter().filter(|frame| frame.direction == direction);
-    frames.filter(is_mirrored).filter_map(Frame::ip).collect()
+    frames.filter(|frame| is_mirrored(frame)).filter_map(Frame::ip).collect()
 }

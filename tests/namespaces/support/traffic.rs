@@ -212,10 +212,18 @@ pub fn udp_with_options(from: &Ns, to: &Ns, port: u16, size: usize) {
 
 /// Sends a frame, from the Ethernet header on, as it is.
 pub fn inject(ns: &Ns, ifname: &str, frame: &[u8]) {
+    inject_all(ns, ifname, [frame]);
+}
+
+/// The same, of many.
+pub fn inject_all<T: AsRef<[u8]>>(ns: &Ns, ifname: &str, frames: impl IntoIterator<Item = T>) {
     const RECEIVE_NOTHING: i32 = 0;
     let socket = ns.run(|| socket::packet_socket(ifname, RECEIVE_NOTHING));
-    let sent = send(socket.as_raw_fd(), frame, MsgFlags::empty()).expect("send");
-    assert_eq!(sent, frame.len());
+    for frame in frames {
+        let frame = frame.as_ref();
+        let sent = send(socket.as_raw_fd(), frame, MsgFlags::empty()).expect("send");
+        assert_eq!(sent, frame.len());
+    }
 }
 
 /// The same, of a frame longer than a page, in a buffer whose linear part has the Ethernet header alone.
