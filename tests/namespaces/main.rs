@@ -9,6 +9,7 @@ mod crashes;
 mod datagrams;
 mod existing;
 mod fixture;
+mod flips;
 mod fragments;
 #[path = "../oracle/frame.rs"]
 mod frame;
