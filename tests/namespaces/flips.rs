@@ -69,8 +69,9 @@ const B: Values = Values {
     snaplen: r#""snaplen": "headers""#,
 };
 
-/// The text of a file of rules. Their order differs, too: a bit means something else in each.
-fn rules(of: &Values, is_a: bool) -> String {
+/// The text of a file of rules, of which one comes first and the others in one of three orders. No packet
+/// matches two of these, so that the order says only which bits they get.
+fn rules(of: &Values, order: usize) -> String {
     let Values { src_port, dst_port, protocol, tcp_flags, icmp_type, snaplen, .. } = of;
     let common = format!(
         r#""src": ["10.1.0.0/16", "2001:db8:1::/48", "{}", "{}"],
@@ -92,9 +93,7 @@ fn rules(of: &Values, is_a: bool) -> String {
             r#"{{"protocol": ["icmp", "icmpv6"], "icmp_type": ["8", "{icmp_type}"], {common}}}"#
         ),
     ];
-    if is_a {
-        others.reverse();
-    }
+    others.rotate_left(order);
     format!(r#"{{"rules": [{excluded}, {}]}}"#, others.join(", "))
 }
 
@@ -178,7 +177,8 @@ fn ip(frame: &[u8]) -> &[u8] {
 
 fn number_of(packet: &[u8]) -> u64 {
     let header_len = if packet[0] >> 4 == 4 { 20 } else { 40 };
-    let number = packet[header_len..].get(NUMBER).expect("a number");
+    let number = packet[header_len..].get(NUMBER);
+    let number = number.unwrap_or_else(|| panic!("neither has so little of it: {packet:02x?}"));
     u64::from_be_bytes(number.try_into().expect("8 bytes"))
 }
 
@@ -212,8 +212,8 @@ type Seen = BTreeMap<(bool, bool), u64>;
 
 /// Holds the copies of one direction to the frames with every second number up to `end`.
 fn check(way: Way, copies: &[&[u8]], numbers: Range<u64>) -> Seen {
-    let sets = [rules(&A, true), rules(&B, false)];
-    let [a, b] = sets.each_ref().map(|text| file::rules(text.as_bytes()).expect("rules"));
+    let [a, b] =
+        [rules(&A, 0), rules(&B, 0)].map(|text| file::rules(text.as_bytes()).expect("rules"));
     let mut found: BTreeMap<u64, Vec<&[u8]>> = BTreeMap::new();
     for copy in copies {
         found.entry(number_of(copy)).or_default().push(copy);
@@ -243,18 +243,20 @@ fn check(way: Way, copies: &[&[u8]], numbers: Range<u64>) -> Seen {
 #[test]
 fn needs_root_every_copy_is_as_one_of_two_sets_of_rules_has_it_while_they_take_turns_1000_times() {
     World::run(|world| {
-        let files = [rules_file("a", &rules(&A, true)), rules_file("b", &rules(&B, false))];
-        let compiled = [rules(&A, true), rules(&B, false)].map(|text| {
+        // the rules that an update replaces in their places are never those that it writes
+        let sets = [rules(&A, 0), rules(&B, 1), rules(&A, 2), rules(&B, 0)];
+        let files = [0, 1, 2, 3].map(|n| rules_file(&format!("set-{n}"), &sets[n]));
+        let compiled = sets.map(|text| {
             filter::compile(&file::rules(text.as_bytes()).expect("rules")).expect("masks")
         });
-        let _daemons = Way::ALL.map(|way| start(world, &way.to_string(), &[&files[1]]));
+        let _daemons = Way::ALL.map(|way| start(world, &way.to_string(), &[&files[3]]));
         let collector = Collector::listen(world.collector(), GUE_PORT);
         let done = AtomicBool::new(false);
         let flip = |way: Way| {
             let maps = instance(way).maps;
             let tunnel = maps.tunnel().expect("a tunnel");
             (0..FLIPS - BY_COMMAND)
-                .for_each(|n| maps.install(&compiled[n % 2], tunnel).expect("rules"));
+                .for_each(|n| maps.install(&compiled[n % 4], tunnel).expect("rules"));
         };
         let sent = thread::scope(|scope| {
             let sources = [world.client(), world.host()];

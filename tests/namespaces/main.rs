@@ -24,6 +24,7 @@ mod meaning;
 mod mirrored;
 mod outer;
 mod rate;
+mod rules;
 mod support;
 mod takeover;
 mod tunnels;

@@ -22,11 +22,14 @@ pub fn with_ipv6(world: &World) {
     }
 }
 
-/// Gives an interface this address and no other.
+/// Gives an interface this address and no other. What it has to say of that (RFC 3810), it says at once,
+/// and nobody makes sure later that the neighbour is still there.
 pub fn add_ipv6(ns: &Ns, ifname: &str, address: Ipv6Addr) {
     ns.sh(&format!(
         "cd /proc/sys/net/ipv6/conf/{ifname}
         echo 1 > addr_gen_mode
+        echo 1 > mldv2_unsolicited_report_interval
+        echo 600 > ../../neigh/{ifname}/delay_first_probe_time
         echo 0 > disable_ipv6
         ip address add {address}/64 dev {ifname} nodad"
     ));
