@@ -42,11 +42,14 @@ pub const TABLES: [Table; 12] = [
     table!("dst_net6", 1 << 16, dst_nets6),
 ];
 
+/// Prefixes, each with the rules that accept all of it.
+pub type Accepted = Vec<(Prefix, u32)>;
+
 /// From prefixes to the rules that accept all of them, for longest matches.
 pub struct Trie {
     pub name: &'static str,
-    pub of: fn(&RuleSet) -> Vec<(Prefix, u32)>,
-    pub put: fn(&mut RuleSet, Vec<(Prefix, u32)>) -> Result<()>,
+    pub of: fn(&RuleSet) -> Accepted,
+    pub put: fn(&mut RuleSet, Accepted) -> Result<()>,
 }
 
 macro_rules! trie {

@@ -187,7 +187,7 @@ fn number_of(packet: &[u8]) -> u64 {
 fn traffic(ns: &Ns, first: u64, done: &AtomicBool) -> u64 {
     let mut number = first;
     let frames = std::iter::from_fn(|| {
-        if number / 2 % BURST == 0 {
+        if (number / 2).is_multiple_of(BURST) {
             thread::sleep(PAUSE);
         }
         let frame = (!done.load(Ordering::Relaxed)).then(|| numbered(number))?;
@@ -242,55 +242,56 @@ fn check(way: Way, copies: &[&[u8]], numbers: Range<u64>) -> Seen {
 
 #[test]
 fn needs_root_every_copy_is_as_one_of_two_sets_of_rules_has_it_while_they_take_turns_1000_times() {
-    World::run(|world| {
-        // the rules that an update replaces in their places are never those that it writes
-        let sets = [rules(&A, 0), rules(&B, 1), rules(&A, 2), rules(&B, 0)];
-        let files = [0, 1, 2, 3].map(|n| rules_file(&format!("set-{n}"), &sets[n]));
-        let compiled = sets.map(|text| {
-            filter::compile(&file::rules(text.as_bytes()).expect("rules")).expect("masks")
-        });
-        let _daemons = Way::ALL.map(|way| start(world, &way.to_string(), &[&files[3]]));
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let done = AtomicBool::new(false);
-        let flip = |way: Way| {
-            let maps = instance(way).maps;
-            let tunnel = maps.tunnel().expect("a tunnel");
-            (0..FLIPS - BY_COMMAND)
-                .for_each(|n| maps.install(&compiled[n % 4], tunnel).expect("rules"));
-        };
-        let sent = thread::scope(|scope| {
-            let sources = [world.client(), world.host()];
-            let done = &done;
-            let senders = [0, 1].map(|n| scope.spawn(move || traffic(sources[n], n as u64, done)));
-            let end = End(done);
-            let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("our turn");
-            thread::scope(|scope| {
-                for way in Way::ALL {
-                    let flip = &flip;
-                    scope.spawn(move || flip(way));
-                }
-            });
-            drop(turn);
-            for file in files.iter().cycle().take(BY_COMMAND) {
-                for way in Way::ALL {
-                    let way = format!("--direction={way}");
-                    command(world.host(), &["--cmd=update", "--iface=eth0", &way, file]);
-                }
+    undisturbed(|| World::run(take_turns));
+}
+
+fn take_turns(world: &World) {
+    // the rules that an update replaces in their places are never those that it writes
+    let sets = [rules(&A, 0), rules(&B, 1), rules(&A, 2), rules(&B, 0)];
+    let files = [0, 1, 2, 3].map(|n| rules_file(&format!("set-{n}"), &sets[n]));
+    let compiled = sets
+        .map(|text| filter::compile(&file::rules(text.as_bytes()).expect("rules")).expect("masks"));
+    let _daemons = Way::ALL.map(|way| start(world, &way.to_string(), &[&files[3]]));
+    let collector = Collector::listen(world.collector(), GUE_PORT);
+    let done = AtomicBool::new(false);
+    let flip = |way: Way| {
+        let maps = instance(way).maps;
+        let tunnel = maps.tunnel().expect("a tunnel");
+        (0..FLIPS - BY_COMMAND)
+            .for_each(|n| maps.install(&compiled[n % 4], tunnel).expect("rules"));
+    };
+    let sent = thread::scope(|scope| {
+        let sources = [world.client(), world.host()];
+        let done = &done;
+        let senders = [0, 1].map(|n| scope.spawn(move || traffic(sources[n], n as u64, done)));
+        let end = End(done);
+        let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("our turn");
+        thread::scope(|scope| {
+            for way in Way::ALL {
+                let flip = &flip;
+                scope.spawn(move || flip(way));
             }
-            drop(end);
-            senders.map(|sender| sender.join().expect("a sender"))
         });
-        let copies = collector.stop_after_quiet(QUIET);
-        for (n, way) in Way::ALL.into_iter().enumerate() {
-            let mut of_way = copies.ip();
-            of_way.retain(|copy| number_of(copy) % 2 == n as u64);
-            let seen = check(way, &of_way, n as u64..sent[n]);
-            println!("{way}: {} copies, of (A, B) {seen:?}", of_way.len());
-            for class in [(false, false), (false, true), (true, false), (true, true)] {
-                let count = seen.get(&class).copied().unwrap_or(0);
-                assert!(count > FLIPS as u64, "{way}: {count} of {class:?}");
+        drop(turn);
+        for file in files.iter().cycle().take(BY_COMMAND) {
+            for way in Way::ALL {
+                let way = format!("--direction={way}");
+                command(world.host(), &["--cmd=update", "--iface=eth0", &way, file]);
             }
-            assert_eq!(outcomes(way).sent as usize, of_way.len(), "{way}");
         }
+        drop(end);
+        senders.map(|sender| sender.join().expect("a sender"))
     });
+    let copies = collector.stop_after_quiet(QUIET);
+    for (n, way) in Way::ALL.into_iter().enumerate() {
+        let mut of_way = copies.ip();
+        of_way.retain(|copy| number_of(copy) % 2 == n as u64);
+        let seen = check(way, &of_way, n as u64..sent[n]);
+        println!("{way}: {} copies, of (A, B) {seen:?}", of_way.len());
+        for class in [(false, false), (false, true), (true, false), (true, true)] {
+            let count = seen.get(&class).copied().unwrap_or(0);
+            assert!(count > FLIPS as u64, "{way}: {count} of {class:?}");
+        }
+        assert_eq!(outcomes(way).sent as usize, of_way.len(), "{way}");
+    }
 }

@@ -1,7 +1,7 @@
 //! `--cmd=update` in every launch mode: what it changes, and what it leaves as it is.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use traffic_mirroring::config::Direction as Way;
 
@@ -109,5 +109,48 @@ fn needs_root_an_update_waits_for_a_start_that_is_on_its_way() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr.contains("is not mirrored, so there is nothing to update"), "{stderr}");
+    });
+}
+
+/// The text of a file with 100,000 prefixes and every second port from `port` on, each on its own; sources
+/// are the client's address and others that begin with `net`.
+fn many(net: u8, port: u16) -> String {
+    let v4 = |n: u32| format!("\"{net}.{}.{}.0/24\"", n >> 8, n & 255);
+    let v6 = |n: u32| format!("\"2001:db8:{net:x}:{n:x}::/64\"");
+    let list = |entries: Vec<String>| entries.join(", ");
+    let prefixes = || list((0..25_000).flat_map(|n| [v4(n), v6(n)]).collect());
+    let ports = || list((port..=u16::MAX).step_by(2).map(|port| port.to_string()).collect());
+    format!(
+        r#"{{"rules": [
+            {{"protocol": ["udp"], "src": ["{CLIENT}", {}], "dst_port": [{}]}},
+            {{"protocol": ["tcp"], "dst": [{}], "src_port": [{}]}}
+        ]}}"#,
+        prefixes(),
+        ports(),
+        prefixes(),
+        ports()
+    )
+}
+
+#[test]
+fn needs_root_a_hundred_thousand_prefixes_and_every_port_are_replaced_within_a_second() {
+    World::run(|world| {
+        let sets = [rules_file("even", &many(20, 2)), rules_file("odd", &many(30, 1))];
+        let _daemon = start(world, "ingress", &[&sets[1]]);
+        for (set, expected) in [(&sets[0], [5300, 5302]), (&sets[1], [5301, 5303])] {
+            let began = Instant::now();
+            let update = [&UPDATE[..4], &[set.as_str()]].concat();
+            // what others take of the machine does not count
+            let cpu = Daemon::mirroring(world.host(), update).cpu_time();
+            println!("100,000 prefixes and every port: {:?}, {cpu:?} of a CPU", began.elapsed());
+            assert!(cpu < patient(Duration::from_secs(1)), "{cpu:?}");
+            let collector = Collector::listen(world.collector(), GUE_PORT);
+            for port in 5300..=5303 {
+                udp_exchange(world.client(), world.host(), port, 1, 100);
+            }
+            let copies = collector.stop_after_quiet(QUIET).packets();
+            let ports: Vec<_> = copies.iter().filter_map(|copy| Some(copy.ports?.1)).collect();
+            assert_eq!(ports, expected);
+        }
     });
 }

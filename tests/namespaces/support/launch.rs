@@ -2,7 +2,7 @@
 
 use traffic_mirroring::config::Direction as Way;
 
-use super::{Daemon, Root, World, load_as_l3afd, run_as_l3afd, start, start_chained};
+use super::{Daemon, Root, World, load_as_l3afd, run_as_l3afd, start, start_chained, undisturbed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -35,14 +35,16 @@ impl Launcher<'_> {
     }
 }
 
-/// Runs the test in a world of its own for each of them.
+/// Runs the test in a world of its own for each of them, and again where others' traffic has spoilt it.
 pub fn in_every_launch_mode(test: impl Fn(&World, &Launcher) + Sync) {
     for mode in [Mode::Standalone, Mode::Chained, Mode::L3afd] {
-        World::run(|world| {
-            let ways = if mode == Mode::Standalone { &[][..] } else { &["ingress", "egress"] };
-            let roots = ways.iter().map(|way| Root::attach(world.host(), way)).collect();
-            println!("{mode:?}");
-            test(world, &Launcher { world, mode, roots });
+        undisturbed(|| {
+            World::run(|world| {
+                let ways = if mode == Mode::Standalone { &[][..] } else { &["ingress", "egress"] };
+                let roots = ways.iter().map(|way| Root::attach(world.host(), way)).collect();
+                println!("{mode:?}");
+                test(world, &Launcher { world, mode, roots });
+            });
         });
     }
 }
