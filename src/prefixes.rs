@@ -87,6 +87,8 @@ impl Covering {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use ipnetwork::Ipv4Network;
 
     use super::*;
@@ -154,5 +156,76 @@ mod tests {
         assert_eq!(gone, ["12.0.0.0/8", "13.0.0.0/8"].map(prefix));
         assert_eq!(new, set(&[("9.0.0.0/8", 1), ("10.1.0.0/16", 2), ("14.0.0.0/8", 0)]));
         assert_eq!(difference(&to, &to), (vec![], vec![]));
+    }
+
+    /// Numbers at random that are the same in every run (xorshift64, Marsaglia 2003).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, end: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 16) % end
+        }
+
+        /// Of addresses of 6 bits, each with some of two rules, whose bits begin at `shift`.
+        fn set(&mut self, shift: u32) -> Prefixes {
+            let mut set: Prefixes = (0..self.below(12))
+                .map(|_| {
+                    let len = self.below(7) as u8;
+                    let bits = u128::from(self.below(1 << len)) << (127 - len) << 1;
+                    (Prefix { bits, len }, self.below(4) << shift)
+                })
+                .collect();
+            set.sort_unstable();
+            set.dedup_by_key(|entry| entry.0);
+            set
+        }
+    }
+
+    /// What longest matches find for all addresses, of those bits of their masks.
+    fn answers(set: &BTreeMap<Prefix, u64>, bits: u64) -> Vec<u64> {
+        let address = |n: u8| Prefix { bits: u128::from(n) << 122, len: 128 };
+        let longest = |n| {
+            let covering = set.iter().filter(|(prefix, _)| prefix.covers(address(n)));
+            covering.max_by_key(|(prefix, _)| prefix.len).map_or(0, |(_, mask)| mask & bits)
+        };
+        (0..64).map(longest).collect()
+    }
+
+    /// As an update changes a trie: from what is in force, and what one that was cut short left, to what
+    /// is in force and what is new, to what is new alone. At each step, it may be the last.
+    #[test]
+    fn at_each_step_of_an_update_the_answers_of_the_rules_in_force_are_what_they_were() {
+        const OLD: u64 = 0b11;
+        const NEW: u64 = 0b11 << 32;
+        let mut random = Random(0x6d69_7272_6f72);
+        for _ in 0..2000 {
+            let (in_force, left, new) = (random.set(0), random.set(32), random.set(32));
+            let there = union(&in_force, &left);
+            let old_half = there.iter().map(|entry| (entry.0, entry.1 & OLD)).collect();
+            let both = union(&fewest(&old_half), &new);
+            let expected = [(OLD, &in_force), (NEW, &new)].map(|(bits, set)| {
+                let set = set.iter().copied().collect();
+                (bits, answers(&set, bits))
+            });
+            let mut trie: BTreeMap<Prefix, u64> = there.iter().copied().collect();
+            for (from, to, (bits, expected)) in
+                [(&there, &both, &expected[0]), (&both, &new, &expected[1])]
+            {
+                let (gone, written) = difference(from, to);
+                let gone = gone.into_iter().map(|prefix| (prefix, None));
+                let written = written.into_iter().map(|(prefix, mask)| (prefix, Some(mask)));
+                for (prefix, mask) in gone.chain(written) {
+                    match mask {
+                        Some(mask) => drop(trie.insert(prefix, mask)),
+                        None => drop(trie.remove(&prefix).expect("a prefix to delete")),
+                    }
+                    assert_eq!(answers(&trie, *bits), *expected, "{in_force:?} {left:?} {new:?}");
+                }
+                assert!(trie.iter().eq(to.iter().map(|(prefix, mask)| (prefix, mask))));
+            }
+        }
     }
 }
