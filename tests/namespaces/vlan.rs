@@ -85,6 +85,26 @@ fn needs_root_in_every_launch_mode_frames_are_told_by_their_outermost_tag() {
     });
 }
 
+/// VXLAN carries frames: IPv6 in them, and their tags.
+#[test]
+fn needs_root_a_device_that_carries_frames_carries_both_families_and_all_tags() {
+    World::run(|world| {
+        vxlan(world);
+        let daemon = start(world, "ingress", &["--tunnel-interface-name=vx0", "--protocol=udp"]);
+        let frames: Vec<_> = TAGS.iter().flat_map(|tags| frames(tags)).collect();
+        let capture = Capture::start(world.collector(), "vx0");
+        inject_all(world.client(), "eth0", &frames);
+        let arrived = capture.stop();
+        // of the last two, nothing matches
+        let expected = frames[..frames.len() - 2].iter().map(|frame| ip(frame));
+        assert_same(arrived.ip(Direction::Received), expected.collect());
+        // the outermost tag comes beside a captured frame
+        let inner_tags = arrived.0.iter().filter(|frame| frame.bytes[12..14] == [0x81, 0]);
+        assert_eq!(inner_tags.count(), 2 * 2);
+        drop(daemon);
+    });
+}
+
 /// The packet in a frame of these.
 fn ip(frame: &[u8]) -> &[u8] {
     let is_ip = |at: &usize| [[8, 0], [0x86, 0xdd]].contains(&[frame[*at], frame[at + 1]]);
@@ -113,9 +133,11 @@ const KINDS: [(&str, &str, u16); 3] = [
 
 fn set_up(world: &World, links: &str) {
     for (index, ns) in [world.client(), world.host()].into_iter().enumerate() {
+        // with room for the tags of full packets
         ns.sh(&format!(
-            "{links}
-            ip link set v100 gso_max_segs 1
+            "ip link set eth0 mtu 1508
+            {links}
+            ip link set v100 mtu 1500 gso_max_segs 1
             ip address add {}/24 dev v100
             ip link set v100 up",
             ENDS[index]
