@@ -14,7 +14,7 @@ use crate::instance::Instance;
 use crate::pins::Pins;
 
 /// For a start that is on its way.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(8);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Puts the rules that are given in place of those in force, and the cap on the rate, if there is one

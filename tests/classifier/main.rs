@@ -9,6 +9,8 @@ mod cost;
 mod datagram;
 #[path = "../oracle/datagrams.rs"]
 mod datagrams;
+#[path = "../namespaces/support/emulated.rs"]
+mod emulated;
 #[path = "../oracle/frame.rs"]
 mod frame;
 mod fuzz;
@@ -24,8 +26,6 @@ mod objects;
 mod oversize;
 mod packets;
 mod packets6;
-#[path = "../namespaces/support/patience.rs"]
-mod patience;
 #[path = "../oracle/random.rs"]
 mod random;
 #[path = "../oracle/random_frame.rs"]

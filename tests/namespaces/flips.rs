@@ -19,7 +19,7 @@ const FLIPS: usize = 500;
 /// Of these, through `--cmd=update`.
 const BY_COMMAND: usize = 10;
 
-/// Frames that are sent at once, and after which pause: as many as a collector in a test build takes.
+/// Frames that are sent at once, and the pause behind them: as many as a collector in a test build takes.
 const BURST: u64 = 8;
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -188,7 +188,7 @@ fn traffic(ns: &Ns, first: u64, done: &AtomicBool) -> u64 {
     let mut number = first;
     let frames = std::iter::from_fn(|| {
         if (number / 2).is_multiple_of(BURST) {
-            thread::sleep(PAUSE);
+            thread::sleep(patient(PAUSE));
         }
         let frame = (!done.load(Ordering::Relaxed)).then(|| numbered(number))?;
         number += 2;

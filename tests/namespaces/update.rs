@@ -143,7 +143,7 @@ fn needs_root_a_hundred_thousand_prefixes_and_every_port_are_replaced_within_a_s
             // what others take of the machine does not count
             let cpu = Daemon::mirroring(world.host(), update).cpu_time();
             println!("100,000 prefixes and every port: {:?}, {cpu:?} of a CPU", began.elapsed());
-            assert!(cpu < patient(Duration::from_secs(1)), "{cpu:?}");
+            assert!(cpu < Duration::from_secs(1) || is_emulated(), "{cpu:?}");
             let collector = Collector::listen(world.collector(), GUE_PORT);
             for port in 5300..=5303 {
                 udp_exchange(world.client(), world.host(), port, 1, 100);

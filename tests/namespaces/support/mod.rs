@@ -23,6 +23,7 @@ mod capture;
 mod collector;
 mod counters;
 mod daemon;
+mod emulated;
 mod ip;
 mod ipv6;
 mod kernel;
@@ -56,6 +57,7 @@ pub use capture::{Capture, Direction, Frame, Frames};
 pub use collector::{Collector, Copies, GUE_PORT};
 pub use counters::Counters;
 pub use daemon::{Daemon, mirroring};
+pub use emulated::is_emulated;
 pub use ip::{assert_same, assert_sums6, source};
 pub use ipv6::{
     CLIENT6, HOST6, add_ipv6, ping6, tcp_exchange6, udp_exchange6, udp_with_extensions, with_ipv6,
