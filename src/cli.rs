@@ -187,7 +187,10 @@ pub struct Cli {
     pub max_rate: Option<String>,
 
     /// start, update (the filter), stop, status, explain [default: start]
-    #[arg(long, value_name = "COMMAND", help_heading = RUNNING)]
+    ///
+    /// An update without --rules-file and filter flags leaves the rules as they are; one without
+    /// --max-rate leaves that.
+    #[arg(long, value_name = "COMMAND", help_heading = RUNNING, verbatim_doc_comment)]
     pub cmd: Option<String>,
 
     /// Packet to explain, e.g. '10.0.0.1:1 > 192.0.2.5:80 tcp syn', or its hex

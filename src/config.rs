@@ -72,8 +72,8 @@ pub struct Start {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     pub id: InstanceId,
-    /// In the order in which they are tried; at least one.
-    pub rules: Vec<Rule>,
+    /// In the order in which they are tried, at least one; `None`: as they are.
+    pub rules: Option<Vec<Rule>>,
     /// Another cap; `None`: as it is.
     pub max_rate: Option<Rate>,
     /// Only show the rules.
@@ -203,7 +203,7 @@ impl Start {
         let start = Self {
             id: instance(cli)?,
             map_name: value("--map-name", &cli.map_name, |text| pin(text, bpffs))?,
-            rules: rules::from_cli(cli, read)?,
+            rules: rules::from_cli(cli, read)?.unwrap_or_else(|| vec![rules::default()]),
             tunnel: Tunnel::from_cli(cli)?,
             max_rate: max_rate(cli)?,
             resident: switch("--resident", &cli.resident)?,
@@ -223,9 +223,9 @@ impl Explain {
     fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Self> {
         let frame = value("--packet", &cli.packet, packet::frame)?;
         let example = "the packet, e.g. --packet='10.0.0.1:1234 > 192.0.2.5:443 tcp syn'";
-        let judges = if rules::are_given(cli) {
+        let judges = if let Some(rules) = rules::from_cli(cli, read)? {
             let direction = selection(cli)?.direction.unwrap_or(Direction::Ingress);
-            Judges::Rules(direction, rules::from_cli(cli, read)?)
+            Judges::Rules(direction, rules)
         } else {
             ensure!(
                 given(&cli.iface).is_some(),
@@ -535,9 +535,20 @@ mod tests {
         .unwrap();
         let Command::Update(update) = config.command else { panic!("{config:?}") };
         assert_eq!(update.id.to_string(), "eth0 ingress (1_2)");
-        assert_eq!(update.rules, [Rule { src_port: Field::only([53..=53]), ..flags_rule() }]);
+        let expected = Rule { src_port: Field::only([53..=53]), ..flags_rule() };
+        assert_eq!(update.rules, Some(vec![expected]));
         assert!(!update.dry_run);
         assert_eq!(update.max_rate.unwrap().to_string(), "2gbit");
+    }
+
+    /// l3afd runs one after each start, with what the payload says of updates, and that alone.
+    #[test]
+    fn an_update_that_says_nothing_of_packets_leaves_the_rules() {
+        let config = config("--cmd=update --iface=eth0 --direction=egress --max-rate=2gbit");
+        let config = config.unwrap();
+        let Command::Update(update) = config.command else { panic!("{config:?}") };
+        assert_eq!(update.rules, None);
+        assert!(update.max_rate.is_some());
     }
 
     #[test]

@@ -22,23 +22,27 @@ struct InForce {
 
 pub fn start(bpffs: &Path, start: &Start) -> Result<()> {
     let cap = |_| start.max_rate;
-    show(bpffs, &start.id, &start.rules, cap, "all of these are new")
+    show(bpffs, &start.id, Some(&start.rules), cap, "all of these are new")
 }
 
 pub fn update(bpffs: &Path, update: &Update) -> Result<()> {
     let cap = |as_it_is| update.max_rate.or(as_it_is);
-    show(bpffs, &update.id, &update.rules, cap, "there is nothing to update; start it first")
+    let refused = "there is nothing to update; start it first";
+    show(bpffs, &update.id, update.rules.as_deref(), cap, refused)
 }
 
 fn show(
     bpffs: &Path,
     id: &InstanceId,
-    rules: &[Rule],
+    rules: Option<&[Rule]>,
     cap: impl FnOnce(Option<Rate>) -> Option<Rate>,
     if_nothing: &str,
 ) -> Result<()> {
-    let new = filter::compile(rules)?;
-    say(&show::table(rules, &new))?;
+    let new = rules.map(filter::compile).transpose()?;
+    match rules.zip(new.as_ref()) {
+        Some((rules, new)) => say(&show::table(rules, new))?,
+        None => say("No rules are given: those in force stay as they are.\n")?,
+    }
     // the rules themselves are for everybody to look at
     if let Err(error) = host::check_privileges() {
         return say(&format!("\nWhat would change is not known: {error:#}.\n"));
@@ -48,7 +52,10 @@ fn show(
     };
     // both in the one form of rules that were read back
     let after = InForce {
-        rules: filter::decompile(&maps::as_read_back(new)),
+        rules: match new {
+            Some(new) => filter::decompile(&maps::as_read_back(new)),
+            None => before.rules.clone(),
+        },
         cap: cap(before.cap).map(Rate::in_force),
     };
     let changes = changes(&before, &after);

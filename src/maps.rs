@@ -4,7 +4,7 @@
 //! generation, changes `live` with one store, and clears the old bits once no program can still be
 //! looking at them.
 
-use std::ops::RangeInclusive;
+use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -14,11 +14,12 @@ use libbpf_rs::{MapHandle, Object};
 
 use crate::bpf;
 use crate::config::Direction;
-use crate::filter::RuleSet;
+use crate::filter::{RuleSet, Segments};
 use crate::guard::{self, Endpoint};
 use crate::mapped::Mapped;
 use crate::pins::{self, Pins};
 
+mod batch;
 mod in_force;
 mod layout;
 mod outcomes;
@@ -27,6 +28,7 @@ mod tries;
 
 pub use in_force::as_read_back;
 use layout::{MASKS, TABLES, TRIES};
+use tries::Trie;
 
 /// Rules of a generation (`bpf/mirroring.h`).
 const GENERATION_BITS: u32 = 32;
@@ -87,9 +89,13 @@ impl Maps {
 
         // whatever an update that was cut short left in the free generation goes, too
         self.write_fields(rules, free);
-        let mut prefixes = Vec::new();
-        for (map, trie) in self.tries.iter().zip(&TRIES) {
-            prefixes.push(tries::add(map, &(trie.of)(rules), free)?);
+        let mut tries = Vec::new();
+        for (map, layout) in self.tries.iter().zip(&TRIES) {
+            let of_rules = (layout.of)(rules).into_iter();
+            let new = of_rules.map(|(prefix, rules)| (prefix, free.mask(rules))).collect();
+            let mut trie = Trie::read(map)?;
+            trie.add(&new, free)?;
+            tries.push((trie, new));
         }
         outcomes::retire(&self.outcomes, free.bits())?;
         self.write_rules(rules, free);
@@ -103,8 +109,8 @@ impl Maps {
         wait_for_programs();
 
         self.write_fields(&RuleSet::default(), free.other());
-        for (map, prefixes) in self.tries.iter().zip(&prefixes) {
-            tries::keep(map, prefixes)?;
+        for (mut trie, new) in tries {
+            trie.change(new)?;
         }
         Ok(())
     }
@@ -132,10 +138,10 @@ impl Maps {
     /// Everything but the prefixes, in place of what the generation held.
     fn write_fields(&self, rules: &RuleSet, generation: Generation) {
         for (map, table) in self.tables.iter().zip(&TABLES) {
-            write_masks(map, (table.of)(rules).iter().cloned(), generation);
+            write_masks(map, (table.of)(rules), generation);
         }
         for mask in &MASKS {
-            generation.put(self.config.word(mask.offset), (mask.of)(rules));
+            generation.put(slice::from_ref(self.config.word(mask.offset)), (mask.of)(rules));
         }
     }
 
@@ -191,31 +197,32 @@ impl Generation {
         mask & !self.mask(u32::MAX)
     }
 
-    /// Sets this generation's bits of a word; only we write, so that no bit of the other is lost.
-    fn put(self, word: &AtomicU64, rules: u32) {
-        let before = word.load(Ordering::Relaxed);
-        let after = self.others(before) | self.mask(rules);
-        // most words stay as they are: leave their cache lines clean
-        if after != before {
-            word.store(after, Ordering::Relaxed);
+    /// Sets this generation's bits of words; only we write, so that no bit of the other is lost.
+    fn put(self, words: &[AtomicU64], rules: u32) {
+        let mask = self.mask(rules);
+        for word in words {
+            let before = word.load(Ordering::Relaxed);
+            let after = self.others(before) | mask;
+            // most words stay as they are: leave their cache lines clean
+            if after != before {
+                word.store(after, Ordering::Relaxed);
+            }
         }
     }
 }
 
-fn write_masks(
-    table: &Mapped<u64>,
-    segments: impl Iterator<Item = (RangeInclusive<u16>, u32)>,
-    generation: Generation,
-) {
-    let mut segments = segments.peekable();
-    for (value, word) in table.words().iter().enumerate() {
-        while segments.next_if(|(range, _)| usize::from(*range.end()) < value).is_some() {}
-        let rules = match segments.peek() {
-            Some((range, rules)) if usize::from(*range.start()) <= value => *rules,
-            _ => 0,
-        };
-        generation.put(word, rules);
+fn write_masks(table: &Mapped<u64>, segments: &Segments, generation: Generation) {
+    let mut rest = table.words();
+    let mut first = 0;
+    for (range, rules) in segments {
+        let (start, end) = (usize::from(*range.start()), usize::from(*range.end()) + 1);
+        let (between, from_start) = rest.split_at(start - first);
+        let (words, behind) = from_start.split_at(end - start);
+        generation.put(between, 0);
+        generation.put(words, *rules);
+        (rest, first) = (behind, end);
     }
+    generation.put(rest, 0);
 }
 
 /// Returns when every program that was running has ended: tc programs run inside RCU read-side

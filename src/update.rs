@@ -1,9 +1,12 @@
 //! `--cmd=update`: other rules, and another cap, for an instance that runs, at one instant.
 
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
+use crate::bpf;
 use crate::config;
 use crate::filter;
 use crate::host::{self, Turn};
@@ -11,25 +14,68 @@ use crate::instance::Instance;
 use crate::pins::Pins;
 use crate::tunnel;
 
-/// Puts the rules of the flags in place of those in force, and the cap on the rate if there is one
-/// among them; the tunnel stays as it is.
+/// For a start that is on its way.
+const PATIENCE: Duration = Duration::from_secs(8);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Puts the rules that are given in place of those in force, and the cap on the rate, if there is one
+/// among the flags. What is not given stays as it is, and the tunnel does.
+///
+/// l3afd runs an update after every start, with the flags that its payload has for updates and no
+/// others: one that says nothing of packets is not about the rules of that start.
 pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
     host::check_privileges()?;
+    let id = &update.id;
     let not_running =
-        || format!("{} is not mirrored, so there is nothing to update; start it first", update.id);
+        || format!("{id} is not mirrored, so there is nothing to update; start it first");
     if !host::check_bpffs(bpffs)? {
-        anyhow::bail!(not_running());
+        bail!(not_running());
     }
-    let rules = filter::compile(&update.rules)?;
-    let _turn = Turn::take(bpffs)?;
-    let instance = Instance::open(Pins::new(bpffs, &update.id))?.with_context(not_running)?;
-    let mut tunnel = instance.maps.tunnel().with_context(not_running)?;
-    tunnel::warn_of_whole_copies(&tunnel, &rules);
+    let rules = update.rules.as_deref().map(filter::compile).transpose()?;
+    let (instance, mut tunnel, _turn) = started(bpffs, update)?.with_context(not_running)?;
+    if let Some(rules) = &rules {
+        tunnel::warn_of_whole_copies(&tunnel, rules);
+    }
     if let Some(rate) = update.max_rate {
         rate.limit(&mut tunnel);
     }
-    instance.maps.install(&rules, tunnel)?;
-    let cap = update.max_rate.map_or(String::new(), |rate| format!(", and the cap to {rate}"));
-    log::info!("updated the rules of {}{cap}", update.id);
+    match (&rules, update.max_rate) {
+        (Some(rules), cap) => {
+            instance.maps.install(rules, tunnel)?;
+            let cap = cap.map_or(String::new(), |cap| format!(", and the cap to {cap}"));
+            log::info!("updated the rules of {id}{cap}");
+        }
+        (None, Some(cap)) => {
+            instance.maps.redirect(tunnel)?;
+            log::info!("updated the cap of {id} to {cap}; its rules are as they were");
+        }
+        (None, None) => log::info!(
+            "left {id} as it is: neither rules (by filter flags or --rules-file) nor --max-rate are \
+             given"
+        ),
+    }
     Ok(())
+}
+
+/// The instance that is mirrored, and its tunnel, in our turn. Where l3afd has loaded the program, and
+/// its start is to stay, it does not wait for that to mirror before it calls us: so we do.
+fn started(bpffs: &Path, update: &config::Update) -> Result<Option<(Instance, bpf::Tunnel, Turn)>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut told = false;
+    loop {
+        let turn = Turn::take(bpffs)?;
+        let Some(instance) = Instance::open(Pins::new(bpffs, &update.id))? else { return Ok(None) };
+        if let Some(tunnel) = instance.maps.tunnel() {
+            return Ok(Some((instance, tunnel, turn)));
+        }
+        if !instance.is_loaded_by_l3afd() || Instant::now() >= deadline {
+            return Ok(None);
+        }
+        drop(turn);
+        if !told {
+            log::info!("waiting for the start of {}", update.id);
+            told = true;
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
 }

@@ -11,14 +11,23 @@ use crate::filter::{Action, MAX_RULES, Rule, Sample, file, parse};
 /// What the rule of the flags is called.
 const FLAGS: &str = "flags";
 
-/// Without a file, the flags' rule is there always; beside one, only if a filter flag is.
-pub fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Vec<Rule>> {
+/// The rule of a start that nothing is said about: it mirrors all packets.
+pub fn default() -> Rule {
+    Rule { name: FLAGS.to_owned(), ..Rule::default() }
+}
+
+/// At least one; `None` where neither a file nor a flag that is about a rule is given. Beside a file,
+/// the flags' rule is there only if a filter flag is.
+pub fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Option<Vec<Rule>>> {
     let flags = rule(cli)?;
     let in_file = value("--rules-file", &cli.rules_file, |text| {
         file::rules(&read(Path::new(text))?).with_context(|| format!("{text:?}"))
     })?;
-    let Some(mut rules) = in_file else { return Ok(vec![flags]) };
-    if filter_flag(cli).is_some() {
+    let (filter, copies) = (filter_flag(cli), copies_flag(cli));
+    let Some(mut rules) = in_file else {
+        return Ok((filter.is_some() || copies.is_some()).then(|| vec![flags]));
+    };
+    if filter.is_some() {
         ensure!(
             rules.len() < MAX_RULES,
             "--rules-file: with that of the flags there are {} rules, and room for {MAX_RULES}; \
@@ -30,18 +39,13 @@ pub fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Ve
             "--rules-file: a rule there is named {FLAGS:?}, as that of the flags is; rename it"
         );
         rules.push(flags);
-    } else if let Some(flag) = copies_flag(cli) {
+    } else if let Some(flag) = copies {
         return Err(anyhow!(
             "{flag}: it is for the rule of the filter flags, and beside --rules-file there is none; \
              say it in the file, of the rules that it is for"
         ));
     }
-    Ok(rules)
-}
-
-/// Whether any flag speaks of rules.
-pub fn are_given(cli: &Cli) -> bool {
-    given(&cli.rules_file).is_some() || filter_flag(cli).is_some() || copies_flag(cli).is_some()
+    Ok(Some(rules))
 }
 
 fn rule(cli: &Cli) -> Result<Rule> {
@@ -105,10 +109,11 @@ mod tests {
     /// With a file of this text; where there is none, it must not be read.
     fn rules(args: &str, text: Option<&str>) -> Result<Vec<Rule>> {
         let words = std::iter::once("mirroring").chain(args.split(' ').filter(|w| !w.is_empty()));
-        from_cli(&Cli::try_parse_from(words).expect(args), |path| {
+        let rules = from_cli(&Cli::try_parse_from(words).expect(args), |path| {
             assert_eq!(path, Path::new("/run/rules"));
             Ok(text.expect("a text").into())
-        })
+        });
+        rules.map(|rules| rules.expect(args))
     }
 
     fn names(args: &str, text: &str) -> Vec<String> {
@@ -150,6 +155,18 @@ mod tests {
                 length: Field::only([6..=6]),
             }
         );
+    }
+
+    #[test]
+    fn without_a_word_about_packets_there_are_no_rules() {
+        for args in ["", "--protocol= --snaplen= --rules-file=", "--max-rate=1mbit"] {
+            let words = std::iter::once("mirroring").chain(args.split_whitespace());
+            let rules = from_cli(&Cli::try_parse_from(words).unwrap(), |_| panic!("reads"));
+            assert_eq!(rules.unwrap(), None, "{args}");
+        }
+        for args in ["--protocol=any", "--src-address=any", "--dst-port=0"] {
+            assert_eq!(rules(args, None).unwrap(), [default()], "{args}");
+        }
     }
 
     #[test]

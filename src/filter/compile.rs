@@ -2,7 +2,6 @@
 //! accept it, so that the AND of the look-ups is the set of rules that a packet matches.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, ensure};
 use ipnetwork::{Ipv4Network, Ipv6Network};
@@ -118,10 +117,10 @@ pub fn compile(rules: &[Rule]) -> Result<RuleSet> {
         dst_nets: dst.indices,
         src_nets6: src6.indices,
         dst_nets6: dst6.indices,
-        src_prefixes: v4(src.prefixes)?,
-        dst_prefixes: v4(dst.prefixes)?,
-        src_prefixes6: v6(src6.prefixes)?,
-        dst_prefixes6: v6(dst6.prefixes)?,
+        src_prefixes: networks_of(src.prefixes, Prefix::v4)?,
+        dst_prefixes: networks_of(dst.prefixes, Prefix::v4)?,
+        src_prefixes6: networks_of(src6.prefixes, Prefix::v6)?,
+        dst_prefixes6: networks_of(dst6.prefixes, Prefix::v6)?,
         rules: rules
             .iter()
             .map(|rule| RuleEntry { name: rule.name.clone(), action: rule.action })
@@ -189,14 +188,11 @@ fn tcp_flags(rules: &[Rule]) -> Segments {
     segments(accepted)
 }
 
-fn v4(prefixes: Vec<(Prefix, u32)>) -> Result<Vec<(Ipv4Network, u32)>> {
-    let v4 = |bits: u128| Ipv4Addr::from((bits >> 96) as u32);
-    prefixes.iter().map(|(p, mask)| Ok((Ipv4Network::new(v4(p.bits), p.len)?, *mask))).collect()
-}
-
-fn v6(prefixes: Vec<(Prefix, u32)>) -> Result<Vec<(Ipv6Network, u32)>> {
-    let v6 = Ipv6Addr::from;
-    prefixes.iter().map(|(p, mask)| Ok((Ipv6Network::new(v6(p.bits), p.len)?, *mask))).collect()
+fn networks_of<N>(
+    prefixes: Vec<(Prefix, u32)>,
+    network: fn(Prefix) -> Result<N>,
+) -> Result<Vec<(N, u32)>> {
+    prefixes.into_iter().map(|(prefix, mask)| Ok((network(prefix)?, mask))).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod show;
 
 pub use compile::{ICMPV6, MAX_RULES, RuleEntry, RuleSet, compile};
 pub use decompile::decompile;
+pub use networks::Prefix;
 pub use ranges::Segments;
 pub use rule::{
     Action, Field, IcmpType, MIN_SNAPLEN, Rule, Sample, SampleBy, Snaplen, TcpFlags, UNTAGGED,

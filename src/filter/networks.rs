@@ -2,7 +2,8 @@
 //! and a 16-bit index in front of it. An address is its bits at the upper end of 128, whatever its
 //! family, so that one algorithm serves both.
 
-use ipnetwork::IpNetwork;
+use anyhow::Result;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::ranges::{Ranges, Segments, difference, segments};
 use super::rule::Field;
@@ -23,15 +24,26 @@ pub struct Prefix {
 
 impl Prefix {
     fn of(network: &IpNetwork, family: Family) -> Option<Self> {
-        let bits = match (network, family) {
-            (IpNetwork::V4(network), Family::V4) => u128::from(u32::from(network.network())) << 96,
-            (IpNetwork::V6(network), Family::V6) => u128::from(network.network()),
-            _ => return None,
-        };
-        Some(Self { bits, len: network.prefix() })
+        match (network, family) {
+            (IpNetwork::V4(network), Family::V4) => Some((*network).into()),
+            (IpNetwork::V6(network), Family::V6) => Some((*network).into()),
+            _ => None,
+        }
     }
 
-    fn covers(self, other: Self) -> bool {
+    /// # Errors
+    /// It is longer than an address of IPv4.
+    pub fn v4(self) -> Result<Ipv4Network> {
+        Ok(Ipv4Network::new(((self.bits >> 96) as u32).into(), self.len)?)
+    }
+
+    /// # Errors
+    /// It is longer than an address.
+    pub fn v6(self) -> Result<Ipv6Network> {
+        Ok(Ipv6Network::new(self.bits.into(), self.len)?)
+    }
+
+    pub fn covers(self, other: Self) -> bool {
         let behind = 128 - u32::from(self.len);
         self.len <= other.len && (self.bits ^ other.bits).checked_shr(behind).unwrap_or(0) == 0
     }
@@ -56,6 +68,18 @@ impl Prefix {
         // a block of 2^(16-len) numbers, XORed with a constant, is such a block again
         let free = (u32::from(u16::MAX) >> len) as u16;
         index & !free..=index | free
+    }
+}
+
+impl From<Ipv4Network> for Prefix {
+    fn from(network: Ipv4Network) -> Self {
+        Self { bits: u128::from(u32::from(network.network())) << 96, len: network.prefix() }
+    }
+}
+
+impl From<Ipv6Network> for Prefix {
+    fn from(network: Ipv6Network) -> Self {
+        Self { bits: network.network().into(), len: network.prefix() }
     }
 }
 

@@ -31,7 +31,7 @@ impl Maps {
             let all = tries::read(map)?.into_iter();
             // those of no rules, too: they are holes in what covers them
             let all = all.map(|(prefix, mask)| (prefix, generation.of(mask)));
-            (trie.put)(&mut rules, all.collect());
+            (trie.put)(&mut rules, all.collect())?;
         }
         let live = rules.live;
         let entries = generation.bits().zip(0..).filter(|(_, bit)| live >> bit & 1 == 1);

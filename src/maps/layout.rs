@@ -2,10 +2,10 @@
 
 use std::mem::offset_of;
 
-use ipnetwork::IpNetwork;
+use anyhow::Result;
 
 use crate::bpf;
-use crate::filter::{RuleSet, Segments};
+use crate::filter::{Prefix, RuleSet, Segments};
 
 /// From the values of a field to the rules that accept them.
 pub struct Table {
@@ -42,36 +42,38 @@ pub const TABLES: [Table; 12] = [
     table!("dst_net6", 1 << 16, dst_nets6),
 ];
 
+/// Prefixes, each with the rules that accept all of it.
+pub type Accepted = Vec<(Prefix, u32)>;
+
 /// From prefixes to the rules that accept all of them, for longest matches.
 pub struct Trie {
     pub name: &'static str,
-    pub of: fn(&RuleSet) -> Vec<(IpNetwork, u32)>,
-    pub put: fn(&mut RuleSet, Vec<(IpNetwork, u32)>),
+    pub of: fn(&RuleSet) -> Accepted,
+    pub put: fn(&mut RuleSet, Accepted) -> Result<()>,
 }
 
 macro_rules! trie {
-    ($name:literal, $part:ident, $family:ident) => {
+    ($name:literal, $part:ident, $network:path) => {
         Trie {
             name: $name,
             of: |rules| {
                 rules.$part.iter().map(|(network, mask)| ((*network).into(), *mask)).collect()
             },
             put: |rules, prefixes| {
-                let of_family = prefixes.into_iter().filter_map(|(network, mask)| match network {
-                    IpNetwork::$family(network) => Some((network, mask)),
-                    _ => None,
-                });
-                rules.$part = of_family.collect();
+                let networks =
+                    prefixes.into_iter().map(|(prefix, mask)| Ok(($network(prefix)?, mask)));
+                rules.$part = networks.collect::<Result<_>>()?;
+                Ok(())
             },
         }
     };
 }
 
 pub const TRIES: [Trie; 4] = [
-    trie!("src_prefix", src_prefixes, V4),
-    trie!("dst_prefix", dst_prefixes, V4),
-    trie!("src_prefix6", src_prefixes6, V6),
-    trie!("dst_prefix6", dst_prefixes6, V6),
+    trie!("src_prefix", src_prefixes, Prefix::v4),
+    trie!("dst_prefix", dst_prefixes, Prefix::v4),
+    trie!("src_prefix6", src_prefixes6, Prefix::v6),
+    trie!("dst_prefix6", dst_prefixes6, Prefix::v6),
 ];
 
 /// A mask in the config entry.

@@ -1,76 +1,85 @@
 //! Prefixes in the kernel's tries of longest matches. Those of both generations share one: each entry
 //! holds the answers of both.
 
-use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use anyhow::{Context, Result, bail};
-use ipnetwork::IpNetwork;
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapHandle};
 
 use super::Generation;
+use super::batch::{self, Entries};
+use crate::filter::Prefix;
 use crate::prefixes::{self, Prefixes};
 
-/// The bytes of `struct mirroring_prefix` or `struct mirroring_prefix6`.
-fn key(prefix: IpNetwork) -> Vec<u8> {
-    let mut key = u32::from(prefix.prefix()).to_ne_bytes().to_vec();
-    match prefix.network() {
-        IpAddr::V4(address) => key.extend(address.octets()),
-        IpAddr::V6(address) => key.extend(address.octets()),
-    }
-    key
+/// What leads a key, of `struct mirroring_prefix` and of `struct mirroring_prefix6`: bits of the address
+/// behind it that count.
+const LEN: usize = size_of::<u32>();
+
+/// A trie, and what it holds.
+pub struct Trie<'a> {
+    map: &'a MapHandle,
+    prefixes: Prefixes,
 }
 
-fn prefix(key: &[u8]) -> Result<IpNetwork> {
-    let (len, address) = key.split_first_chunk().context("a key without a length")?;
-    let address = match address.len() {
-        4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(address)?)),
-        16 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(address)?)),
-        len => bail!("an address of {len} bytes"),
-    };
-    Ok(IpNetwork::new(address, u8::try_from(u32::from_ne_bytes(*len))?)?)
+impl<'a> Trie<'a> {
+    pub fn read(map: &'a MapHandle) -> Result<Self> {
+        Ok(Self { map, prefixes: read(map)? })
+    }
+
+    /// Fills a generation that is free in with prefixes, in place of what an update that was cut short
+    /// left there.
+    pub fn add(&mut self, new: &Prefixes, generation: Generation) -> Result<()> {
+        let others = self.prefixes.iter().map(|(prefix, mask)| (*prefix, generation.others(*mask)));
+        let others = prefixes::fewest(&others.collect());
+        self.change(prefixes::union(&others, new))
+    }
+
+    /// Makes it hold these prefixes. Only what differs is written.
+    ///
+    /// Where all that go and all that come answer as the longest of those that cover them does, for one
+    /// of the generations, so does every look-up meanwhile.
+    pub fn change(&mut self, to: Prefixes) -> Result<()> {
+        let (gone, new) = prefixes::difference(&self.prefixes, &to);
+        // these first, for the others may need the room
+        batch::delete(self.map, &self.keys(gone)).context("cannot delete prefixes")?;
+        let entries = Entries {
+            keys: self.keys(new.iter().map(|entry| entry.0)),
+            values: new.iter().flat_map(|entry| entry.1.to_ne_bytes()).collect(),
+        };
+        batch::write(self.map, &entries).with_context(|| {
+            let (all, most) = (to.len(), self.map.max_entries());
+            format!("cannot write prefixes ({all} with those still in force, and room for {most})")
+        })?;
+        self.prefixes = to;
+        Ok(())
+    }
+
+    fn keys(&self, prefixes: impl IntoIterator<Item = Prefix>) -> Vec<u8> {
+        let address_len = self.map.key_size() as usize - LEN;
+        let mut keys = Vec::new();
+        for prefix in prefixes {
+            keys.extend(u32::from(prefix.len).to_ne_bytes());
+            keys.extend(&prefix.bits.to_be_bytes()[..address_len]);
+        }
+        keys
+    }
 }
 
 pub fn read(map: &MapHandle) -> Result<Prefixes> {
-    let mut all = Prefixes::new();
-    for key in map.keys() {
-        let prefix = prefix(&key)?;
-        let mask = map.lookup(&key, MapFlags::ANY)?;
-        let mask = mask.with_context(|| format!("the prefix {prefix} has gone"))?;
-        all.push((prefix, u64::from_ne_bytes(mask.as_slice().try_into()?)));
-    }
-    all.sort_unstable_by_key(|(prefix, _)| (prefix.network(), prefix.prefix()));
+    let Entries { keys, values } = batch::read(map).context("cannot read the prefixes")?;
+    let masks = values.chunks_exact(size_of::<u64>());
+    let masks = masks.map(|mask| u64::from_ne_bytes(mask.try_into().expect("as many bytes")));
+    let prefixes = keys.chunks_exact(map.key_size() as usize).map(prefix);
+    let mut all: Prefixes = prefixes.zip(masks).collect();
+    all.sort_unstable();
     Ok(all)
 }
 
-/// Writes the union of the prefixes in force and the new ones; returns the new ones.
-pub fn add(map: &MapHandle, new: &[(IpNetwork, u32)], generation: Generation) -> Result<Prefixes> {
-    let in_force: Prefixes =
-        read(map)?.into_iter().map(|(prefix, mask)| (prefix, generation.others(mask))).collect();
-    let new: Prefixes =
-        new.iter().map(|(prefix, rules)| (*prefix, generation.mask(*rules))).collect();
-    write(map, &prefixes::union(&in_force, &new))?;
-    Ok(new)
-}
-
-fn write(map: &MapHandle, prefixes: &Prefixes) -> Result<()> {
-    for (prefix, mask) in prefixes {
-        map.update(&key(*prefix), &mask.to_ne_bytes(), MapFlags::ANY)
-            .with_context(|| format!("cannot write the prefix {prefix}"))?;
+fn prefix(key: &[u8]) -> Prefix {
+    let (len, address) = key.split_at(LEN);
+    let mut bits = [0; size_of::<u128>()];
+    bits[..address.len()].copy_from_slice(address);
+    Prefix {
+        bits: u128::from_be_bytes(bits),
+        // 128 at most
+        len: u32::from_ne_bytes(len.try_into().expect("as many bytes")) as u8,
     }
-    Ok(())
-}
-
-/// Leaves the given prefixes, with these masks, and no others.
-pub fn keep(map: &MapHandle, keep: &Prefixes) -> Result<()> {
-    // before the longer ones go: what they covered then falls to these
-    write(map, keep)?;
-    let keep: HashSet<IpNetwork> = keep.iter().map(|entry| entry.0).collect();
-    for (prefix, _) in read(map)? {
-        if !keep.contains(&prefix) {
-            map.delete(&key(prefix))
-                .with_context(|| format!("cannot delete the prefix {prefix}"))?;
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,10 @@ mod chain;
 mod corpus;
 mod cost;
 mod datagram;
+#[path = "../oracle/datagrams.rs"]
 mod datagrams;
+#[path = "../namespaces/support/emulated.rs"]
+mod emulated;
 mod explain;
 #[path = "../oracle/frame.rs"]
 mod frame;
@@ -17,6 +20,7 @@ mod generations;
 mod guard;
 mod gue;
 mod harness;
+mod large;
 mod matching;
 #[path = "../oracle/meaning.rs"]
 mod meaning;

@@ -97,11 +97,24 @@ Against the rules in force on eth0 ingress (latest):
 fn needs_root_a_dry_run_says_whether_the_cap_would_change() {
     World::run(|world| {
         let daemon = start(world, "ingress", &["--max-rate=1gbit"]);
-        assert_eq!(update(world, &[]), NO_CHANGE);
-        assert_eq!(update(world, &["--max-rate=1000mbit"]), NO_CHANGE);
+        assert_eq!(update(world, &["--protocol=any", "--max-rate=1000mbit"]), NO_CHANGE);
         let heading = "Against the rules in force on eth0 ingress (latest):\n";
         let expected = format!("{heading}~ max-rate 1gbit -> 2gbit\n");
-        assert_eq!(update(world, &["--max-rate=2gbit"]), expected);
+        assert_eq!(update(world, &["--protocol=any", "--max-rate=2gbit"]), expected);
+        let update_of_cap = command(
+            world.host(),
+            &[
+                "--cmd=update",
+                "--iface=eth0",
+                "--direction=ingress",
+                "--max-rate=2gbit",
+                "--dry-run",
+            ],
+        );
+        assert_eq!(
+            String::from_utf8(update_of_cap.stdout).expect("text"),
+            format!("No rules are given: those in force stay as they are.\n\n{expected}")
+        );
         assert_eq!(again(world, &[]), format!("{heading}~ max-rate 1gbit -> (none)\n"));
         assert!(daemon.terminate().success());
     });
@@ -112,7 +125,7 @@ fn needs_root_a_dry_run_shows_rules_to_everybody() {
     World::run(|world| {
         let mut command = world.host().command("setpriv");
         command.args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_mirroring")]);
-        command.args(["--cmd=update", "--iface=eth0", "--direction=ingress", "--dry-run"]);
+        command.args(["--iface=eth0", "--direction=ingress", "--dry-run"]);
         let output = command.output().expect("setpriv");
         assert!(output.status.success());
         let text = String::from_utf8(output.stdout).expect("text");

@@ -5,20 +5,32 @@ mod chain;
 mod chaos;
 mod completeness;
 mod crashes;
+#[path = "../oracle/datagrams.rs"]
+mod datagrams;
 mod dry_run;
 mod existing;
 mod explain;
 mod fixture;
+mod flips;
+mod fragments;
+#[path = "../oracle/frame.rs"]
+mod frame;
 mod guard;
 mod hooks;
 mod innocence;
+mod ipv6;
 mod kernel_gue;
 mod lifecycle;
+#[path = "../oracle/meaning.rs"]
+mod meaning;
 mod mirrored;
 mod outer;
 mod rate;
+mod rules;
 mod support;
 mod takeover;
 mod tunnels;
+mod update;
+mod vlan;
 mod watch;
 mod whole;

@@ -23,9 +23,13 @@ mod capture;
 mod collector;
 mod counters;
 mod daemon;
+mod emulated;
+mod ip;
+mod ipv6;
 mod kernel;
 mod kernel_gue;
 mod kernel_log;
+mod launch;
 mod map_contents;
 mod ns;
 mod packet;
@@ -34,6 +38,7 @@ mod programs;
 mod random;
 mod reassembly;
 mod receiver;
+mod rules;
 mod snapshot;
 mod socket;
 mod stream;
@@ -49,13 +54,19 @@ pub use agent::{
     QUIET, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table, load_as_l3afd,
     run_as_l3afd, start, start_chained, status,
 };
-pub use capture::{Capture, Direction};
-pub use collector::{Collector, GUE_PORT};
+pub use capture::{Capture, Direction, Frame, Frames};
+pub use collector::{Collector, Copies, GUE_PORT};
 pub use counters::Counters;
 pub use daemon::{Daemon, mirroring};
+pub use emulated::is_emulated;
+pub use ip::{assert_same, assert_sums6, source};
+pub use ipv6::{
+    CLIENT6, HOST6, add_ipv6, ping6, tcp_exchange6, udp_exchange6, udp_with_extensions, with_ipv6,
+};
 pub use kernel::has_tcx;
 pub use kernel_gue::{KernelCollector, kernel_gue};
 pub use kernel_log::KernelLog;
+pub use launch::in_every_launch_mode;
 pub use map_contents::map_contents;
 pub use ns::Ns;
 pub use packet::{Packet, assert_sums};
@@ -63,11 +74,12 @@ pub use patience::patient;
 pub use programs::{Counter, Root};
 pub use random::Random;
 pub use reassembly::{datagrams, stream};
+pub use rules::{instance, outcomes, rules_file, to_be_mirrored};
 pub use snapshot::Snapshot;
 pub use stream::Stream;
 pub use traffic::{
-    bind, inject, inject_in_pages, noise, ping, tcp_exchange, udp_blast, udp_exchange,
-    udp_segments, udp_with_options,
+    bind, inject, inject_all, inject_in_pages, noise, ping, tcp_exchange, tcp_exchange_with,
+    udp_blast, udp_exchange, udp_exchange_between, udp_segments, udp_with_options,
 };
 pub use undisturbed::undisturbed;
 pub use vxlan::{vxlan, vxlan_to};

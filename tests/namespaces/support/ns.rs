@@ -83,6 +83,11 @@ impl Ns {
     pub fn without_offloads(&self, ifname: &str) {
         self.run(|| socket::offloads_off(ifname));
     }
+
+    /// Has an interface carry VLAN tags as bytes of its frames, and not beside them.
+    pub fn without_tag_offloads(&self, ifname: &str) {
+        self.run(|| socket::tag_offloads_off(ifname));
+    }
 }
 
 fn enter(ns: &File) -> io::Result<()> {

@@ -17,6 +17,10 @@ impl Random {
             Err(_) => clock(),
         };
         println!("{variable}={seed} repeats this");
+        Random::new(seed)
+    }
+
+    pub fn new(seed: u64) -> Random {
         // not 0, of which nothing else would follow
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }

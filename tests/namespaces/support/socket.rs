@@ -106,24 +106,37 @@ pub fn drops(socket: &impl AsFd) -> u32 {
 
 /// `ethtool -K <ifname> tx off tso off gso off gro off`
 pub fn offloads_off(ifname: &str) {
+    // ETHTOOL_STXCSUM, _STSO, _SGSO and _SGRO in linux/ethtool.h
+    for command in [0x17, 0x1f, 0x24, 0x2c] {
+        ethtool(ifname, command, 0);
+    }
+}
+
+/// `ethtool -K <ifname> txvlan off rxvlan off`: VLAN tags are bytes of the frame
+pub fn tag_offloads_off(ifname: &str) {
+    // ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_TXVLAN and ETH_FLAG_RXVLAN
+    let flags = ethtool(ifname, 0x25, 0);
+    ethtool(ifname, 0x26, flags & !(1 << 7 | 1 << 8));
+}
+
+/// Gives a command that takes a number (struct ethtool_value), and returns what the number is then.
+fn ethtool(ifname: &str, command: u32, data: u32) -> u32 {
     #[repr(C)]
     struct EthtoolValue {
         command: u32,
         data: u32,
     }
-    // ETHTOOL_STXCSUM, _STSO, _SGSO and _SGRO in linux/ethtool.h
-    for command in [0x17, 0x1f, 0x24, 0x2c] {
-        let mut value = EthtoolValue { command, data: 0 };
-        // SAFETY: all zeroes is a valid ifreq
-        let mut request: libc::ifreq = unsafe { mem::zeroed() };
-        for (to, from) in request.ifr_name.iter_mut().zip(ifname.bytes()) {
-            *to = from as _;
-        }
-        request.ifr_ifru.ifru_data = ptr::from_mut(&mut value).cast();
-
-        let socket = UdpSocket::bind("0.0.0.0:0").expect("any socket");
-        // SAFETY: the request points to a command that the kernel knows, alive during the call
-        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &request) };
-        assert_eq!(result, 0, "offloads of {ifname}: {}", io::Error::last_os_error());
+    let mut value = EthtoolValue { command, data };
+    // SAFETY: all zeroes is a valid ifreq
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(ifname.bytes()) {
+        *to = from as _;
     }
+    request.ifr_ifru.ifru_data = ptr::from_mut(&mut value).cast();
+
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("any socket");
+    // SAFETY: the request points to a command that the kernel knows, alive during the call
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &request) };
+    assert_eq!(result, 0, "offloads of {ifname}: {}", io::Error::last_os_error());
+    value.data
 }

@@ -1,0 +1,111 @@
+//! Datagrams longer than the MTU: all their fragments arrive where the first one matched, and those of
+//! others do not.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+
+use etherparse::PacketBuilder;
+use libbpf_rs::{MapCore, MapHandle};
+use traffic_mirroring::config::Direction as Way;
+
+use crate::support::*;
+
+/// `MIRRORING_DATAGRAMS` of `bpf/mirroring.h`.
+const ROOM: usize = 8192;
+
+/// Two fragments, the second of which is as short as can be; three; six.
+const SIZES: [usize; 3] = [1473, 4000, 8000];
+
+fn rules(port: &str) -> String {
+    format!(
+        r#"{{"rules": [
+            {{"action": "exclude", "{port}": [5302]}},
+            {{"{port}": ["5300-5304", "not 5303"]}}
+        ]}}"#
+    )
+}
+
+#[test]
+fn needs_root_in_every_launch_mode_all_fragments_of_a_datagram_arrive_or_none() {
+    in_every_launch_mode(|world, launcher| {
+        one_frame_per_packet(world);
+        with_ipv6(world);
+        let (ingress, egress) = (rules("dst_port"), rules("src_port"));
+        let _ingress = launcher.start(Way::Ingress, &[&rules_file("ingress", &ingress)]);
+        let _egress = launcher.start(Way::Egress, &[&rules_file("egress", &egress)]);
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let capture = Capture::start(world.host(), "eth0");
+        for size in SIZES {
+            for port in 5299..=5304 {
+                udp_exchange(world.client(), world.host(), port, 2, size);
+                udp_exchange6(world, port, 2, size);
+            }
+        }
+        let copies = collector.stop_after_quiet(QUIET);
+        let frames = capture.stop();
+
+        let of_port = |frames: &Frames| {
+            let received = to_be_mirrored(&ingress, frames, Direction::Received).len();
+            received + to_be_mirrored(&egress, frames, Direction::Sent).len()
+        };
+        // 2, 3 and 6 fragments of 2 datagrams to each of 3 ports, in 2 families, and of their replies
+        assert_eq!(of_port(&frames), (2 + 3 + 6) * 2 * 3 * 2 * 2);
+        let received = to_be_mirrored(&ingress, &frames, Direction::Received);
+        let sent = to_be_mirrored(&egress, &frames, Direction::Sent);
+        assert_same(copies.ip(), [received, sent].concat());
+
+        let mut of_ipv4 = copies.ip();
+        of_ipv4.retain(|copy| source(copy).is_ipv4());
+        let whole = datagrams(&of_ipv4);
+        assert_eq!(whole.len(), SIZES.len() * 2 * 3 * 2);
+        whole.iter().for_each(|datagram| assert_sums(datagram));
+        for way in [Way::Ingress, Way::Egress] {
+            assert_eq!(outcomes(way).excluded, (2 + 3 + 6) * 2 * 2, "of port 5302, {way}");
+        }
+    });
+}
+
+/// The datagrams that are remembered, and what the kernel says that it takes to remember them.
+fn remembered() -> (usize, String) {
+    let path = "/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/ingress_datagram";
+    let map = MapHandle::from_pinned_path(path).expect("the datagrams");
+    let info = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
+    let info = fs::read_to_string(info).expect("what the map takes");
+    let memory = info.lines().find(|line| line.starts_with("memlock:")).expect("its memory");
+    (map.keys().count(), memory.to_owned())
+}
+
+/// First fragments whose others never come, more than there is room for, and whole traffic between
+/// them.
+#[test]
+fn needs_root_a_flood_of_fragmented_datagrams_takes_no_more_memory_and_hides_no_fragment() {
+    const ROUNDS: u16 = 10;
+    const EACH: u16 = 2000;
+    World::run(|world| {
+        let _daemon = start(world, "ingress", &["--dst-port=5300"]);
+        let (none, memory) = remembered();
+        assert_eq!(none, 0);
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(CLIENT_MAC, HOST_MAC)
+            .ipv4(CLIENT.octets(), HOST.octets(), 64)
+            .udp(40_000, 5300)
+            .write(&mut frame, &[0; 64])
+            .expect("a frame");
+        for round in 0..ROUNDS {
+            let collector = Collector::listen(world.collector(), GUE_PORT);
+            let flood = (0..EACH).map(|n| {
+                // id, and "more fragments"; the sum is wrong now, so that the host keeps none of them
+                frame[18..20].copy_from_slice(&(round * EACH + n).to_be_bytes());
+                frame[20..22].copy_from_slice(&[0x20, 0]);
+                frame.clone()
+            });
+            inject_all(world.client(), "eth0", flood);
+            udp_exchange(world.client(), world.host(), 5300, 20, 2000);
+            let copies = collector.stop_after_quiet(QUIET).ip().len();
+            assert_eq!(copies, usize::from(EACH) + 20 * 2);
+        }
+        let (count, after) = remembered();
+        assert!((ROOM / 2..=ROOM).contains(&count), "{count} datagrams");
+        assert_eq!(after, memory);
+    });
+}

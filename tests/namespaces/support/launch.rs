@@ -1,0 +1,50 @@
+//! The three ways to be launched, for tests that want the same of each.
+
+use traffic_mirroring::config::Direction as Way;
+
+use super::{Daemon, Root, World, load_as_l3afd, run_as_l3afd, start, start_chained, undisturbed};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Standalone,
+    Chained,
+    L3afd,
+}
+
+/// Starts instances in one of these ways.
+pub struct Launcher<'a> {
+    world: &'a World,
+    pub mode: Mode,
+    roots: Vec<Root>,
+}
+
+impl Launcher<'_> {
+    /// Mirrors `eth0` from when it returns on; there is a process unless l3afd loads the program.
+    pub fn start(&self, direction: Way, more: &[&str]) -> Option<Daemon> {
+        let way = direction.to_string();
+        let root = || &self.roots[usize::from(direction == Way::Egress)];
+        match self.mode {
+            Mode::Standalone => Some(start(self.world, &way, more)),
+            Mode::Chained => Some(start_chained(self.world, &way, root(), more)),
+            Mode::L3afd => {
+                load_as_l3afd(direction, root());
+                run_as_l3afd(self.world, &way, more);
+                None
+            }
+        }
+    }
+}
+
+/// Runs the test in a world of its own for each of them, and again where others' traffic has spoilt it.
+pub fn in_every_launch_mode(test: impl Fn(&World, &Launcher) + Sync) {
+    for mode in [Mode::Standalone, Mode::Chained, Mode::L3afd] {
+        undisturbed(|| {
+            World::run(|world| {
+                let ways = if mode == Mode::Standalone { &[][..] } else { &["ingress", "egress"] };
+                let roots = ways.iter().map(|way| Root::attach(world.host(), way)).collect();
+                println!("{mode:?}");
+                test(world, &Launcher { world, mode, roots });
+            });
+        });
+    }
+}

@@ -1,0 +1,55 @@
+//! Rules in files, and what came of the packets that met them.
+
+use std::fs;
+
+use traffic_mirroring::bpf;
+use traffic_mirroring::config::{Direction as Way, InstanceId};
+use traffic_mirroring::filter::{Action, file};
+use traffic_mirroring::instance::Instance;
+use traffic_mirroring::pins::Pins;
+
+use super::{Direction, Frame, Frames};
+use crate::datagrams::Datagrams;
+use crate::frame;
+
+/// Writes a file of rules, and returns the flag that names it. The file is in the world's own `/run`,
+/// so call this from the test's thread.
+pub fn rules_file(name: &str, rules: &str) -> String {
+    let path = format!("/run/{name}.json");
+    fs::write(&path, rules).expect("a file of rules");
+    format!("--rules-file={path}")
+}
+
+/// The instance on `eth0`, in whatever way it was launched.
+pub fn instance(direction: Way) -> Instance {
+    let id = InstanceId {
+        interface: "eth0".parse().expect("a name"),
+        direction,
+        version: Default::default(),
+    };
+    let instance = Instance::open(Pins::new("/sys/fs/bpf".as_ref(), &id));
+    instance.expect("the pins").expect("an instance")
+}
+
+/// What it has counted so far; every packet that matched is accounted for.
+pub fn outcomes(direction: Way) -> bpf::Outcomes {
+    let it = instance(direction).maps.outcomes().expect("the counters");
+    let left_out = it.excluded + it.guarded + it.not_sampled + it.unsupported;
+    let kept_back = it.oversize + it.over_rate + it.failed;
+    assert_eq!(it.matched, it.sent + left_out + kept_back, "{it:?}");
+    it
+}
+
+/// The packets that went in one direction and that meet a rule which mirrors them, as the plain meaning
+/// of the rules of a file has it.
+pub fn to_be_mirrored<'a>(rules: &str, frames: &'a Frames, direction: Direction) -> Vec<&'a [u8]> {
+    let rules = file::rules(rules.as_bytes()).expect("rules");
+    let mut datagrams = Datagrams::default();
+    let mut is_mirrored = |frame: &&Frame| {
+        let packet = frame::packet(&frame.bytes);
+        let rule = packet.and_then(|packet| datagrams.verdict(&rules, &packet));
+        rule.is_some_and(|rule| rules[rule].action != Action::Exclude)
+    };
+    let frames = frames.0.iter().filter(|frame| frame.direction == direction);
+    frames.filter(|frame| is_mirrored(frame)).filter_map(Frame::ip).collect()
+}

@@ -1,0 +1,156 @@
+//! `--cmd=update` in every launch mode: what it changes, and what it leaves as it is.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use traffic_mirroring::config::Direction as Way;
+
+use crate::support::*;
+
+/// As l3afd begins an update.
+const UPDATE: [&str; 5] = [
+    "--iface=eth0",
+    "--direction=ingress",
+    "--cmd=update",
+    "--version=latest",
+    "--log-dir=/var/log",
+];
+
+const LEFT: &str = "left eth0 ingress (latest) as it is: neither rules (by filter flags or \
+                    --rules-file) nor --max-rate are given";
+
+fn update(world: &World, more: &[&str]) {
+    command(world.host(), &[&UPDATE[..], more].concat());
+}
+
+/// The destination ports of the copies of three pings and of datagrams to three ports.
+fn mirrored(world: &World) -> Vec<Option<u16>> {
+    let collector = Collector::listen(world.collector(), GUE_PORT);
+    ping(world.client(), world.host(), 3, 56);
+    for port in [5300, 5301, 5302] {
+        udp_exchange(world.client(), world.host(), port, 1, 100);
+    }
+    let copies = collector.stop_after_quiet(QUIET).packets();
+    copies.into_iter().map(|copy| copy.ports.map(|ports| ports.1)).collect()
+}
+
+#[test]
+fn needs_root_an_update_with_another_file_changes_the_rules_in_every_launch_mode() {
+    in_every_launch_mode(|world, launcher| {
+        let before = rules_file(
+            "before",
+            r#"{"rules": [{"action": "exclude", "dst_port": [5301]}, {"protocol": ["udp"]}]}"#,
+        );
+        let after = rules_file(
+            "after",
+            r#"{"rules": [{"action": "exclude", "dst_port": [5300, 5302]}, {}]}"#,
+        );
+        let _daemon = launcher.start(Way::Ingress, &[&before]);
+        assert_eq!(mirrored(world), [Some(5300), Some(5302)]);
+        update(world, &[&after]);
+        assert_eq!(mirrored(world), [None, None, None, Some(5301)]);
+        update(world, &["--dst-port=5302"]);
+        assert_eq!(mirrored(world), [Some(5302)]);
+        update(world, &[&before, "--protocol=icmp"]);
+        assert_eq!(mirrored(world), [None, None, None, Some(5300), Some(5302)]);
+    });
+}
+
+/// l3afd runs one after every start, with what the payload says of updates, and that alone.
+#[test]
+fn needs_root_an_update_that_says_nothing_of_packets_leaves_the_rules() {
+    in_every_launch_mode(|world, launcher| {
+        let rules = rules_file(
+            "rules",
+            r#"{"rules": [{"action": "exclude", "dst_port": ["5301"]}, {"protocol": ["udp"]}]}"#,
+        );
+        let _daemon = launcher.start(Way::Ingress, &[&rules]);
+        let rate = || instance(Way::Ingress).maps.tunnel().expect("a tunnel").rate;
+        for (flags, said, bytes_per_second) in [
+            (&[][..], LEFT, 0),
+            (
+                &["--max-rate=80mbit"],
+                "updated the cap of eth0 ingress (latest) to 80mbit; its rules are as they were",
+                10_000_000,
+            ),
+            (&["--protocol=", "--rules-file="], LEFT, 10_000_000),
+        ] {
+            update(world, flags);
+            let log = fs::read_to_string("/var/log/mirroring.log").expect("a log");
+            assert!(log.trim_end().ends_with(said), "{log}");
+            assert_eq!(rate(), bytes_per_second);
+            assert_eq!(mirrored(world), [Some(5300), Some(5302)], "{flags:?}");
+        }
+        let dry = command(world.host(), &[&UPDATE[..], &["--dry-run"]].concat());
+        let dry = String::from_utf8_lossy(&dry.stdout);
+        assert!(dry.contains("those in force stay as they are"), "{dry}");
+        // and this is how to ask for all packets
+        update(world, &["--protocol=any"]);
+        assert_eq!(mirrored(world).len(), 6);
+    });
+}
+
+/// l3afd does not wait for a user program that stays before it runs the update.
+#[test]
+fn needs_root_an_update_waits_for_a_start_that_is_on_its_way() {
+    World::run(|world| {
+        let root = Root::attach(world.host(), "ingress");
+        load_as_l3afd(Way::Ingress, &root);
+        let args = [&UPDATE[..4], &["--protocol=icmp"]].concat();
+        let mut waiting = Daemon::mirroring(world.host(), args);
+        waiting.wait_ready("waiting for the start of eth0 ingress", Duration::from_secs(5));
+        let daemon = start(world, "ingress", &["--resident", "--protocol=udp"]);
+        assert!(waiting.wait().success());
+        assert_eq!(mirrored(world), [None; 3]);
+        assert!(daemon.terminate().success());
+
+        // of one that does not come, it says so
+        let output = mirroring(world.host(), UPDATE);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr.contains("is not mirrored, so there is nothing to update"), "{stderr}");
+    });
+}
+
+/// The text of a file with 100,000 prefixes and every second port from `port` on, each on its own; sources
+/// are the client's address and others that begin with `net`.
+fn many(net: u8, port: u16) -> String {
+    let v4 = |n: u32| format!("\"{net}.{}.{}.0/24\"", n >> 8, n & 255);
+    let v6 = |n: u32| format!("\"2001:db8:{net:x}:{n:x}::/64\"");
+    let list = |entries: Vec<String>| entries.join(", ");
+    let prefixes = || list((0..25_000).flat_map(|n| [v4(n), v6(n)]).collect());
+    let ports = || list((port..=u16::MAX).step_by(2).map(|port| port.to_string()).collect());
+    format!(
+        r#"{{"rules": [
+            {{"protocol": ["udp"], "src": ["{CLIENT}", {}], "dst_port": [{}]}},
+            {{"protocol": ["tcp"], "dst": [{}], "src_port": [{}]}}
+        ]}}"#,
+        prefixes(),
+        ports(),
+        prefixes(),
+        ports()
+    )
+}
+
+#[test]
+fn needs_root_a_hundred_thousand_prefixes_and_every_port_are_replaced_within_a_second() {
+    World::run(|world| {
+        let sets = [rules_file("even", &many(20, 2)), rules_file("odd", &many(30, 1))];
+        let _daemon = start(world, "ingress", &[&sets[1]]);
+        for (set, expected) in [(&sets[0], [5300, 5302]), (&sets[1], [5301, 5303])] {
+            let began = Instant::now();
+            let update = [&UPDATE[..4], &[set.as_str()]].concat();
+            // what others take of the machine does not count
+            let cpu = Daemon::mirroring(world.host(), update).cpu_time();
+            println!("100,000 prefixes and every port: {:?}, {cpu:?} of a CPU", began.elapsed());
+            assert!(cpu < Duration::from_secs(1) || is_emulated(), "{cpu:?}");
+            let collector = Collector::listen(world.collector(), GUE_PORT);
+            for port in 5300..=5303 {
+                udp_exchange(world.client(), world.host(), port, 1, 100);
+            }
+            let copies = collector.stop_after_quiet(QUIET).packets();
+            let ports: Vec<_> = copies.iter().filter_map(|copy| Some(copy.ports?.1)).collect();
+            assert_eq!(ports, expected);
+        }
+    });
+}
