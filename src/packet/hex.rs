@@ -27,6 +27,13 @@ pub fn frame(text: &str) -> Result<Vec<u8>> {
         "the {} bytes are neither an IP packet of that length nor an Ethernet frame with one",
         bytes.len()
     );
+    // a kernel may refuse to try less
+    let header = if ethertype == Some(ETH_P_IPV6) { 40 } else { 20 };
+    ensure!(
+        bytes.len() >= ETH_HLEN + header,
+        "the {} bytes end within the IP header; give a whole packet",
+        bytes.len()
+    );
     Ok(bytes)
 }
 

@@ -230,12 +230,14 @@ fn what_words_cannot_describe_is_told_all_the_same() {
             "[2001:db8::1]:1234 > [2001:db8::2]:53 udp length 64",
         ),
         (
-            "020000000002 020000000001 0806 0001080006040001".to_owned(),
-            "22 bytes that are no packet of IPv4 or IPv6",
+            "020000000002 020000000001 0806 0001080006040001 020000000001 0a000001 000000000000 0a000002"
+                .to_owned(),
+            "42 bytes that are no packet of IPv4 or IPv6",
         ),
         (
-            "020000000002 020000000001 0800 4500002800010000".to_owned(),
-            "22 bytes that are no packet of IPv4 or IPv6",
+            // with a header of four words
+            "020000000002 020000000001 0800 44000014000100004011 0000 0a000001 0a000002".to_owned(),
+            "34 bytes that are no packet of IPv4 or IPv6",
         ),
     ];
     for (hex, expected) in cases {

@@ -160,7 +160,7 @@ fn needs_root_what_cannot_be_explained_is_said_and_changes_nothing() {
             (&[], "--packet is missing; give the packet, e.g. --packet="),
             (
                 &["--packet=020000000001 020000000002 0800 4500", "--dst-port=1"],
-                "the kernel makes no packet of these 16 bytes; give a whole one",
+                "--packet: the 16 bytes end within the IP header; give a whole packet",
             ),
         ];
         for (args, told) in cases {
