@@ -14,6 +14,7 @@ mod fuzz;
 mod generations;
 mod guard;
 mod gue;
+mod gue6;
 mod harness;
 mod matching;
 #[path = "../oracle/meaning.rs"]
