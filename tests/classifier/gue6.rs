@@ -31,7 +31,7 @@ const B6: &str = "[2001:db8::2]:80";
 
 const FRAGMENT: u8 = 44;
 
-fn path(mtu: u32) -> Path {
+pub fn path(mtu: u32) -> Path {
     Path {
         source: IpAddr::V6(SOURCE),
         collector: IpAddr::V6(COLLECTOR),
