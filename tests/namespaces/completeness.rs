@@ -129,12 +129,26 @@ fn set_mtu(ends: [(&Ns, &str); 4], mtu: u32) {
     }
 }
 
+/// How the collector is reached.
+#[derive(Clone, Copy)]
+enum Over {
+    Ipv4,
+    Ipv6,
+}
+
 /// Mirrors both directions of `eth0`, and returns what arrived of each, ingress first.
-fn cells(world: &World, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell; 2] {
+fn cells(world: &World, over: Over, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell; 2] {
     // as if the NIC were a wire: whoever is to cut and sum up has to do it before
     world.host().without_offloads("eth1");
-    let _both = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
-    let collector = Collector::listen(world.collector(), GUE_PORT);
+    let (flags, listen): (&[&str], fn(&Ns, u16) -> Collector) = match over {
+        Over::Ipv4 => (&[], Collector::listen),
+        Over::Ipv6 => (&TO_COLLECTOR6, Collector::listen_ipv6),
+    };
+    if matches!(over, Over::Ipv6) {
+        world.turn_on_ipv6_to_collector();
+    }
+    let _both = ["ingress", "egress"].map(|direction| start(world, direction, flags));
+    let collector = listen(world.collector(), GUE_PORT);
     let capture = Capture::start(world.host(), "eth0");
     let sent = send(world.client(), far);
     let copies = collector.stop_after_quiet(QUIET);
@@ -157,7 +171,7 @@ fn cells(world: &World, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell
 }
 
 /// Fills in the matrix, prints it, and wants it complete.
-fn check(title: &str, far: impl Fn(&World) -> Option<Ns> + Sync) {
+fn check(title: &str, over: Over, far: impl Fn(&World) -> Option<Ns> + Sync) {
     let mut table = format!(
         "{title:<26}{:<9}{:>8}{:>8}{:>9}{:>9}  complete\n",
         "", "packets", "copies", "bytes", "arrived"
@@ -181,7 +195,7 @@ fn check(title: &str, far: impl Fn(&World) -> Option<Ns> + Sync) {
                         ns.sh(&format!("ip link set {ifname} gso_max_segs 1"));
                     }
                 }
-                cells(world, far, frames, mtu, send)
+                cells(world, over, far, frames, mtu, send)
             })
         });
         for (direction, cell) in ["ingress", "egress"].into_iter().zip(cells) {
@@ -203,10 +217,15 @@ fn check(title: &str, far: impl Fn(&World) -> Option<Ns> + Sync) {
 
 #[test]
 fn needs_root_whatever_the_host_sends_and_receives_arrives_complete() {
-    check("to and from the host", |_| None);
+    check("to and from the host", Over::Ipv4, |_| None);
 }
 
 #[test]
 fn needs_root_whatever_the_host_forwards_arrives_complete() {
-    check("forwarded", |world| Some(world.server()));
+    check("forwarded", Over::Ipv4, |world| Some(world.server()));
+}
+
+#[test]
+fn needs_root_whatever_the_host_sends_and_receives_arrives_complete_over_ipv6() {
+    check("to a collector over IPv6", Over::Ipv6, |_| None);
 }

@@ -11,7 +11,7 @@
 //!
 //! Both networks are /24. The host is where `mirroring` runs; the client and the collector have a
 //! default route to it, but it forwards nothing. IPv6 is off, so that nobody speaks unasked: beside
-//! the test's traffic there is only ARP. Interfaces have their default offloads, which makes TCP
+//! the test's traffic there is only ARP. ([`World::turn_on_ipv6_to_collector`] and its sibling turn it on.) Interfaces have their default offloads, which makes TCP
 //! super-packets; [`Ns::without_offloads`] turns them off.
 //!
 //! A test is the body of [`World::run`]. Every world has mounts of its own as well (bpffs, `/run`,
@@ -45,8 +45,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use agent::{
-    QUIET, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table, load_as_l3afd,
-    run_as_l3afd, start, start_chained, status,
+    QUIET, Summary, TO_COLLECTOR, TO_COLLECTOR6, args, command, copies_of_three_pings, jmp_table,
+    load_as_l3afd, run_as_l3afd, start, start_chained, status,
 };
 pub use capture::{Capture, Direction};
 pub use collector::{Collector, GUE_PORT};
@@ -64,14 +64,14 @@ pub use reassembly::{datagrams, stream};
 pub use snapshot::Snapshot;
 pub use stream::Stream;
 pub use traffic::{
-    bind, inject, inject_in_pages, noise, ping, tcp_exchange, udp_blast, udp_exchange,
-    udp_segments, udp_with_options,
+    bind, inject, inject_in_pages, noise, ping, tcp_exchange, tcp_exchange_at, udp_blast,
+    udp_exchange, udp_exchange_at, udp_segments, udp_with_options,
 };
 pub use undisturbed::undisturbed;
 pub use vxlan::{vxlan, vxlan_to};
 pub use world::{
-    CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, ROUTER_MAC, SERVER_MAC, World,
-    one_frame_per_packet,
+    CLIENT, CLIENT_MAC, CLIENT6, COLLECTOR, COLLECTOR6, HOST, HOST_MAC, HOST6, ROUTER_MAC,
+    SERVER_MAC, World, one_frame_per_packet,
 };
 
 /// Waits until `condition` holds, and panics with `what` was awaited after `limit`.

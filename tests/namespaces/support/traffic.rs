@@ -1,6 +1,7 @@
 //! Production traffic, every bit of it checked: it arrives unchanged and in time, or the test fails.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::thread;
@@ -51,8 +52,12 @@ fn await_echo_reply(socket: &UdpSocket, echo: IcmpEchoHeader, data: &[u8]) {
 
 /// Sends `bytes` bytes, [`noise`] of 0, to a server, which sends them back as they come. Returns the client's end.
 pub fn tcp_exchange(client: &Ns, server: &Ns, port: u16, bytes: usize) -> SocketAddr {
-    let listener = bind(server, || TcpListener::bind((server.address(), port)));
-    let address = listener.local_addr().expect("the server's address");
+    tcp_exchange_at(client, server, (server.address(), port).into(), bytes)
+}
+
+/// The same with a server at an address of its.
+pub fn tcp_exchange_at(client: &Ns, server: &Ns, address: SocketAddr, bytes: usize) -> SocketAddr {
+    let listener = bind(server, || TcpListener::bind(address));
     let mut near = client.run(|| TcpStream::connect_timeout(&address, LIMIT)).expect("connect");
     let (mut far, _) = listener.accept().expect("accept");
     for stream in [&near, &far] {
@@ -87,9 +92,24 @@ pub fn tcp_exchange(client: &Ns, server: &Ns, port: u16, bytes: usize) -> Socket
 /// Sends `count` datagrams of `size` bytes, [`noise`] of their numbers from 0 on, to a server, which
 /// sends each back before the next one goes. Returns the client's end.
 pub fn udp_exchange(client: &Ns, server: &Ns, port: u16, count: usize, size: usize) -> SocketAddr {
-    let far = bind(server, || UdpSocket::bind((server.address(), port)));
-    let near = bind(client, || UdpSocket::bind((client.address(), 0)));
-    near.connect((server.address(), port)).expect("connect");
+    udp_exchange_at(client, server, (server.address(), port).into(), count, size)
+}
+
+/// The same with a server at an address of its.
+pub fn udp_exchange_at(
+    client: &Ns,
+    server: &Ns,
+    address: SocketAddr,
+    count: usize,
+    size: usize,
+) -> SocketAddr {
+    let far = bind(server, || UdpSocket::bind(address));
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let near = bind(client, || UdpSocket::bind((any, 0)));
+    near.connect(address).expect("connect");
     for socket in [&near, &far] {
         socket.set_read_timeout(Some(LIMIT)).expect("a read timeout");
     }
