@@ -13,6 +13,7 @@
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
@@ -280,6 +281,8 @@ int gue_cut(struct __sk_buff *skb)
 		skb->cb[4] = sum;
 	}
 
+	/* the far end takes it for another host's, and the loopback device leaves it at that */
+	bpf_skb_change_type(skb, PACKET_HOST);
 	skb->mark = 0;
 	skb->cb[0] = MIRRORING_MARK_0;
 	skb->cb[1] = MIRRORING_MARK_1;

@@ -48,7 +48,7 @@ pub use agent::{
     QUIET, Summary, TO_COLLECTOR, TO_COLLECTOR6, args, command, copies_of_three_pings, jmp_table,
     load_as_l3afd, run_as_l3afd, start, start_chained, status,
 };
-pub use capture::{Capture, Direction};
+pub use capture::{Capture, Direction, Frames};
 pub use collector::{Collector, GUE_PORT};
 pub use counters::Counters;
 pub use daemon::{Daemon, mirroring};
@@ -70,8 +70,8 @@ pub use traffic::{
 pub use undisturbed::undisturbed;
 pub use vxlan::{vxlan, vxlan_to};
 pub use world::{
-    CLIENT, CLIENT_MAC, CLIENT6, COLLECTOR, COLLECTOR6, HOST, HOST_MAC, HOST6, ROUTER_MAC,
-    SERVER_MAC, World, one_frame_per_packet,
+    CLIENT, CLIENT_MAC, CLIENT6, COLLECTOR, HOST, HOST_MAC, HOST6, ROUTER_MAC, SERVER_MAC, World,
+    one_frame_per_packet,
 };
 
 /// Waits until `condition` holds, and panics with `what` was awaited after `limit`.
