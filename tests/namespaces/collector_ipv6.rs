@@ -1,10 +1,14 @@
 //! A collector over IPv6: its kernel takes only UDP whose checksum is right. (That whatever is sent over
 //! IPv4 arrives: see `completeness`.)
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::collections::HashSet;
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
+use etherparse::{Icmpv6Type, PacketBuilder};
 use nix::sys::signal::Signal;
+use traffic_mirroring::instance::Instance;
 
 use crate::support::*;
 
@@ -158,17 +162,16 @@ fn needs_root_the_longest_packets_arrive_whole_over_ipv6() {
     }
 }
 
-/// Of outer packets that are not in fragments: the sum over all of UDP and the pseudo-header is 0.
+/// Of an outer packet that is no fragment: with the pseudo-header, UDP sums up to 0 (RFC 8200, 8.1).
 fn assert_checksum(packet: &[u8]) {
-    let len = (packet.len() - IPV6_HLEN) as u16;
-    let summed = [&packet[8..], &len.to_be_bytes(), &[0, UDP]].concat();
-    let mut bytes =
-        [&packet[8..IPV6_HLEN], &len.to_be_bytes(), &[0, UDP], &packet[IPV6_HLEN..]].concat();
-    bytes.resize(summed.len().next_multiple_of(2), 0);
+    let len = ((packet.len() - IPV6_HLEN) as u16).to_be_bytes();
+    // source and destination, length, protocol, and what is behind the header
+    let mut bytes = [&packet[8..IPV6_HLEN], &len, &[0, UDP], &packet[IPV6_HLEN..]].concat();
+    bytes.resize(bytes.len().next_multiple_of(2), 0);
     let words = bytes.chunks_exact(2).map(|word| u64::from(u16::from_be_bytes([word[0], word[1]])));
     let sum = (0..4).fold(words.sum::<u64>(), |sum, _| (sum & 0xffff) + (sum >> 16));
     assert_eq!(sum, 0xffff, "{packet:02x?}");
-    assert_ne!(packet[IPV6_HLEN + 6..][..2], [0, 0]);
+    assert_ne!(packet[IPV6_HLEN + 6..][..2], [0, 0], "a checksum is needed");
 }
 
 #[test]
@@ -198,7 +201,7 @@ fn needs_root_the_outer_headers_of_ipv6_are_as_asked_and_super_packets_need_no_f
             assert_eq!(packet[7], 7, "hops");
         }
         let port = |packet: &&&[u8]| u16::from_be_bytes([packet[IPV6_HLEN], packet[IPV6_HLEN + 1]]);
-        let ports: std::collections::HashSet<_> = packets.iter().map(|it| port(&it)).collect();
+        let ports: HashSet<_> = packets.iter().map(|it| port(&it)).collect();
         assert_eq!(ports.len(), 2, "a flow of TCP and one of pings: {ports:?}");
         assert!(ports.iter().all(|port| *port >= 49152), "{ports:?}");
     });
@@ -294,6 +297,10 @@ fn needs_root_nothing_is_left_behind_of_a_tunnel_over_ipv6() {
         let daemons = start_both(world, &[]);
         let tunnels = world.host().sh("ip -o link show type veth | grep -c 'mirroring: GUE'");
         assert_eq!(tunnels.trim(), "1", "shared");
+        for instance in Instance::all(Path::new("/sys/fs/bpf")) {
+            let tunnel = instance.maps.tunnel().expect("a tunnel in force");
+            assert_eq!(tunnel.overhead, 52, "what the cap on the rate counts");
+        }
         assert_eq!(copies_of_three_pings6(world), 6);
         // another family is another collector
         let other = args("egress", &["--version=other"]);
@@ -455,6 +462,69 @@ fn needs_root_the_mtu_of_the_route_to_a_collector_over_ipv6_counts() {
         let wider = "ip route change 2001:db8:0:2::2 dev eth1 mtu 1400";
         change(world, &daemon, wider, "packets of up to 1400 bytes");
         assert_eq!(longest(), 1400);
+    });
+}
+
+/// From whoever is on the way: nothing but the route's own MTU counts.
+#[test]
+fn needs_root_packet_too_big_changes_nothing_for_the_tunnel_over_ipv6() {
+    in_world(|world| {
+        let (host, collector) = (world.host(), world.collector());
+        let _both = start_both(world, &["--protocol=icmp"]);
+        let outer_packets = || {
+            let capture = Capture::start(collector, "eth0");
+            let copies = Collector::listen_ipv6(collector, GUE_PORT);
+            ping(world.client(), host, 2, 1472);
+            assert_eq!(copies.stop_after_quiet(QUIET).0.len(), 4);
+            let wire = capture.stop();
+            let packets = outer(&wire, Direction::Received);
+            packets.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        let lengths = |packets: &[Vec<u8>]| packets.iter().map(Vec::len).collect::<Vec<_>>();
+        let before = outer_packets();
+        let mut frame = Vec::new();
+        let too_big = Icmpv6Type::PacketTooBig { mtu: 1280 };
+        PacketBuilder::ethernet2([2, 0, 0, 2, 0, 2], [2, 0, 0, 2, 0, 1])
+            .ipv6(
+                COLLECTOR6.octets(),
+                [&COLLECTOR6.octets()[..15], &[1]].concat().try_into().unwrap(),
+                64,
+            )
+            .icmpv6(too_big)
+            .write(&mut frame, &before[0][..1000])
+            .expect("a frame");
+        inject(collector, "eth0", &frame);
+        assert_eq!(lengths(&outer_packets()), lengths(&before));
+    });
+}
+
+/// What this host itself put into a tunnel is copied as a whole, and cannot be cut.
+#[test]
+fn needs_root_copies_of_another_tunnels_packets_leave_over_ipv6_where_they_fit() {
+    in_world(|world| {
+        let host = world.host();
+        let mut egress = start6(world, "egress", &["--protocol=udp"]);
+        host.sh("
+            ip link add vx9 type vxlan id 9 remote 10.1.0.2 dstport 4789
+            ip address add 10.9.0.1/24 dev vx9
+            ip link set vx9 up
+            ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:09 dev vx9");
+        let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
+        let socket = host.run(|| UdpSocket::bind("10.9.0.1:0")).expect("bind");
+        for size in [100, 1000, 1400] {
+            socket.send_to(&vec![size as u8; size], "10.9.0.2:9").expect("send");
+        }
+        let copies = collector.stop_after_quiet(QUIET);
+        copies.assert_gue_v0_ipv4();
+        copies.ipv4().into_iter().for_each(assert_sums);
+        let copied = copies.packets();
+        let sizes: Vec<_> = copied.iter().map(|copy| copy.payload.len() - 8 - 14 - 28).collect();
+        assert_eq!(sizes, [100, 1000]);
+        egress.signal(Signal::SIGTERM);
+        assert!(egress.wait().success());
+        let said = "2 crossed the pair as 2 packets, of which 0 left in 0 fragments and 2 whole; \
+                    dropped: 1 too long, and in another tunnel already";
+        assert!(egress.output().contains(said), "{}", egress.output());
     });
 }
 

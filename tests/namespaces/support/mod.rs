@@ -70,8 +70,8 @@ pub use traffic::{
 pub use undisturbed::undisturbed;
 pub use vxlan::{vxlan, vxlan_to};
 pub use world::{
-    CLIENT, CLIENT_MAC, CLIENT6, COLLECTOR, HOST, HOST_MAC, HOST6, ROUTER_MAC, SERVER_MAC, World,
-    one_frame_per_packet,
+    CLIENT, CLIENT_MAC, CLIENT6, COLLECTOR, COLLECTOR6, HOST, HOST_MAC, HOST6, ROUTER_MAC,
+    SERVER_MAC, World, one_frame_per_packet,
 };
 
 /// Waits until `condition` holds, and panics with `what` was awaited after `limit`.

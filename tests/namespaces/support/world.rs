@@ -20,7 +20,7 @@ pub const COLLECTOR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 2);
 /// The host's address on the client's network; on the collector's it is 2001:db8:0:2::1.
 pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 1);
-const COLLECTOR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 2);
+pub const COLLECTOR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 2);
 
 /// Of the client's `eth0`.
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 1, 0, 2];
