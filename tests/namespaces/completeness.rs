@@ -140,15 +140,18 @@ enum Over {
 fn cells(world: &World, over: Over, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell; 2] {
     // as if the NIC were a wire: whoever is to cut and sum up has to do it before
     world.host().without_offloads("eth1");
-    let (flags, listen): (&[&str], fn(&Ns, u16) -> Collector) = match over {
-        Over::Ipv4 => (&[], Collector::listen),
-        Over::Ipv6 => (&TO_COLLECTOR6, Collector::listen_ipv6),
+    let flags: &[&str] = match over {
+        Over::Ipv4 => &[],
+        Over::Ipv6 => {
+            world.turn_on_ipv6_to_collector();
+            &TO_COLLECTOR6
+        }
     };
-    if matches!(over, Over::Ipv6) {
-        world.turn_on_ipv6_to_collector();
-    }
     let _both = ["ingress", "egress"].map(|direction| start(world, direction, flags));
-    let collector = listen(world.collector(), GUE_PORT);
+    let collector = match over {
+        Over::Ipv4 => Collector::listen(world.collector(), GUE_PORT),
+        Over::Ipv6 => Collector::listen_ipv6(world.collector(), GUE_PORT),
+    };
     let capture = Capture::start(world.host(), "eth0");
     let sent = send(world.client(), far);
     let copies = collector.stop_after_quiet(QUIET);
