@@ -46,11 +46,10 @@ struct gue_template {
 	 */
 	__u32 sum;
 	__u32 ifindex; /* the NIC that the copies leave by */
-	__be32 next_hop
-		[4]; /* of IPv4, only the first word; 0: ask the kernel's routes for each copy */
+	__be32 next_hop[4]; /* of IPv4, the first word; 0: ask the kernel's routes each time */
 	__u32 is_ipv6;
 	__u32 tunnel_ifindex; /* the tunnel device */
-	__u32 mtu; /* of the NIC */
+	__u32 mtu; /* of the NIC, or of the route over IPv6 */
 	__u32 whole_len; /* longest copy that leaves in one outer packet, bytes from its IP header on */
 	__u32 piece_len; /* of a longer one: payload of each outer fragment but the last */
 } __attribute__((aligned(8)));

@@ -45,7 +45,7 @@ static __always_inline bool sum_up(struct __sk_buff *skb, __u32 *sum)
 
 	if (!piece)
 		return false;
-	/* the end first: its length is not known when the verifier comes out of the loop */
+	/* the end first, which is shorter: nothing but the sum comes out of the loop, whose ways are all alike so */
 	last = ((skb->len - ETH_HLEN - 1) & (SUMMED_AT_ONCE - 1)) + 1;
 	end = skb->len - last;
 	__builtin_memset(piece->bytes, 0, SUMMED_AT_ONCE);
@@ -64,8 +64,8 @@ static __always_inline bool sum_up(struct __sk_buff *skb, __u32 *sum)
 }
 
 /*
- * Fills in all headers in front of UDP's, or of what a later fragment has, and sends the frame. `len` is
- * of what follows them. (A checksum that is of the fragment's own is not needed: IPv6 has none.)
+ * Fills in the headers in front of UDP's, or of what a later fragment has, and sends the frame to the NIC.
+ * `len` is of what follows them.
  */
 static __always_inline int send_ipv6(struct __sk_buff *skb, const struct gue_template *template,
 				     __u32 len, __u32 id, __u32 frag_off)
@@ -121,7 +121,7 @@ static __always_inline int send_first_ipv6(struct __sk_buff *skb,
 		if (bpf_skb_change_tail(skb, ETH_HLEN + len - FIRST_HEADERS, 0))
 			return TC_ACT_SHOT;
 	}
-	/* the kernel does not mark it as a tunnel's: there is nothing that it has yet to cut */
+	/* without a mark that it is a tunnel's: the kernel has nothing left to do inside */
 	if (lengthened && bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0))
 		return TC_ACT_SHOT;
 	if (bpf_skb_adjust_room(skb, at - ETH_HLEN + sizeof(first) - lengthened, BPF_ADJ_ROOM_MAC,
@@ -132,7 +132,7 @@ static __always_inline int send_first_ipv6(struct __sk_buff *skb,
 	return send_ipv6(skb, template, len, id, frag_off);
 }
 
-/* Another piece, made as one of IPv4 is. */
+/* Another piece, its bytes moved to the front as for one of IPv4. */
 static __always_inline int send_later_ipv6(struct __sk_buff *skb,
 					   const struct gue_template *template, __u32 id,
 					   __u32 frag_off)

@@ -15,9 +15,9 @@ use netlink_packet_route::link::{
 use super::offloads::turn_off_tx_checksum;
 use super::{Netlink, TunnelRemote, family, unless_refused};
 
-/// Of IPv6 addresses that are not to be sent from (ipv6_get_saddr_eval() in net/ipv6/addrconf.c).
-const UNFIT: AddressFlags =
-    AddressFlags::Tentative.union(AddressFlags::Dadfailed).union(AddressFlags::Deprecated);
+/// Of IPv6 addresses that are not to be sent from. One that the kernel has yet to find to be ours alone,
+/// for a second or so after it was added, is good enough for copies, which nobody answers.
+const UNFIT: AddressFlags = AddressFlags::Dadfailed.union(AddressFlags::Deprecated);
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -261,7 +261,7 @@ fn new_link(message: RouteNetlinkMessage) -> Option<LinkMessage> {
 
 /// IFA_LOCAL is our own address, IFA_ADDRESS the same or, on a point-to-point link, the peer's
 /// (linux/if_addr.h); an IPv6 address without a peer has no IFA_LOCAL. None where it is not to be sent
-/// from: an IPv6 one that is not known to be ours alone, that is to go, or that is good for one link only.
+/// from: an IPv6 one that is not ours alone, that is to go, or that is good for one link only.
 fn address(message: RouteNetlinkMessage) -> Option<IpNetwork> {
     let RouteNetlinkMessage::NewAddress(message) = message else {
         return None;

@@ -348,9 +348,11 @@ fn needs_root_ipv6_addresses_are_those_to_send_from() {
         ip("address add fe80::1/64 dev near nodad");
         ip("address add 2001:db8:2::1/64 dev near nodad preferred_lft 0");
         ip("address add 2001:db8:3::1 peer 2001:db8:3::2/64 dev near nodad");
+        // the kernel asks for a second whether somebody has this one
+        ip("address add 2001:db8:4::1/64 dev near");
         let addresses = netlink.addresses(near, far).unwrap();
-        assert_eq!(addresses.len(), 2, "{addresses:?}");
-        for expected in ["2001:db8:1::1/64", "2001:db8:3::1/128"] {
+        assert_eq!(addresses.len(), 3, "{addresses:?}");
+        for expected in ["2001:db8:1::1/64", "2001:db8:3::1/128", "2001:db8:4::1/64"] {
             assert!(addresses.contains(&net(expected)), "{addresses:?}");
         }
         assert_eq!(netlink.addresses(near, addr("192.0.2.2")).unwrap(), [net("192.0.2.1/24")]);

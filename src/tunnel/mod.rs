@@ -178,7 +178,7 @@ fn addresses(netlink: &mut Netlink, nic: &Link, collector: IpAddr) -> Result<Vec
     let addresses = netlink.addresses(nic.index, collector)?;
     let (family, but) = match collector {
         IpAddr::V4(_) => ("IPv4", ""),
-        IpAddr::V6(_) => ("IPv6", " (a link-local, tentative or deprecated one is none)"),
+        IpAddr::V6(_) => ("IPv6", " (a link-local or deprecated one is none)"),
     };
     ensure!(
         !addresses.is_empty(),

@@ -10,6 +10,7 @@ use etherparse::{Icmpv6Type, PacketBuilder};
 use nix::sys::signal::Signal;
 use traffic_mirroring::instance::Instance;
 
+use crate::outer::add_up;
 use crate::support::*;
 
 /// For the process to notice, be it on a machine that is busy with other tests.
@@ -115,6 +116,10 @@ fn needs_root_super_packets_of_ipv6_arrive_complete_over_ipv6() {
         let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
         tcp_exchange_at(world.client(), world.host(), (HOST6, 8080).into(), BYTES);
         let copies = collector.stop_after_quiet(QUIET);
+        let it = add_up();
+        assert_eq!((it.whole, it.lost(), it.fragments), (0, 0, 0), "{it:?}");
+        assert_eq!((it.packets, it.packets), (it.fitting, copies.0.len() as u64), "{it:?}");
+        assert!(it.paired < it.packets, "no super-packet passed");
         for from in [CLIENT6, HOST6] {
             let mut copies: Vec<_> = copies.0.iter().map(|copy| copy.inner.as_slice()).collect();
             copies.retain(|copy| copy[8..24] == from.octets());

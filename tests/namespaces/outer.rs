@@ -120,7 +120,7 @@ fn totals() -> (bpf::Outcomes, bpf::GueCounters) {
 }
 
 /// Holds the tunnel's counters to their sums; returns them.
-fn add_up() -> bpf::GueCounters {
+pub fn add_up() -> bpf::GueCounters {
     let (sum, it) = totals();
     assert_eq!(sum.sent + sum.failed, it.copies, "handed over, and taken: {it:?}");
     let refused = it.not_ip + it.unreadable + it.no_room + it.uncuttable;

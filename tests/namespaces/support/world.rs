@@ -158,7 +158,7 @@ fn turn_on_ipv6(ns: &Ns, dev: &str, address: Ipv6Addr) {
         echo 0 > {dev}/accept_dad
         echo 0 > {dev}/router_solicitations
         for dev in {dev} lo; do echo 0 > $dev/disable_ipv6; done
-        ip address add {address}/64 dev {dev}"
+        ip address add {address}/64 dev {dev} nodad"
     ));
 }
 
