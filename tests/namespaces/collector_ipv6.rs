@@ -2,7 +2,7 @@
 //! IPv4 arrives: see `completeness`.)
 
 use std::collections::HashSet;
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv6Addr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,12 +16,8 @@ use crate::support::*;
 /// For the process to notice, be it on a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(20);
 
-const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
-const FRAGMENT: u8 = 44;
 
-const ETH_HLEN: usize = 14;
-const IPV6_HLEN: usize = 40;
 const UDP_AND_GUE: usize = 8 + 4;
 
 fn start6(world: &World, direction: &str, more: &[&str]) -> Daemon {
@@ -36,7 +32,7 @@ fn start_both(world: &World, more: &[&str]) -> [Daemon; 2] {
 
 fn in_world(test: impl FnOnce(&World) + Send) {
     World::run(|world| {
-        world.turn_on_ipv6_to_collector();
+        with_ipv6_to_collector(world);
         test(world);
     });
 }
@@ -48,32 +44,15 @@ fn copies_of_three_pings6(world: &World) -> usize {
     collector.stop_after_quiet(QUIET).0.len()
 }
 
-/// The IPv6 packets that went in one direction, whatever is behind them in the frame cut off.
-fn ipv6(frames: &Frames, direction: Direction) -> Vec<&[u8]> {
-    let frames = frames.0.iter().filter(|frame| frame.direction == direction);
-    let packets = frames.filter(|frame| frame.bytes[12..14] == [0x86, 0xdd]);
-    packets
-        .map(|frame| {
-            let packet = &frame.bytes[ETH_HLEN..];
-            let len = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
-            &packet[..IPV6_HLEN + len]
-        })
-        .collect()
-}
-
-/// The outer packets among them, and their fragments.
-fn outer(frames: &Frames, direction: Direction) -> Vec<&[u8]> {
-    let mut packets = ipv6(frames, direction);
-    packets.retain(|packet| match packet[6] {
-        UDP => packet[IPV6_HLEN + 2..][..2] == GUE_PORT.to_be_bytes(),
-        next => next == FRAGMENT && packet[IPV6_HLEN] == UDP,
-    });
-    packets
-}
-
-/// Sorted, so that what came in another order is the same.
+/// Sorted, so that what came in another order is the same, and without the kernel's own chatter: reports
+/// of multicast groups, behind hop-by-hop options, and messages of the neighbour discovery.
 fn sorted(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
-    let mut packets: Vec<_> = packets.into_iter().collect();
+    let is_chatter = |packet: &Vec<u8>| match packet[6] {
+        0 => packet[IPV6_HLEN] == ICMPV6,
+        ICMPV6 => packet[IPV6_HLEN] >= 130 && packet[IPV6_HLEN] <= 143,
+        _ => false,
+    };
+    let mut packets: Vec<_> = packets.into_iter().filter(|it| !is_chatter(it)).collect();
     packets.sort();
     packets
 }
@@ -81,27 +60,25 @@ fn sorted(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
 #[test]
 fn needs_root_packets_of_ipv6_arrive_as_they_were_over_ipv6() {
     in_world(|world| {
-        world.turn_on_ipv6_to_client();
+        with_ipv6(world);
         one_frame_per_packet(world);
         world.client().sh("ip link set eth0 gso_max_segs 1");
-        let _both = start_both(world, &["--protocol=tcp,udp"]);
+        let _both = start_both(world, &["--protocol=tcp,udp,icmpv6"]);
         let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
         let capture = Capture::start(world.host(), "eth0");
-        let (client, host) = (world.client(), world.host());
-        let server = |port| SocketAddr::from((HOST6, port));
         for size in [0, 1, 100, 1400, 1401, 1452, 8000] {
-            udp_exchange_at(client, host, server(5300), 2, size);
+            udp_exchange6(world, 5300, 2, size);
+            ping6(world, 1, size);
         }
-        tcp_exchange_at(client, host, server(8080), 200_000);
+        udp_with_extensions((world.client(), CLIENT6), (world.host(), HOST6), 5300, 1428);
+        tcp_exchange6(world, 8080, 200_000);
         let copies = collector.stop_after_quiet(QUIET);
         let frames = capture.stop();
 
         assert!(copies.0.iter().all(|copy| copy.header == [0, 41, 0, 0]), "IPv6 in GUE");
-        let passed = [Direction::Received, Direction::Sent].map(|it| ipv6(&frames, it)).concat();
-        // the kernel's own chatter apart, of which some has an extension header
-        let passed = passed.into_iter().filter(|packet| ![0, ICMPV6].contains(&packet[6]));
-        let passed = sorted(passed.map(<[u8]>::to_vec));
-        assert!(passed.len() > 7 * 4 + 2 * 200_000 / 1440, "{} packets", passed.len());
+        let passed = [Direction::Received, Direction::Sent].map(|it| frames.ipv6(it)).concat();
+        let passed = sorted(passed.into_iter().map(<[u8]>::to_vec));
+        assert!(passed.len() > 7 * 6 + 2 * 200_000 / 1440, "{} packets", passed.len());
         let copies = sorted(copies.0.into_iter().map(|copy| copy.inner));
         assert!(copies == passed, "{} copies of {} packets", copies.len(), passed.len());
     });
@@ -111,10 +88,10 @@ fn needs_root_packets_of_ipv6_arrive_as_they_were_over_ipv6() {
 fn needs_root_super_packets_of_ipv6_arrive_complete_over_ipv6() {
     const BYTES: usize = 1 << 20;
     in_world(|world| {
-        world.turn_on_ipv6_to_client();
+        with_ipv6(world);
         let _both = start_both(world, &["--protocol=tcp"]);
         let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
-        tcp_exchange_at(world.client(), world.host(), (HOST6, 8080).into(), BYTES);
+        tcp_exchange6(world, 8080, BYTES);
         let copies = collector.stop_after_quiet(QUIET);
         let it = add_up();
         assert_eq!((it.whole, it.lost(), it.fragments), (0, 0, 0), "{it:?}");
@@ -157,9 +134,11 @@ fn needs_root_the_longest_packets_arrive_whole_over_ipv6() {
             let copies = collector.stop_after_quiet(QUIET);
             copies.assert_gue_v0_ipv4();
             copies.ipv4().into_iter().for_each(assert_sums);
-            let copied = sorted(copies.packets().into_iter().map(|packet| packet.payload));
-            let sent = sizes.iter().flat_map(|&size| [noise(0, size), noise(0, size)]);
-            assert!(copied == sorted(sent), "over an MTU of {mtu}");
+            let mut copied: Vec<_> = copies.packets().into_iter().map(|it| it.payload).collect();
+            copied.sort();
+            let mut sent: Vec<_> = sizes.iter().flat_map(|&size| vec![noise(0, size); 2]).collect();
+            sent.sort();
+            assert!(copied == sent, "over an MTU of {mtu}");
             for daemon in [ingress, egress] {
                 assert_eq!(Summary::at_end_of(daemon).oversize, 1, "one byte too long");
             }
@@ -189,7 +168,7 @@ fn needs_root_the_outer_headers_of_ipv6_are_as_asked_and_super_packets_need_no_f
         ping(client, host, 2, 56);
         tcp_exchange(client, host, 8080, 1 << 20);
         let wire = capture.stop();
-        let packets = outer(&wire, Direction::Received);
+        let packets = wire.outer_ipv6(Direction::Received);
         assert!(packets.len() > 2 * (1 << 20) / 1448);
         for packet in &packets {
             assert_eq!(packet[6], UDP, "a fragment of {} bytes", packet.len());
@@ -199,7 +178,7 @@ fn needs_root_the_outer_headers_of_ipv6_are_as_asked_and_super_packets_need_no_f
         let capture = Capture::start(world.collector(), "eth0");
         ping(client, host, 2, 1472);
         let wire = capture.stop();
-        let fragments = outer(&wire, Direction::Received);
+        let fragments = wire.outer_ipv6(Direction::Received);
         assert_eq!(fragments.len(), 4 * 2, "two of each");
         for packet in fragments.iter().chain(&packets) {
             assert_eq!(packet[..4], [0x62, 0, 0, 0], "traffic class 8 << 2: {packet:02x?}");
@@ -272,7 +251,7 @@ fn needs_root_the_tunnel_over_ipv6_is_not_mirrored_nor_are_errors_about_it() {
         ping(world.host(), world.collector(), 10, 56);
         ping(world.host(), world.collector(), 5, 1472);
         let frames = capture.stop();
-        let sent = outer(&frames, Direction::Sent);
+        let sent = frames.outer_ipv6(Direction::Sent);
         let of_ping =
             |packet: &&&[u8]| packet[6] == UDP && packet[IPV6_HLEN + UDP_AND_GUE] >> 4 == 4;
         assert_eq!(sent.iter().filter(of_ping).count(), 20, "of requests and replies that fit");
@@ -284,7 +263,7 @@ fn needs_root_the_tunnel_over_ipv6_is_not_mirrored_nor_are_errors_about_it() {
             inner[0] >> 4 == 4 || inner[6] != ICMPV6 || inner[IPV6_HLEN] >= 128
         });
         assert!(no_errors, "an error was mirrored");
-        let received = ipv6(&frames, Direction::Received);
+        let received = frames.ipv6(Direction::Received);
         let is_error = |packet: &&&[u8]| packet[6] == ICMPV6 && packet[IPV6_HLEN] == 1;
         let errors = received.iter().filter(is_error).count();
         assert!(errors >= 30, "{errors} ICMPv6 errors came: the test shows nothing");
@@ -327,8 +306,8 @@ fn needs_root_nothing_is_left_behind_of_a_tunnel_over_ipv6() {
 
 /// VXLAN devices over IPv6 that an operator made, at both ends.
 fn vxlan6(world: &World) {
-    vxlan_to(world.host(), "2001:db8:0:2::2");
-    vxlan_to(world.collector(), "2001:db8:0:2::1");
+    vxlan_to(world.host(), "fd02::2");
+    vxlan_to(world.collector(), "fd02::1");
 }
 
 #[test]
@@ -339,7 +318,7 @@ fn needs_root_an_existing_device_over_ipv6_gets_a_route_and_is_guarded() {
         let before = Snapshot::of(host);
         let ingress = start6(world, "ingress", &["--tunnel-interface-name=vx0"]);
         let changes = Snapshot::of(host).changes_since(&before);
-        let route = changes.iter().find(|it| it.contains("+ route: 2001:db8:0:2::2 dev eth1"));
+        let route = changes.iter().find(|it| it.contains("+ route: fd02::2 dev eth1"));
         assert!(route.is_some_and(|route| route.contains("proto 109")), "{changes:#?}");
         let limit = "\"vx0\" cannot carry packets longer than 1430 bytes";
         assert!(ingress.output().contains(limit), "{}", ingress.output());
@@ -356,7 +335,7 @@ fn needs_root_an_existing_device_over_ipv6_gets_a_route_and_is_guarded() {
         let capture = Capture::start(host, "eth1");
         ping(world.host(), world.collector(), 5, 56);
         let frames = capture.stop();
-        let sent = ipv6(&frames, Direction::Sent);
+        let sent = frames.ipv6(Direction::Sent);
         let vxlan = sent.iter().filter(|packet| packet[6] == UDP);
         let of_ping = vxlan.filter(|packet| packet[IPV6_HLEN + 16 + 12..][..2] == [0x08, 0x00]);
         assert_eq!(of_ping.count(), 5);
@@ -385,14 +364,14 @@ fn needs_root_copies_over_ipv6_go_on_when_the_nic_and_its_address_are_back() {
         change(
             world,
             &daemon,
-            "ip link set eth1 up; ip address add 2001:db8:0:2::7/64 dev eth1 nodad",
+            "ip link set eth1 up; ip address add fd02::7/64 dev eth1 nodad",
             "no longer so",
         );
         eventually(SOON, "copies", || copies_of_three_pings6(world) == 3);
         let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
         ping(world.client(), world.host(), 1, 56);
         let copies = collector.stop_after_quiet(QUIET);
-        assert_eq!(copies.0[0].from.to_string(), "[2001:db8:0:2::7]:6080");
+        assert_eq!(copies.0[0].from.to_string(), "[fd02::7]:6080");
 
         // unless it is told to keep them
         world.host().sh("echo 1 > /proc/sys/net/ipv6/conf/eth1/keep_addr_on_down");
@@ -406,13 +385,13 @@ fn needs_root_copies_over_ipv6_go_on_when_the_nic_and_its_address_are_back() {
 #[test]
 fn needs_root_a_next_hop_that_does_not_answer_ndp_is_said_and_when_it_does() {
     in_world(|world| {
-        world.collector().sh("ip address delete 2001:db8:0:2::2/64 dev eth0");
+        world.collector().sh("ip address delete fd02::2/64 dev eth0");
         let daemon = start6(world, "ingress", &[]);
-        let silence = "the next hop 2001:db8:0:2::2 towards the collector 2001:db8:0:2::2 does not \
+        let silence = "the next hop fd02::2 towards the collector fd02::2 does not \
                        answer NDP";
         assert_eq!(daemon.log().matches(silence).count(), 1, "{}", daemon.log());
         let back = "nsenter --net=/run/netns/collector \
-                    ip address add 2001:db8:0:2::2/64 dev eth0 nodad";
+                    ip address add fd02::2/64 dev eth0 nodad";
         change(world, &daemon, back, &format!("no longer so: {silence}"));
         assert_eq!(copies_of_three_pings6(world), 3);
     });
@@ -440,10 +419,10 @@ fn needs_root_a_collector_over_ipv6_behind_a_router_is_reached() {
             ping(world.client(), world.host(), 3, 56);
             let copies = collector.stop_after_quiet(QUIET);
             assert_eq!(copies.0.len(), 3, "{way}");
-            assert_eq!(copies.0[0].from.to_string(), "[2001:db8:0:2::1]:6080");
+            assert_eq!(copies.0[0].from.to_string(), "[fd02::1]:6080");
             assert!(daemon.terminate().success());
         };
-        check(&["--gtw-address=2001:db8:0:2::2"], "", "by an address that was given");
+        check(&["--gtw-address=fd02::2"], "", "by an address that was given");
         check(&["--gtw-address=fe80::fe"], "", "by a link-local one");
         check(&[], "ip route add 2001:db8:5::/48 via fe80::fe dev eth1", "by a route");
         check(&["--redirect-to="], "", "as the kernel routes");
@@ -454,17 +433,17 @@ fn needs_root_a_collector_over_ipv6_behind_a_router_is_reached() {
 #[test]
 fn needs_root_the_mtu_of_the_route_to_a_collector_over_ipv6_counts() {
     in_world(|world| {
-        world.host().sh("ip route add 2001:db8:0:2::2 dev eth1 mtu 1300");
+        world.host().sh("ip route add fd02::2 dev eth1 mtu 1300");
         let daemon = start6(world, "ingress", &[]);
         let longest = || {
             let capture = Capture::start(world.collector(), "eth0");
             ping(world.client(), world.host(), 2, 1472);
             let frames = capture.stop();
-            let packets = outer(&frames, Direction::Received);
+            let packets = frames.outer_ipv6(Direction::Received);
             packets.into_iter().map(<[u8]>::len).max().expect("packets")
         };
         assert_eq!(longest(), 1296);
-        let wider = "ip route change 2001:db8:0:2::2 dev eth1 mtu 1400";
+        let wider = "ip route change fd02::2 dev eth1 mtu 1400";
         change(world, &daemon, wider, "packets of up to 1400 bytes");
         assert_eq!(longest(), 1400);
     });
@@ -482,7 +461,7 @@ fn needs_root_packet_too_big_changes_nothing_for_the_tunnel_over_ipv6() {
             ping(world.client(), host, 2, 1472);
             assert_eq!(copies.stop_after_quiet(QUIET).0.len(), 4);
             let wire = capture.stop();
-            let packets = outer(&wire, Direction::Received);
+            let packets = wire.outer_ipv6(Direction::Received);
             packets.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>()
         };
         let lengths = |packets: &[Vec<u8>]| packets.iter().map(Vec::len).collect::<Vec<_>>();
@@ -490,11 +469,7 @@ fn needs_root_packet_too_big_changes_nothing_for_the_tunnel_over_ipv6() {
         let mut frame = Vec::new();
         let too_big = Icmpv6Type::PacketTooBig { mtu: 1280 };
         PacketBuilder::ethernet2([2, 0, 0, 2, 0, 2], [2, 0, 0, 2, 0, 1])
-            .ipv6(
-                COLLECTOR6.octets(),
-                [&COLLECTOR6.octets()[..15], &[1]].concat().try_into().unwrap(),
-                64,
-            )
+            .ipv6(COLLECTOR6.octets(), NEAR_COLLECTOR6.octets(), 64)
             .icmpv6(too_big)
             .write(&mut frame, &before[0][..1000])
             .expect("a frame");

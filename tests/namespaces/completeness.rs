@@ -143,7 +143,7 @@ fn cells(world: &World, over: Over, far: &Ns, frames: Frames, mtu: u32, send: Se
     let flags: &[&str] = match over {
         Over::Ipv4 => &[],
         Over::Ipv6 => {
-            world.turn_on_ipv6_to_collector();
+            with_ipv6_to_collector(world);
             &TO_COLLECTOR6
         }
     };

@@ -345,7 +345,7 @@ fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_b
 
 #[test]
 fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_tunnel_over_ipv6() {
-    check("built-in, over IPv6", "gue1", &TO_COLLECTOR6, World::turn_on_ipv6_to_collector);
+    check("built-in, over IPv6", "gue1", &TO_COLLECTOR6, with_ipv6_to_collector);
 }
 
 #[test]

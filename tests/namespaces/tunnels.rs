@@ -217,7 +217,8 @@ fn needs_root_copies_in_fragments_reach_a_collector_on_this_machine() {
         let collector = Collector::listen(world.host(), GUE_PORT);
         // the longest of which the kernel makes one outer packet has 15,826 bytes
         for size in [15_798, 15_799, 40_000] {
-            udp_exchange_at(world.host(), world.host(), ([127, 0, 0, 1], 5300).into(), 2, size);
+            let host = world.host();
+            udp_exchange_between(host, host, [[127, 0, 0, 1].into(); 2], 5300, 2, size);
         }
         let copies = collector.stop_after_quiet(QUIET);
         let sizes: Vec<_> = copies.packets().iter().map(|copy| copy.payload.len()).collect();

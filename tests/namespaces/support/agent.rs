@@ -21,9 +21,6 @@ pub const QUIET: Duration = Duration::from_millis(300);
 /// Where copies go in most tests.
 pub const TO_COLLECTOR: [&str; 2] = ["--tunnel-remote-address=10.2.0.2", "--redirect-to=eth1"];
 
-/// After those, to the same collector over IPv6: the last flag counts.
-pub const TO_COLLECTOR6: [&str; 1] = ["--tunnel-remote-address=2001:db8:0:2::2"];
-
 /// `--iface=eth0 --direction=<direction>` and the collector, then `more`.
 pub fn args<'a>(direction: &str, more: &[&'a str]) -> Vec<std::borrow::Cow<'a, str>> {
     let mut args = vec!["--iface=eth0".into(), format!("--direction={direction}").into()];

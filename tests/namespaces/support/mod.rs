@@ -11,7 +11,7 @@
 //!
 //! Both networks are /24. The host is where `mirroring` runs; the client and the collector have a
 //! default route to it, but it forwards nothing. IPv6 is off, so that nobody speaks unasked: beside
-//! the test's traffic there is only ARP. ([`World::turn_on_ipv6_to_collector`] and its sibling turn it on.) Interfaces have their default offloads, which makes TCP
+//! the test's traffic there is only ARP. Interfaces have their default offloads, which makes TCP
 //! super-packets; [`Ns::without_offloads`] turns them off.
 //!
 //! A test is the body of [`World::run`]. Every world has mounts of its own as well (bpffs, `/run`,
@@ -21,8 +21,10 @@
 mod agent;
 mod capture;
 mod collector;
+mod collector6;
 mod counters;
 mod daemon;
+mod ipv6;
 mod kernel;
 mod kernel_gue;
 mod kernel_log;
@@ -45,13 +47,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use agent::{
-    QUIET, Summary, TO_COLLECTOR, TO_COLLECTOR6, args, command, copies_of_three_pings, jmp_table,
-    load_as_l3afd, run_as_l3afd, start, start_chained, status,
+    QUIET, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table, load_as_l3afd,
+    run_as_l3afd, start, start_chained, status,
 };
-pub use capture::{Capture, Direction, Frames};
+pub use capture::{Capture, Direction};
 pub use collector::{Collector, GUE_PORT};
+pub use collector6::{
+    COLLECTOR6, FRAGMENT, IPV6_HLEN, NEAR_COLLECTOR6, TO_COLLECTOR6, UDP, with_ipv6_to_collector,
+};
 pub use counters::Counters;
 pub use daemon::{Daemon, mirroring};
+pub use ipv6::{
+    CLIENT6, HOST6, ping6, tcp_exchange6, udp_exchange6, udp_with_extensions, with_ipv6,
+};
 pub use kernel::has_tcx;
 pub use kernel_gue::{KernelCollector, kernel_gue};
 pub use kernel_log::KernelLog;
@@ -64,14 +72,14 @@ pub use reassembly::{datagrams, stream};
 pub use snapshot::Snapshot;
 pub use stream::Stream;
 pub use traffic::{
-    bind, inject, inject_in_pages, noise, ping, tcp_exchange, tcp_exchange_at, udp_blast,
-    udp_exchange, udp_exchange_at, udp_segments, udp_with_options,
+    bind, inject, inject_in_pages, noise, ping, tcp_exchange, udp_blast, udp_exchange,
+    udp_exchange_between, udp_segments, udp_with_options,
 };
 pub use undisturbed::undisturbed;
 pub use vxlan::{vxlan, vxlan_to};
 pub use world::{
-    CLIENT, CLIENT_MAC, CLIENT6, COLLECTOR, COLLECTOR6, HOST, HOST_MAC, HOST6, ROUTER_MAC,
-    SERVER_MAC, World, one_frame_per_packet,
+    CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, ROUTER_MAC, SERVER_MAC, World,
+    one_frame_per_packet,
 };
 
 /// Waits until `condition` holds, and panics with `what` was awaited after `limit`.

@@ -1,8 +1,7 @@
 //! Production traffic, every bit of it checked: it arrives unchanged and in time, or the test fails.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use nix::unistd::Pid;
 use super::{Ns, socket};
 
 /// For any one answer, be it on an emulated machine. TCP and ARP have the time to try again.
-const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Sends `count` echo requests with `size` bytes of data, [`noise`] of their numbers from 1 on, each
 /// after the reply to the one before.
@@ -52,11 +51,16 @@ fn await_echo_reply(socket: &UdpSocket, echo: IcmpEchoHeader, data: &[u8]) {
 
 /// Sends `bytes` bytes, [`noise`] of 0, to a server, which sends them back as they come. Returns the client's end.
 pub fn tcp_exchange(client: &Ns, server: &Ns, port: u16, bytes: usize) -> SocketAddr {
-    tcp_exchange_at(client, server, (server.address(), port).into(), bytes)
+    tcp_exchange_with(client, server, (server.address(), port).into(), bytes)
 }
 
-/// The same with a server at an address of its.
-pub fn tcp_exchange_at(client: &Ns, server: &Ns, address: SocketAddr, bytes: usize) -> SocketAddr {
+/// The same, by any of the server's addresses.
+pub fn tcp_exchange_with(
+    client: &Ns,
+    server: &Ns,
+    address: SocketAddr,
+    bytes: usize,
+) -> SocketAddr {
     let listener = bind(server, || TcpListener::bind(address));
     let mut near = client.run(|| TcpStream::connect_timeout(&address, LIMIT)).expect("connect");
     let (mut far, _) = listener.accept().expect("accept");
@@ -92,24 +96,22 @@ pub fn tcp_exchange_at(client: &Ns, server: &Ns, address: SocketAddr, bytes: usi
 /// Sends `count` datagrams of `size` bytes, [`noise`] of their numbers from 0 on, to a server, which
 /// sends each back before the next one goes. Returns the client's end.
 pub fn udp_exchange(client: &Ns, server: &Ns, port: u16, count: usize, size: usize) -> SocketAddr {
-    udp_exchange_at(client, server, (server.address(), port).into(), count, size)
+    let ends = [IpAddr::from(client.address()), server.address().into()];
+    udp_exchange_between(client, server, ends, port, count, size)
 }
 
-/// The same with a server at an address of its.
-pub fn udp_exchange_at(
+/// The same, by any of the client's and of the server's addresses.
+pub fn udp_exchange_between(
     client: &Ns,
     server: &Ns,
-    address: SocketAddr,
+    [from, to]: [IpAddr; 2],
+    port: u16,
     count: usize,
     size: usize,
 ) -> SocketAddr {
-    let far = bind(server, || UdpSocket::bind(address));
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let near = bind(client, || UdpSocket::bind((any, 0)));
-    near.connect(address).expect("connect");
+    let far = bind(server, || UdpSocket::bind((to, port)));
+    let near = bind(client, || UdpSocket::bind((from, 0)));
+    near.connect((to, port)).expect("connect");
     for socket in [&near, &far] {
         socket.set_read_timeout(Some(LIMIT)).expect("a read timeout");
     }
@@ -210,10 +212,18 @@ pub fn udp_with_options(from: &Ns, to: &Ns, port: u16, size: usize) {
 
 /// Sends a frame, from the Ethernet header on, as it is.
 pub fn inject(ns: &Ns, ifname: &str, frame: &[u8]) {
+    inject_all(ns, ifname, [frame]);
+}
+
+/// The same, of many.
+pub fn inject_all<T: AsRef<[u8]>>(ns: &Ns, ifname: &str, frames: impl IntoIterator<Item = T>) {
     const RECEIVE_NOTHING: i32 = 0;
     let socket = ns.run(|| socket::packet_socket(ifname, RECEIVE_NOTHING));
-    let sent = send(socket.as_raw_fd(), frame, MsgFlags::empty()).expect("send");
-    assert_eq!(sent, frame.len());
+    for frame in frames {
+        let frame = frame.as_ref();
+        let sent = send(socket.as_raw_fd(), frame, MsgFlags::empty()).expect("send");
+        assert_eq!(sent, frame.len());
+    }
 }
 
 /// The same, of a frame longer than a page, in a buffer whose linear part has the Ethernet header alone.

@@ -1,7 +1,7 @@
 //! Builds the namespaces, mounts and links of a test, and runs the test in them.
 
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::panic;
 use std::thread;
 use std::time::Duration;
@@ -15,12 +15,6 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 /// The host's address on the client's network; on the collector's it is 10.2.0.1.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 pub const COLLECTOR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
-
-/// See [`World::turn_on_ipv6_to_client`].
-pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 2);
-/// The host's address on the client's network; on the collector's it is 2001:db8:0:2::1.
-pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 1);
-pub const COLLECTOR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 2);
 
 /// Of the client's `eth0`.
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 1, 0, 2];
@@ -71,8 +65,6 @@ const NO_IPV6: &str = "
         [ ! -e $conf ] || echo 1 > $conf/disable_ipv6
     done";
 
-const ROOM_FOR_IPV6_FRAGMENTS: &str = "echo 99999999 > /proc/sys/net/ipv6/ip6frag_high_thresh";
-
 /// The namespaces of the picture in [`super`].
 pub struct World {
     host: Ns,
@@ -103,19 +95,6 @@ impl World {
 
     pub fn collector(&self) -> &Ns {
         &self.collector
-    }
-
-    /// Gives the collector's network IPv6 addresses: [`COLLECTOR6`], and 2001:db8:0:2::1 to the host.
-    pub fn turn_on_ipv6_to_collector(&self) {
-        turn_on_ipv6(&self.host, "eth1", "2001:db8:0:2::1".parse().expect("an address"));
-        turn_on_ipv6(&self.collector, "eth0", COLLECTOR6);
-        self.collector.sh(ROOM_FOR_IPV6_FRAGMENTS);
-    }
-
-    /// Gives the client's network IPv6 addresses: [`CLIENT6`] and [`HOST6`].
-    pub fn turn_on_ipv6_to_client(&self) {
-        turn_on_ipv6(&self.host, "eth0", HOST6);
-        turn_on_ipv6(&self.client, "eth0", CLIENT6);
     }
 
     /// Makes the host a router, and a server behind it: 10.3.0.2, by the host's `eth2`.
@@ -149,17 +128,6 @@ impl World {
         await_up(&namespaces);
         World { host, client, collector }
     }
-}
-
-/// Its addresses are there at once, and it has no word to routers.
-fn turn_on_ipv6(ns: &Ns, dev: &str, address: Ipv6Addr) {
-    ns.sh(&format!(
-        "cd /proc/sys/net/ipv6/conf
-        echo 0 > {dev}/accept_dad
-        echo 0 > {dev}/router_solicitations
-        for dev in {dev} lo; do echo 0 > $dev/disable_ipv6; done
-        ip address add {address}/64 dev {dev} nodad"
-    ));
 }
 
 /// Waits for all links: until they are up the kernel drops what an interface sends.
