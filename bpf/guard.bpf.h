@@ -14,6 +14,30 @@ static __always_inline bool is_tunnels(__u8 protocol)
 	       protocol == IPPROTO_IPV6;
 }
 
+/* As endpoints have it, of which IPv4 addresses are a part. */
+static __always_inline void set_address(struct mirroring_endpoint *to, const __be32 *address,
+					bool is_ipv6)
+{
+	if (is_ipv6) {
+		__builtin_memcpy(to->address, address, sizeof(to->address));
+	} else {
+		to->address[2] = bpf_htonl(0xffff);
+		to->address[3] = address[0];
+	}
+}
+
+/* Sets the port of a packet whose UDP header is at `offset`; false where it is cut short. */
+static __always_inline bool set_port(struct __sk_buff *skb, __u32 offset,
+				     struct mirroring_endpoint *to)
+{
+	struct port_pair ports;
+
+	if (bpf_skb_load_bytes(skb, offset, &ports, sizeof(ports)))
+		return false;
+	to->port = ports.dst;
+	return true;
+}
+
 /* Where the packet that an ICMP error is about went; false where the packet is none, or does not say. */
 static __always_inline bool error_about(struct __sk_buff *skb, const struct packet *packet,
 					struct mirroring_endpoint *about)
@@ -21,17 +45,11 @@ static __always_inline bool error_about(struct __sk_buff *skb, const struct pack
 	struct {
 		__u8 icmp[8];
 		struct iphdr ip;
-	} copy;
-	struct port_pair ports_copy;
-	const struct port_pair *ports;
-	const struct iphdr *ip;
-	const __u8 *icmp;
-	__u32 about_len;
+	} error;
 
-	icmp = header(skb, packet->l4_offset, &copy, sizeof(copy));
-	if (!icmp)
+	if (bpf_skb_load_bytes(skb, packet->l4_offset, &error, sizeof(error)))
 		return false;
-	switch (icmp[0]) {
+	switch (error.icmp[0]) {
 	case 3: /* destination unreachable (RFC 792, as those below) */
 	case 4: /* source quench */
 	case 5: /* redirect */
@@ -41,39 +59,69 @@ static __always_inline bool error_about(struct __sk_buff *skb, const struct pack
 	default:
 		return false;
 	}
-	ip = (const struct iphdr *)(icmp + sizeof(copy.icmp));
-	about_len = ip->ihl * 4;
-	about->address = ip->daddr;
-	about->protocol = ip->protocol;
-	if (ip->protocol != IPPROTO_UDP)
+	set_address(about, &error.ip.daddr, false);
+	about->protocol = error.ip.protocol;
+	if (about->protocol != IPPROTO_UDP)
 		return true;
-	ports = header(skb, packet->l4_offset + sizeof(copy.icmp) + about_len, &ports_copy,
-		       sizeof(ports_copy));
-	if (!ports)
+	return set_port(skb, packet->l4_offset + sizeof(error.icmp) + error.ip.ihl * 4, about);
+}
+
+/* The same of an ICMPv6 error, which may be about any fragment; of a later one, the port is not known. */
+static __always_inline bool error6_about(struct __sk_buff *skb, const struct packet *packet,
+					 struct mirroring_endpoint *about)
+{
+	struct {
+		__u8 icmp[8];
+		struct ipv6hdr ip;
+	} error;
+	__u32 offset = packet->l4_offset + sizeof(error);
+
+	if (bpf_skb_load_bytes(skb, packet->l4_offset, &error, sizeof(error)))
 		return false;
-	about->port = ports->dst;
-	return true;
+	/* destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443) */
+	if (error.icmp[0] < 1 || error.icmp[0] > 4)
+		return false;
+	set_address(about, error.ip.daddr.in6_u.u6_addr32, true);
+	about->protocol = error.ip.nexthdr;
+	/* a fragment, or a device's limit on tunnels in tunnels (RFC 2473), or both */
+	for (int i = 0; i < 2; i++) {
+		struct extension_header extension;
+		bool is_fragment = about->protocol == IPPROTO_FRAGMENT;
+
+		if (!is_fragment && about->protocol != IPPROTO_DSTOPTS)
+			break;
+		if (bpf_skb_load_bytes(skb, offset, &extension, sizeof(extension)))
+			return false;
+		about->protocol = extension.next;
+		if (is_fragment && extension.offset_and_more & bpf_htons(IP6_OFFSET_MASK))
+			return true;
+		offset += is_fragment ? sizeof(extension) : (extension.len + 1) * 8;
+	}
+	return about->protocol != IPPROTO_UDP || set_port(skb, offset, about);
 }
 
 /* Whether it is in the list; with a port of 0, which is no tunnel's, on whatever port. */
 static __always_inline bool is_endpoint(const struct mirroring_endpoint *to)
 {
 	const struct mirroring_endpoints *endpoints = only_entry(&MAP(endpoints));
-	struct mirroring_endpoint what = {.address = -1, .protocol = -1};
-	__u64 wanted, mask;
+	struct mirroring_endpoint what;
+	__u64 wanted[3], mask;
 
 	if (!endpoints)
 		return false;
+	__builtin_memset(&what, 0, sizeof(what));
+	what.protocol = -1;
 	if (to->port)
 		what.port = -1;
 	__builtin_memcpy(&wanted, to, sizeof(wanted));
-	__builtin_memcpy(&mask, &what, sizeof(mask));
+	mask = ((const __u64 *)&what)[2];
 	for (int i = 0; i < MIRRORING_ENDPOINTS; i++) {
-		__u64 endpoint = *(const __u64 *)&endpoints->list[i];
+		const __u64 *endpoint = (const __u64 *)&endpoints->list[i];
 
-		if (!endpoint)
+		if (!endpoint[2])
 			return false;
-		if (!((endpoint ^ wanted) & mask))
+		if (!((endpoint[0] ^ wanted[0]) | (endpoint[1] ^ wanted[1]) |
+		      ((endpoint[2] ^ wanted[2]) & mask)))
 			return true;
 	}
 	return false;
@@ -86,17 +134,22 @@ static __always_inline bool is_endpoint(const struct mirroring_endpoint *to)
  */
 static __always_inline bool guarded(struct __sk_buff *skb, const struct packet *packet)
 {
-	struct mirroring_endpoint to = {.address = packet->dst[0], .protocol = packet->protocol};
+	struct mirroring_endpoint to;
+	__u8 protocol = packet->protocol;
 
 	if (skb->cb[0] == MIRRORING_MARK_0 && skb->cb[1] == MIRRORING_MARK_1)
 		return true;
-	/* every far end of a tunnel has an IPv4 address */
-	if (packet->is_ipv6)
-		return false;
-	if (packet->protocol == IPPROTO_UDP)
+	__builtin_memset(&to, 0, sizeof(to));
+	set_address(&to, packet->dst, packet->is_ipv6);
+	to.protocol = protocol;
+	if (protocol == IPPROTO_UDP)
 		to.port = bpf_htons(packet->dst_port);
-	else if (packet->protocol == IPPROTO_ICMP && !error_about(skb, packet, &to))
+	else if (packet->is_ipv6 ? protocol == IPPROTO_ICMPV6 && !error6_about(skb, packet, &to)
+				 : protocol == IPPROTO_ICMP && !error_about(skb, packet, &to))
 		return false;
+	/* a device over IPv6 sends packets of both versions by default (ip6tnl(8)'s mode any) */
+	if (packet->is_ipv6 && to.protocol == IPPROTO_IPIP)
+		to.protocol = IPPROTO_IPV6;
 	return is_tunnels(to.protocol) && is_endpoint(&to);
 }
 

@@ -4,6 +4,7 @@
 #define GUE_H
 
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/types.h>
 #include <linux/udp.h>
 
@@ -21,6 +22,13 @@ struct gue_outer {
 	struct gue_header gue;
 } __attribute__((packed));
 
+/* The same to a collector over IPv6. */
+struct gue_outer6 {
+	struct ipv6hdr ip;
+	struct udphdr udp; /* its checksum is needed (RFC 8200, 8.1) */
+	struct gue_header gue;
+} __attribute__((packed));
+
 enum gue_size {
 	GUE_LONGEST_PIECE = 8976, /* payload of an outer fragment: as much as fits an MTU of 9000 */
 };
@@ -28,15 +36,20 @@ enum gue_size {
 /* gue_template, one entry. */
 struct gue_template {
 	/*
-	 * a struct gue_outer, of which the program sets ip.tot_len, ip.id, ip.check, udp.len and
-	 * gue.protocol; and udp.source where it is 0: from the flow's hash
+	 * a struct gue_outer, or gue_outer6 where is_ipv6, of which the program sets lengths, ip.id,
+	 * checksums and gue.protocol; and udp.source where it is 0: from the flow's hash
 	 */
-	__u8 outer[sizeof(struct gue_outer)];
-	__u32 ip_sum; /* of the 16-bit words of ip as it stands here, not folded (RFC 1071) */
+	__u8 outer[sizeof(struct gue_outer6)];
+	/*
+	 * of 16-bit words, not folded (RFC 1071): those of ip as it stands here; over IPv6 those under
+	 * the UDP checksum that all copies have in common, but for the source port
+	 */
+	__u32 sum;
 	__u32 ifindex; /* the NIC that the copies leave by */
-	__be32 next_hop; /* 0: ask the kernel's routes for each copy */
+	__be32 next_hop[4]; /* of IPv4, the first word; 0: ask the kernel's routes each time */
+	__u32 is_ipv6;
 	__u32 tunnel_ifindex; /* the tunnel device */
-	__u32 mtu; /* of the NIC */
+	__u32 mtu; /* of the NIC, or of the route over IPv6 */
 	__u32 whole_len; /* longest copy that leaves in one outer packet, bytes from its IP header on */
 	__u32 piece_len; /* of a longer one: payload of each outer fragment but the last */
 } __attribute__((aligned(8)));
@@ -44,14 +57,14 @@ struct gue_template {
 /* gue_piece, per CPU: what is on its way from one place in a packet to another. */
 struct gue_piece {
 	__u8 bytes[GUE_LONGEST_PIECE];
-};
+} __attribute__((aligned(8)));
 
 /*
  * gue_counters, per CPU, since the device was made.
  *
- * copies  = whole + long_copies + not_ip + unreadable + no_room + uncuttable
+ * copies  = whole + paired + not_ip + unreadable + no_room + uncuttable
  * packets = arrived + what the pair lost
- * arrived = fitting + cut + untrimmed + torn
+ * arrived = fitting + cut + untrimmed + unsummed + torn
  *
  * A copy that the device refuses (not_ip to uncuttable) is one of its instance's failed; every
  * other one is one of its instance's sent.
@@ -60,7 +73,7 @@ struct gue_counters {
 	__u64 foreign; /* no copies, and dropped: they are in none of the other counts */
 	__u64 copies; /* handed over by the instances that share the device */
 	__u64 whole; /* went to the NIC at once, super-packets among them */
-	__u64 long_copies; /* did not fit an outer packet, and went through the pair */
+	__u64 paired; /* went through the pair: did not fit an outer packet, or to a collector over IPv6 */
 	__u64 packets; /* as so many packets, after the kernel has cut super-packets */
 	__u64 not_ip;
 	__u64 unreadable; /* cut short, or no memory to look at it */
@@ -71,6 +84,7 @@ struct gue_counters {
 	__u64 cut; /* went to the NIC in several */
 	__u64 fragments; /* in so many */
 	__u64 untrimmed; /* could not be truncated */
+	__u64 unsummed; /* could not be read for the UDP checksum */
 	__u64 torn; /* a piece was refused, so that the others are of no use */
 };
 

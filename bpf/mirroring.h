@@ -114,7 +114,7 @@ enum mirroring_carries {
 /* <direction>_tunnel, one entry per generation, one cache line each: where the copies go. */
 struct mirroring_tunnel {
 	__u32 ifindex; /* the tunnel device */
-	__be32 collector; /* outer destination address */
+	__be32 collector[4]; /* outer destination address, as in struct mirroring_endpoint */
 	__be16 port; /* outer UDP destination port */
 	__u8 protocol; /* outer protocol (IPPROTO_*); 0: where it leads is not known */
 	__u8 carries; /* enum mirroring_carries */
@@ -129,15 +129,16 @@ struct mirroring_tunnel {
 } __attribute__((aligned(64)));
 
 struct mirroring_endpoint {
-	__be32 address;
+	__be32 address[4]; /* of IPv4, as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2) */
 	__be16 port; /* of UDP */
 	__u8 protocol; /* outer protocol (IPPROTO_*); 0: the entry is empty */
-	__u8 reserved;
+	__u8 reserved[5];
 } __attribute__((aligned(8)));
 
 /*
  * <direction>_endpoints, one entry: the far ends of the tunnels of all instances that share a BPF file
- * system, the own one first. An empty one ends them. One may be there twice. Each is one 8-byte store.
+ * system, the own one first. An empty one ends them. One may be there twice. One that takes another's
+ * place is never taken for empty: its last 8 bytes, stored last and at once, tell.
  */
 struct mirroring_endpoints {
 	struct mirroring_endpoint list[MIRRORING_ENDPOINTS];

@@ -130,7 +130,7 @@ pub struct Cli {
     #[arg(long, value_name = "PATH", help_heading = FILTER, verbatim_doc_comment)]
     pub rules_file: Option<String>,
 
-    /// Address of the collector; needed unless the tunnel interface exists
+    /// IPv4 or IPv6 address of the collector; needed unless the tunnel interface exists
     #[arg(long, value_name = "ADDRESS", help_heading = TUNNEL)]
     pub tunnel_remote_address: Option<String>,
 
@@ -141,7 +141,7 @@ pub struct Cli {
     /// Next hop towards the collector
     ///
     /// By default the collector itself where it is on the network of --redirect-to, else the
-    /// first address of that network.
+    /// first address of that network or, of IPv6, what the kernel's routes say.
     #[arg(long, value_name = "ADDRESS", help_heading = TUNNEL, verbatim_doc_comment)]
     pub gtw_address: Option<String>,
 

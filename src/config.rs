@@ -4,7 +4,7 @@
 //!
 //! These checks ask nothing of the machine: that an interface exists, say, is for those who use it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -114,11 +114,11 @@ pub struct Tunnel {
     /// UDP destination port of a tunnel that we build.
     pub remote_port: u16,
     /// The collector; unicast.
-    pub remote_address: Option<Ipv4Addr>,
+    pub remote_address: Option<IpAddr>,
     /// The interface by which the copies leave.
     pub redirect_to: Option<InterfaceName>,
-    /// The next hop towards the collector; unicast.
-    pub gateway: Option<Ipv4Addr>,
+    /// The next hop towards the collector; unicast, and of the collector's family.
+    pub gateway: Option<IpAddr>,
     /// Of a tunnel that we build.
     pub oversize: Oversize,
     /// Differentiated services code point of the outer packets of a tunnel that we build.
@@ -254,7 +254,11 @@ impl Tunnel {
                 .unwrap_or(LocalPort::Fixed(DEFAULT_PORT)),
             remote_port: value("--tunnel-remote-port", &cli.tunnel_remote_port, port)?
                 .unwrap_or(DEFAULT_PORT),
-            remote_address: value("--tunnel-remote-address", &cli.tunnel_remote_address, unicast)?,
+            remote_address: value(
+                "--tunnel-remote-address",
+                &cli.tunnel_remote_address,
+                collector,
+            )?,
             redirect_to: value("--redirect-to", &cli.redirect_to, str::parse)?,
             gateway: value("--gtw-address", &cli.gtw_address, unicast)?,
             oversize: value("--oversize", &cli.oversize, str::parse)?.unwrap_or_default(),
@@ -267,6 +271,13 @@ impl Tunnel {
              leave for the collector, e.g. --redirect-to=eth1",
             tunnel.name
         );
+        if let (Some(collector), Some(gateway)) = (tunnel.remote_address, tunnel.gateway) {
+            ensure!(
+                collector.is_ipv4() == gateway.is_ipv4(),
+                "--gtw-address: {gateway} and the collector {collector} are not of the same version \
+                 of IP; give a next hop that is, or leave it out"
+            );
+        }
         Ok(tunnel)
     }
 }
@@ -339,24 +350,34 @@ fn port(text: &str) -> Result<u16> {
         .with_context(|| format!("{text:?} is not a port from 1 to 65535"))
 }
 
-fn unicast(text: &str) -> Result<Ipv4Addr> {
+fn unicast(text: &str) -> Result<IpAddr> {
+    let address: IpAddr = text.parse().ok().with_context(|| {
+        format!("{text:?} is not an address such as 192.0.2.50 or 2001:db8::50")
+    })?;
+    let canonical = address.to_canonical();
+    ensure!(address == canonical, "{text:?} stands for an IPv4 address; give that, {canonical}");
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     ensure!(
-        text.parse::<Ipv6Addr>().is_err(),
-        "{text:?} is an IPv6 address; only IPv4 is supported"
-    );
-    let address: Ipv4Addr = text
-        .parse()
-        .ok()
-        .with_context(|| format!("{text:?} is not an IPv4 address such as 192.0.2.50"))?;
-    ensure!(
-        !(address.is_unspecified() || address.is_multicast() || address.is_broadcast()),
+        !(address.is_unspecified() || address.is_multicast() || is_broadcast),
         "{text:?} is not the address of one host"
+    );
+    Ok(address)
+}
+
+fn collector(text: &str) -> Result<IpAddr> {
+    let address = unicast(text)?;
+    ensure!(
+        !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()),
+        "{text:?} is good for one link only, and copies come from an address that is good for all; \
+         give the collector's global or unique local address"
     );
     Ok(address)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::filter::Field;
     use clap::{CommandFactory, Parser};
@@ -466,9 +487,9 @@ mod tests {
                 name: "gue1".parse().unwrap(),
                 local_port: LocalPort::Fixed(6080),
                 remote_port: 6081,
-                remote_address: Some(Ipv4Addr::LOCALHOST),
+                remote_address: Some(Ipv4Addr::LOCALHOST.into()),
                 redirect_to: Some("lo".parse().unwrap()),
-                gateway: Some(Ipv4Addr::new(192, 0, 2, 1)),
+                gateway: Some(Ipv4Addr::new(192, 0, 2, 1).into()),
                 oversize: Oversize::Fragment,
                 dscp: None,
                 ttl: None,
@@ -664,7 +685,7 @@ mod tests {
             ("--tunnel-interface-name=a/b", r#"--tunnel-interface-name: "a/b" cannot be the "#),
             ("--tunnel-local-port=0", r#"--tunnel-local-port: "0" is not a port from 1 to "#),
             ("--tunnel-remote-port=65536", r#"--tunnel-remote-port: "65536" is not a port from"#),
-            ("--tunnel-remote-address=host", r#"--tunnel-remote-address: "host" is not an IPv4 "#),
+            ("--tunnel-remote-address=host", r#"--tunnel-remote-address: "host" is not an addr"#),
             ("--gtw-address=0.0.0.0", r#"--gtw-address: "0.0.0.0" is not the address of one host"#),
             ("--tunnel-remote-port=auto", r#"--tunnel-remote-port: "auto" is not a port from 1"#),
             (
@@ -692,17 +713,48 @@ mod tests {
     }
 
     #[test]
-    fn the_collector_is_one_ipv4_host() {
-        for address in ["0.0.0.0", "224.0.0.1", "239.1.2.3", "255.255.255.255", "10.0.0.0/8", "::1"]
-        {
+    fn the_collector_is_one_host_that_can_be_reached_from_any_link() {
+        for address in [
+            "0.0.0.0",
+            "224.0.0.1",
+            "239.1.2.3",
+            "255.255.255.255",
+            "10.0.0.0/8",
+            "::",
+            "ff02::1",
+            "fe80::1",
+            "2001:db8::/64",
+            "[2001:db8::1]",
+            "::ffff:192.0.2.50",
+        ] {
             let error = error(start(&format!("--tunnel-remote-address={address}")));
             assert!(
                 error.starts_with(&format!("--tunnel-remote-address: {address:?} ")),
                 "{error}"
             );
         }
-        let start = start("--tunnel-remote-address=127.0.0.1").unwrap();
-        assert_eq!(start.tunnel.remote_address, Some(Ipv4Addr::LOCALHOST));
+        for address in ["127.0.0.1", "192.0.2.50", "::1", "2001:db8::50", "fd00::1"] {
+            let start = start(&format!("--tunnel-remote-address={address}")).unwrap();
+            assert_eq!(start.tunnel.remote_address, Some(address.parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_next_hop_is_of_the_collectors_family() {
+        let flags = |collector, gateway| {
+            start(&format!("--tunnel-remote-address={collector} --gtw-address={gateway}"))
+        };
+        assert_eq!(
+            flags("2001:db8::50", "fe80::1").unwrap().tunnel.gateway,
+            Some("fe80::1".parse().unwrap())
+        );
+        for (collector, gateway) in [("2001:db8::50", "10.0.0.1"), ("192.0.2.50", "fe80::1")] {
+            let error = error(flags(collector, gateway));
+            let expected = format!(
+                "--gtw-address: {gateway} and the collector {collector} are not of the same"
+            );
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! versions that differ in those can still guard against each other.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -23,26 +24,64 @@ const LENGTH: usize = 32;
 /// In place of a tunnel's protocol that nobody told: reserved by IANA, and no packet's.
 const NO_PROTOCOL: u8 = 255;
 
-/// The far end of a tunnel, as the bytes of `struct mirroring_endpoint`; never 0.
+/// Words of an entry.
+const WORDS: usize = 3;
+
+/// The far end of a tunnel, as the bytes of `struct mirroring_endpoint`. The last word is never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Endpoint(u64);
+pub struct Endpoint([u64; WORDS]);
 
 pub type Endpoints = BTreeSet<Endpoint>;
 
 impl Endpoint {
     pub fn of(tunnel: &bpf::Tunnel) -> Self {
         let protocol = if tunnel.protocol == 0 { NO_PROTOCOL } else { tunnel.protocol };
-        let mut bytes = [0; 8];
-        bytes[..4].copy_from_slice(&tunnel.collector.to_ne_bytes());
-        bytes[4..6].copy_from_slice(&tunnel.port.to_ne_bytes());
-        bytes[6] = protocol;
-        Self(u64::from_ne_bytes(bytes))
+        let mut bytes = [0; 8 * WORDS];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(tunnel.collector) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes[16..18].copy_from_slice(&tunnel.port.to_ne_bytes());
+        bytes[18] = protocol;
+        let mut words = [0; WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_ne_bytes(bytes.try_into().expect("chunks_exact gives 8 bytes"));
+        }
+        Self(words)
     }
+}
+
+/// An address as the programs have it, in network byte order: an IPv4 one is a part of IPv6's.
+pub fn words_of(address: IpAddr) -> [u32; 4] {
+    let address = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(address.octets().chunks_exact(4)) {
+        *word = u32::from_ne_bytes(bytes.try_into().expect("chunks_exact gives 4 bytes"));
+    }
+    words
+}
+
+/// The address that [`words_of`] made such words of.
+pub fn address_of(words: [u32; 4]) -> IpAddr {
+    let mut octets = [0; 16];
+    for (place, word) in octets.chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    Ipv6Addr::from(octets).to_canonical()
 }
 
 /// The list of one instance.
 #[derive(Debug)]
-pub struct List(Mapped<[u64; LENGTH]>);
+pub struct List(Mapped<[u64; WORDS * LENGTH]>);
+
+/// What a list holds. An entry whose last word is 0 is empty, and ends it.
+type Entries = [[u64; WORDS]; LENGTH];
+
+fn is_empty(entry: &[u64; WORDS]) -> bool {
+    entry[WORDS - 1] == 0
+}
 
 impl List {
     pub fn new(map: &libbpf_rs::MapHandle) -> Result<Self> {
@@ -53,40 +92,44 @@ impl List {
         Self::new(&maps::pinned(pins, &pins::map_name(pins.id.direction, "endpoints"))?)
     }
 
-    fn entries(&self) -> [u64; LENGTH] {
-        let mut entries = [0; LENGTH];
-        for (entry, word) in entries.iter_mut().zip(self.0.words()) {
-            *entry = word.load(Ordering::Acquire);
+    fn entries(&self) -> Entries {
+        let mut entries = [[0; WORDS]; LENGTH];
+        for (entry, words) in entries.iter_mut().zip(self.0.words().chunks_exact(WORDS)) {
+            *entry = [0, 1, 2].map(|at: usize| words[at].load(Ordering::Acquire));
         }
         entries
     }
 
     /// The far end of the instance's own tunnel; `None` where it mirrors nothing.
     fn own(&self) -> Option<Endpoint> {
-        Some(self.entries()[0]).filter(|entry| *entry != 0).map(Endpoint)
+        Some(self.entries()[0]).filter(|entry| !is_empty(entry)).map(Endpoint)
     }
 
     /// Puts this list in place of what is there. At no time is one missing that was there before,
-    /// and is to stay.
+    /// and is to stay; nor does the list end early. (A program may see half of one that takes the place
+    /// of another: neither has copies on their way then.)
     pub fn write(&self, own: Endpoint, others: &Endpoints) -> Result<()> {
         let entries = arrange(&self.entries(), own, others)?;
         // what makes room at the front is at its new place before
-        for (entry, word) in entries.iter().zip(self.0.words()).rev() {
-            word.store(*entry, Ordering::Release);
+        for (entry, words) in entries.iter().zip(self.0.words().chunks_exact(WORDS)).rev() {
+            // the last word last: by it an entry is there
+            for (value, word) in entry.iter().zip(words) {
+                word.store(*value, Ordering::Release);
+            }
         }
         Ok(())
     }
 
     /// Puts the far end of the own tunnel first, and keeps all others.
     pub fn begin_with(&self, own: Endpoint) -> Result<()> {
-        let others = self.entries().into_iter().filter(|entry| *entry != 0).map(Endpoint);
+        let others = self.entries().into_iter().filter(|entry| !is_empty(entry)).map(Endpoint);
         self.write(own, &others.collect())
     }
 
     /// Has the far ends that another list has.
     pub fn copy(&self, other: &Self) {
-        for (entry, word) in other.entries().iter().zip(self.0.words()) {
-            word.store(*entry, Ordering::Release);
+        for (value, word) in other.entries().as_flattened().iter().zip(self.0.words()) {
+            word.store(*value, Ordering::Release);
         }
     }
 
@@ -143,10 +186,10 @@ fn write_lists(
 
 /// The list with its own endpoint first, in which those that were there before and stay have kept
 /// their places. Where one has gone, another is, or the own one once more.
-fn arrange(before: &[u64; LENGTH], own: Endpoint, others: &Endpoints) -> Result<[u64; LENGTH]> {
+fn arrange(before: &Entries, own: Endpoint, others: &Endpoints) -> Result<Entries> {
     let mut entries = *before;
     entries[0] = own.0;
-    let mut missing: BTreeSet<u64> = others.iter().map(|endpoint| endpoint.0).collect();
+    let mut missing: BTreeSet<_> = others.iter().map(|endpoint| endpoint.0).collect();
     missing.remove(&own.0);
     let mut free = Vec::new();
     for entry in &mut entries[1..] {
@@ -160,7 +203,7 @@ fn arrange(before: &[u64; LENGTH], own: Endpoint, others: &Endpoints) -> Result<
     }
     // none follows these
     for entry in entries[1..].iter_mut().rev().take_while(|entry| **entry == own.0) {
-        *entry = 0;
+        *entry = [0; WORDS];
     }
     Ok(entries)
 }
@@ -171,29 +214,51 @@ mod tests {
 
     const OWN: u64 = 1000;
 
-    fn list(entries: &[u64]) -> [u64; LENGTH] {
-        let mut list = [0; LENGTH];
-        list[..entries.len()].copy_from_slice(entries);
+    fn endpoint(number: u64) -> [u64; WORDS] {
+        [number % 7, number % 3, number]
+    }
+
+    fn list(numbers: &[u64]) -> Entries {
+        let mut list = [[0; WORDS]; LENGTH];
+        for (entry, number) in list.iter_mut().zip(numbers) {
+            *entry = endpoint(*number);
+        }
         list
     }
 
-    fn arranged(before: &[u64], others: &[u64]) -> [u64; LENGTH] {
-        let others = others.iter().copied().map(Endpoint).collect();
-        arrange(&list(before), Endpoint(OWN), &others).unwrap()
+    fn arranged(before: &[u64], others: &[u64]) -> Entries {
+        let others = others.iter().map(|number| Endpoint(endpoint(*number))).collect();
+        arrange(&list(before), Endpoint(endpoint(OWN)), &others).unwrap()
+    }
+
+    fn bytes(endpoint: Endpoint) -> Vec<u8> {
+        endpoint.0.map(u64::to_ne_bytes).concat()
     }
 
     #[test]
     fn an_endpoint_holds_what_tells_a_tunnels_packets_and_is_never_empty() {
-        let tunnel = bpf::Tunnel {
-            collector: u32::from_ne_bytes([192, 0, 2, 50]),
+        let to = |address: &str| bpf::Tunnel {
+            collector: words_of(address.parse().unwrap()),
             port: 6080_u16.to_be(),
             protocol: 17,
             ..Default::default()
         };
-        let Endpoint(word) = Endpoint::of(&tunnel);
-        assert_eq!(word.to_ne_bytes(), [192, 0, 2, 50, 0x17, 0xc0, 17, 0]);
-        let Endpoint(nowhere) = Endpoint::of(&bpf::Tunnel::default());
-        assert_eq!(nowhere.to_ne_bytes(), [0, 0, 0, 0, 0, 0, 255, 0]);
+        let tag = [0x17, 0xc0, 17, 0, 0, 0, 0, 0];
+        let v4 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 50];
+        assert_eq!(bytes(Endpoint::of(&to("192.0.2.50"))), [&v4[..], &tag].concat());
+        let v6 = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50];
+        assert_eq!(bytes(Endpoint::of(&to("2001:db8::50"))), [&v6[..], &tag].concat());
+        let nowhere = Endpoint::of(&bpf::Tunnel::default());
+        assert_eq!(bytes(nowhere)[16..], [0, 0, 255, 0, 0, 0, 0, 0]);
+        assert!(!is_empty(&nowhere.0));
+    }
+
+    #[test]
+    fn addresses_are_read_as_they_are_written() {
+        for text in ["192.0.2.50", "2001:db8::50", "::1"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(address_of(words_of(address)), address);
+        }
     }
 
     #[test]
@@ -218,8 +283,8 @@ mod tests {
     fn a_full_list_has_no_empty_entry_and_takes_no_more() {
         let others: Vec<u64> = (1..LENGTH as u64).collect();
         let full = arranged(&[], &others);
-        assert!(full.iter().all(|entry| *entry != 0));
-        let one_more = others.iter().copied().chain([500]).map(Endpoint).collect();
-        assert!(arrange(&full, Endpoint(OWN), &one_more).is_err());
+        assert!(full.iter().all(|entry| !is_empty(entry)));
+        let one_more = others.iter().chain(&[500]).map(|number| Endpoint(endpoint(*number)));
+        assert!(arrange(&full, Endpoint(endpoint(OWN)), &one_more.collect()).is_err());
     }
 }

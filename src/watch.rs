@@ -25,7 +25,7 @@ pub struct Watch<'a> {
     /// the mirrored interface, as it was when last seen
     mirrored: Link,
     plan: Plan,
-    /// the next hop does not answer ARP
+    /// the next hop does not answer ARP or NDP
     silent: bool,
     /// what has been said, and is not over yet
     troubles: Vec<String>,
@@ -188,9 +188,10 @@ impl<'a> Watch<'a> {
 pub fn silence_of(plan: &Plan) -> Option<String> {
     let (_, hop) = plan.next_hop()?;
     let collector = plan.collector()?;
+    let what = if hop.is_ipv4() { "ARP" } else { "NDP" };
     Some(format!(
-        "the next hop {hop} towards the collector {collector} does not answer ARP; copies are lost \
-         until it does"
+        "the next hop {hop} towards the collector {collector} does not answer {what}; copies are \
+         lost until it does"
     ))
 }
 

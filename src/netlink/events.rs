@@ -1,11 +1,11 @@
 //! What changes on the host, as the kernel tells of it (rtnetlink's multicast groups).
 
 use std::io::{self, ErrorKind};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{
@@ -17,8 +17,14 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use super::routes::Route;
 
 /// linux/rtnetlink.h
-const GROUPS: [u32; 4] =
-    [libc::RTNLGRP_LINK, libc::RTNLGRP_NEIGH, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV4_ROUTE];
+const GROUPS: [u32; 6] = [
+    libc::RTNLGRP_LINK,
+    libc::RTNLGRP_NEIGH,
+    libc::RTNLGRP_IPV4_IFADDR,
+    libc::RTNLGRP_IPV4_ROUTE,
+    libc::RTNLGRP_IPV6_IFADDR,
+    libc::RTNLGRP_IPV6_ROUTE,
+];
 
 /// A change, as far as anybody here wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +32,9 @@ pub enum Event {
     /// A device, or an address of one.
     Device,
     /// A route of any table to these destinations.
-    Route(Ipv4Network),
+    Route(IpNetwork),
     /// Whether a neighbour has a link-layer address.
-    Neighbour { ifindex: u32, address: Ipv4Addr, answers: bool },
+    Neighbour { ifindex: u32, address: IpAddr, answers: bool },
     /// More than the socket had room for.
     Lost,
 }
@@ -115,15 +121,15 @@ impl Event {
             NeighbourState::None | NeighbourState::Incomplete => return None,
             state => state != NeighbourState::Failed,
         };
-        message.attributes.iter().find_map(|attribute| match attribute {
+        let address = message.attributes.iter().find_map(|attribute| match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
-                Some(Self::Neighbour {
-                    ifindex: message.header.ifindex,
-                    address: *address,
-                    answers,
-                })
+                Some((*address).into())
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => {
+                Some((*address).into())
             }
             _ => None,
-        })
+        })?;
+        Some(Self::Neighbour { ifindex: message.header.ifindex, address, answers })
     }
 }

@@ -1,19 +1,23 @@
-//! Network devices and their IPv4 addresses.
+//! Network devices and their addresses.
 
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
     LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::offloads::turn_off_tx_checksum;
-use super::{Netlink, TunnelRemote, unless_refused};
+use super::{Netlink, TunnelRemote, family, unless_refused};
+
+/// Of IPv6 addresses that are not to be sent from. One that the kernel has yet to find to be ours alone,
+/// for a second or so after it was added, is good enough for copies, which nobody answers.
+const UNFIT: AddressFlags = AddressFlags::Dadfailed.union(AddressFlags::Deprecated);
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,12 +72,13 @@ impl Netlink {
         Ok(link.map(|link| Link::decode(&link)))
     }
 
-    /// The IPv4 addresses of a device, each with the network it is in, in the kernel's order: those
-    /// that it takes as source address by itself come first. An address with a peer is in no network
-    /// (its prefix is the peer's): it has the prefix length 32.
-    pub fn addresses(&mut self, ifindex: u32) -> Result<Vec<Ipv4Network>> {
+    /// The addresses of a device that packets to `far` can be sent from, of its family, each with the
+    /// network it is in, in the kernel's order: of IPv4, those that it takes as source address by
+    /// itself come first. An address with a peer is in no network (its prefix is the peer's): it has
+    /// the longest prefix.
+    pub fn addresses(&mut self, ifindex: u32, far: IpAddr) -> Result<Vec<IpNetwork>> {
         let mut of_device = AddressMessage::default();
-        of_device.header.family = AddressFamily::Inet;
+        of_device.header.family = family(far);
         of_device.header.index = ifindex;
         let addresses = self.dump(RouteNetlinkMessage::GetAddress(of_device));
         let addresses = addresses
@@ -255,20 +260,28 @@ fn new_link(message: RouteNetlinkMessage) -> Option<LinkMessage> {
 }
 
 /// IFA_LOCAL is our own address, IFA_ADDRESS the same or, on a point-to-point link, the peer's
-/// (linux/if_addr.h).
-fn address(message: RouteNetlinkMessage) -> Option<Ipv4Network> {
+/// (linux/if_addr.h); an IPv6 address without a peer has no IFA_LOCAL. None where it is not to be sent
+/// from: an IPv6 one that is not ours alone, that is to go, or that is good for one link only.
+fn address(message: RouteNetlinkMessage) -> Option<IpNetwork> {
     let RouteNetlinkMessage::NewAddress(message) = message else {
         return None;
     };
-    let (mut local, mut far) = (None, None);
+    let (mut local, mut far, mut flags) = (None, None, AddressFlags::empty());
     for attribute in &message.attributes {
         match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => local = Some(*address),
-            AddressAttribute::Address(IpAddr::V4(address)) => far = Some(*address),
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Address(address) => far = Some(*address),
+            AddressAttribute::Flags(value) => flags = *value,
             _ => {}
         }
     }
     let local = local.or(far)?;
+    if let IpAddr::V6(local) = local
+        && (local.is_unicast_link_local() || flags.intersects(UNFIT))
+    {
+        return None;
+    }
+    let alone = IpNetwork::from(local);
     let has_peer = far.is_some_and(|far| far != local);
-    Ipv4Network::new(local, if has_peer { 32 } else { message.header.prefix_len }).ok()
+    IpNetwork::new(local, if has_peer { alone.prefix() } else { message.header.prefix_len }).ok()
 }

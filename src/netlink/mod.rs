@@ -1,5 +1,5 @@
-//! A small synchronous rtnetlink client (rtnetlink(7)): devices, IPv4 addresses, IPv4 routes and
-//! the IPv4 neighbour table, as typed values.
+//! A small synchronous rtnetlink client (rtnetlink(7)): devices, addresses, routes and the neighbour
+//! table, of IPv4 and IPv6, as typed values.
 
 mod events;
 mod links;
@@ -13,10 +13,11 @@ mod tests;
 mod tunnels;
 
 use std::io;
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -104,6 +105,13 @@ fn connect() -> io::Result<Socket> {
     // the kernel itself filters dumps by what the request says (else it ignores most of it)
     socket.set_netlink_get_strict_chk(true)?;
     Ok(socket)
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
 }
 
 /// `None` where the kernel refused with `errno`.

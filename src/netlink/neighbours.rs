@@ -1,19 +1,19 @@
-//! The IPv4 neighbour table: which link-layer address a next hop has.
+//! The neighbour table: which link-layer address a next hop has.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use netlink_packet_core::NLM_F_CREATE;
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkFlags;
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::links::by_index;
-use super::{Netlink, unless_refused};
+use super::{Netlink, family, unless_refused};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -31,12 +31,12 @@ pub enum Answer {
 impl Netlink {
     /// Has the kernel find out the link-layer address of a neighbour, and waits for it: `false` when
     /// there is none after `timeout`. On a device that needs none, there is nothing to wait for.
-    pub fn resolve(&mut self, ifindex: u32, address: Ipv4Addr, timeout: Duration) -> Result<bool> {
+    pub fn resolve(&mut self, ifindex: u32, address: IpAddr, timeout: Duration) -> Result<bool> {
         self.try_resolve(ifindex, address, timeout)
             .with_context(|| format!("cannot resolve \"{address}\" on {}", self.device(ifindex)))
     }
 
-    fn try_resolve(&mut self, ifindex: u32, address: Ipv4Addr, timeout: Duration) -> Result<bool> {
+    fn try_resolve(&mut self, ifindex: u32, address: IpAddr, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now() + timeout;
         loop {
             if self.try_ask(ifindex, address)? == Answer::Known {
@@ -52,12 +52,12 @@ impl Netlink {
 
     /// Looks whether a neighbour's link-layer address is known, and has the kernel ask for it where it
     /// is not. Does not wait.
-    pub fn ask(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<Answer> {
+    pub fn ask(&mut self, ifindex: u32, address: IpAddr) -> Result<Answer> {
         self.try_ask(ifindex, address)
             .with_context(|| format!("cannot resolve \"{address}\" on {}", self.device(ifindex)))
     }
 
-    fn try_ask(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<Answer> {
+    fn try_ask(&mut self, ifindex: u32, address: IpAddr) -> Result<Answer> {
         let link = self.get_link(by_index(ifindex))?.context("there is no such device")?;
         if link.header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback) {
             return Ok(Answer::Known);
@@ -77,7 +77,7 @@ impl Netlink {
         }
     }
 
-    fn neighbour_state(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<NeighbourState> {
+    fn neighbour_state(&mut self, ifindex: u32, address: IpAddr) -> Result<NeighbourState> {
         let message = RouteNetlinkMessage::GetNeighbour(neighbour(ifindex, address));
         match unless_refused(self.get(message), libc::ENOENT)? {
             None => Ok(NeighbourState::None),
@@ -87,9 +87,9 @@ impl Netlink {
     }
 }
 
-fn neighbour(ifindex: u32, address: Ipv4Addr) -> NeighbourMessage {
+fn neighbour(ifindex: u32, address: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family(address);
     message.header.ifindex = ifindex;
     message.attributes = vec![NeighbourAttribute::Destination(address.into())];
     message

@@ -1,26 +1,27 @@
-//! IPv4 routes: what the kernel would do with a packet, and the routes of the main table.
+//! Routes: what the kernel would do with a packet, and the routes of the main table.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result, bail, ensure};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{Netlink, unless_refused};
+use super::{Netlink, family, unless_refused};
 
 /// What the kernel would do with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextHop {
     /// The device it leaves by; `lo` for an address of our own.
     pub ifindex: u32,
-    /// None where the destination itself is on that link, or where the gateway is an IPv6 one.
-    pub gateway: Option<Ipv4Addr>,
+    /// None where the destination itself is on that link, or where the gateway is one of the other
+    /// family.
+    pub gateway: Option<IpAddr>,
     /// The address that it leaves with.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// The route's own MTU, configured or learned; else the device's counts.
     pub mtu: Option<u32>,
 }
@@ -28,22 +29,22 @@ pub struct NextHop {
 /// A unicast route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    pub destination: Ipv4Network,
+    pub destination: IpNetwork,
     /// None on a route over several next hops.
     pub ifindex: Option<u32>,
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// Who made it (RTPROT_*, linux/rtnetlink.h).
     pub protocol: u8,
 }
 
 impl Netlink {
     /// Asks how a packet to `destination` would go; with `through`, one that is bound to leave by
-    /// that device. With `through`, and no route by that device, the kernel takes the destination
+    /// that device. With `through`, and no route by that device, the kernel takes an IPv4 destination
     /// for on-link there. That there is no route at all is an error.
-    pub fn route_to(&mut self, destination: Ipv4Addr, through: Option<u32>) -> Result<NextHop> {
+    pub fn route_to(&mut self, destination: IpAddr, through: Option<u32>) -> Result<NextHop> {
         let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        message.header.destination_prefix_length = 32;
+        message.header.address_family = family(destination);
+        message.header.destination_prefix_length = IpNetwork::from(destination).prefix();
         message.attributes = vec![RouteAttribute::Destination(destination.into())];
         message.attributes.extend(through.map(RouteAttribute::Oif));
         let answer = self.get(RouteNetlinkMessage::GetRoute(message));
@@ -60,18 +61,26 @@ impl Netlink {
             .with_context(|| format!("the kernel's route to \"{destination}\" has no device"))
     }
 
-    /// The IPv4 unicast routes of the main table.
+    /// The unicast routes of the main table, of both families.
     pub fn routes(&mut self) -> Result<Vec<Route>> {
-        let routes = self.dump(RouteNetlinkMessage::GetRoute(main_table()));
-        // a namespace may have no main table before its first route
-        let routes = unless_refused(routes, libc::ENOENT).context("cannot list the routes")?;
-        let routes = routes.unwrap_or_default().into_iter();
-        Ok(routes
-            .filter_map(|message| match message {
-                RouteNetlinkMessage::NewRoute(route) => Route::decode(&route),
-                _ => None,
-            })
-            .collect())
+        let mut all = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let routes = self.dump(RouteNetlinkMessage::GetRoute(main_table(family)));
+            // a namespace may have no main table before its first route
+            let routes = unless_refused(routes, libc::ENOENT).context("cannot list the routes")?;
+            all.extend(routes.unwrap_or_default().into_iter().filter_map(
+                |message| match message {
+                    // without IPv6, the kernel lists those that there are
+                    RouteNetlinkMessage::NewRoute(route)
+                        if route.header.address_family == family =>
+                    {
+                        Route::decode(&route)
+                    }
+                    _ => None,
+                },
+            ));
+        }
+        Ok(all)
     }
 
     /// Adds a route. That there is one to the same destination already, with the same metric, is an
@@ -121,7 +130,7 @@ impl NextHop {
             ifindex: device(message)?,
             gateway: gateway(message),
             source: message.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => Some(*address),
+                RouteAttribute::PrefSource(address) => ip(address),
                 _ => None,
             }),
             mtu,
@@ -131,7 +140,7 @@ impl NextHop {
 
 impl Route {
     fn encode(&self) -> RouteMessage {
-        let mut message = main_table();
+        let mut message = main_table(family(self.destination.ip()));
         message.header.destination_prefix_length = self.destination.prefix();
         message.header.protocol = self.protocol.into();
         // as iproute2 does: without a gateway, the destinations are on the link
@@ -149,13 +158,17 @@ impl Route {
 
     pub(super) fn decode(message: &RouteMessage) -> Option<Self> {
         let destination = message.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+            RouteAttribute::Destination(address) => ip(address),
             _ => None,
         });
         // the default route has no destination attribute
-        let destination = destination.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let destination = destination.or(match message.header.address_family {
+            AddressFamily::Inet => Some(Ipv4Addr::UNSPECIFIED.into()),
+            AddressFamily::Inet6 => Some(Ipv6Addr::UNSPECIFIED.into()),
+            _ => None,
+        })?;
         Some(Self {
-            destination: Ipv4Network::new(destination, message.header.destination_prefix_length)
+            destination: IpNetwork::new(destination, message.header.destination_prefix_length)
                 .ok()?,
             ifindex: device(message),
             gateway: gateway(message),
@@ -165,9 +178,9 @@ impl Route {
 }
 
 /// Unicast routes of the main table.
-fn main_table() -> RouteMessage {
+fn main_table(family: AddressFamily) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = family;
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.kind = RouteType::Unicast;
     message
@@ -180,9 +193,17 @@ fn device(message: &RouteMessage) -> Option<u32> {
     })
 }
 
-fn gateway(message: &RouteMessage) -> Option<Ipv4Addr> {
+fn gateway(message: &RouteMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(*address),
+        RouteAttribute::Gateway(address) => ip(address),
         _ => None,
     })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
 }

@@ -1,13 +1,13 @@
 //! The client against the kernel, each test in a network namespace of its own.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::process::{Command, id};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
@@ -48,11 +48,11 @@ fn network(netlink: &mut Netlink) -> u32 {
     near
 }
 
-fn net(text: &str) -> Ipv4Network {
+fn net(text: &str) -> IpNetwork {
     text.parse().unwrap()
 }
 
-fn addr(text: &str) -> Ipv4Addr {
+fn addr(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -134,7 +134,7 @@ fn needs_root_a_request_about_a_missing_device_names_it() {
         let text = format!("{:#}", netlink.set_up(77).unwrap_err());
         assert!(text.starts_with("cannot set up the device with index 77: "), "{text}");
         assert!(text.ends_with("No such device (os error 19)"), "{text}");
-        assert!(netlink.addresses(77).is_err());
+        assert!(netlink.addresses(77, addr("192.0.2.2")).is_err());
         assert!(netlink.resolve(77, addr("192.0.2.2"), Duration::ZERO).is_err());
     });
 }
@@ -147,11 +147,11 @@ fn needs_root_addresses_come_in_order_and_of_one_device_only() {
         ip("address add 192.0.2.7/24 dev near");
         ip("address add 203.0.113.1 peer 203.0.113.64/26 dev near");
         assert_eq!(
-            netlink.addresses(near).unwrap(),
+            netlink.addresses(near, addr("192.0.2.2")).unwrap(),
             [net("192.0.2.1/24"), net("203.0.113.1/32"), net("192.0.2.7/24")]
         );
         let lo = netlink.link("lo").unwrap().unwrap();
-        assert_eq!(netlink.addresses(lo.index).unwrap(), []);
+        assert_eq!(netlink.addresses(lo.index, addr("192.0.2.2")).unwrap(), []);
     });
 }
 
@@ -326,6 +326,81 @@ fn needs_root_a_vxlan_device_tells_its_remote() {
         let remote =
             TunnelRemote { address: addr("192.0.2.50"), protocol: 17, port: 4790, overhead: 50 };
         assert_eq!(link.remote, Some(remote));
+        ip("link add vx6 type vxlan id 8 remote 2001:db8::50 dstport 4790");
+        let link = netlink.link("vx6").unwrap().unwrap();
+        let address = addr("2001:db8::50");
+        assert_eq!(link.remote, Some(TunnelRemote { address, overhead: 70, ..remote }));
+    });
+}
+
+/// Creates [`PAIR`], up, with an address of each network on `near`, and returns the index of that.
+fn network6(netlink: &mut Netlink) -> u32 {
+    let near = network(netlink);
+    ip("address add 2001:db8:1::1/64 dev near nodad");
+    near
+}
+
+#[test]
+fn needs_root_ipv6_addresses_are_those_to_send_from() {
+    in_namespace(|netlink| {
+        let near = network6(netlink);
+        let far = addr("2001:db8:9::9");
+        ip("address add fe80::1/64 dev near nodad");
+        ip("address add 2001:db8:2::1/64 dev near nodad preferred_lft 0");
+        ip("address add 2001:db8:3::1 peer 2001:db8:3::2/64 dev near nodad");
+        // the kernel asks for a second whether somebody has this one
+        ip("address add 2001:db8:4::1/64 dev near");
+        let addresses = netlink.addresses(near, far).unwrap();
+        assert_eq!(addresses.len(), 3, "{addresses:?}");
+        for expected in ["2001:db8:1::1/64", "2001:db8:3::1/128", "2001:db8:4::1/64"] {
+            assert!(addresses.contains(&net(expected)), "{addresses:?}");
+        }
+        assert_eq!(netlink.addresses(near, addr("192.0.2.2")).unwrap(), [net("192.0.2.1/24")]);
+    });
+}
+
+#[test]
+fn needs_root_ipv6_routes_are_added_listed_asked_for_and_deleted() {
+    in_namespace(|netlink| {
+        let near = network6(netlink);
+        let far = addr("2001:db8:9::9");
+        let error = format!("{:#}", netlink.route_to(far, Some(near)).unwrap_err());
+        assert!(error.starts_with("no route to \"2001:db8:9::9\" through the device"), "{error}");
+
+        let before = netlink.routes().unwrap();
+        let gateway = Some(addr("fe80::fe"));
+        let route = Route {
+            destination: net("2001:db8:9::9/128"),
+            ifindex: Some(near),
+            gateway,
+            protocol: PROTOCOL,
+        };
+        netlink.add_route(&route).unwrap();
+        assert!(netlink.routes().unwrap().contains(&route));
+        let expected =
+            NextHop { ifindex: near, gateway, source: Some(addr("2001:db8:1::1")), mtu: None };
+        assert_eq!(netlink.route_to(far, Some(near)).unwrap(), expected);
+        assert_eq!(netlink.route_to(far, None).unwrap(), expected);
+        netlink.delete_route(&route).unwrap();
+        netlink.delete_route(&route).expect("it is gone already");
+        assert_eq!(netlink.routes().unwrap(), before);
+
+        ip("route add default via 2001:db8:1::fe mtu 1400");
+        let hop = netlink.route_to(far, None).unwrap();
+        assert_eq!((hop.gateway, hop.mtu), (Some(addr("2001:db8:1::fe")), Some(1400)));
+        let routes = netlink.routes().unwrap();
+        assert!(routes.iter().any(|route| route.destination == net("::/0")), "{routes:?}");
+    });
+}
+
+#[test]
+fn needs_root_an_ipv6_neighbour_is_asked_for() {
+    in_namespace(|netlink| {
+        let near = network6(netlink);
+        let silent = addr("2001:db8:1::3");
+        assert!(!netlink.resolve(near, silent, Duration::from_millis(100)).unwrap());
+        ip("neighbour add 2001:db8:1::4 lladdr 02:00:00:00:00:04 dev near nud permanent");
+        assert!(netlink.resolve(near, addr("2001:db8:1::4"), Duration::ZERO).unwrap());
     });
 }
 
@@ -361,6 +436,15 @@ fn needs_root_changes_of_devices_addresses_routes_and_neighbours_are_told() {
         wait_for(neighbour(true));
         ip("neighbour change 192.0.2.9 nud failed dev near");
         wait_for(neighbour(false));
+
+        ip("address add 2001:db8:1::1/64 dev near nodad");
+        wait_for(Event::Route(net("2001:db8:1::/64")));
+        wait_for(Event::Device);
+        ip("route add default via 2001:db8:1::7");
+        wait_for(Event::Route(net("::/0")));
+        ip("neighbour add 2001:db8:1::9 lladdr 02:00:00:00:00:09 dev near");
+        let address = addr("2001:db8:1::9");
+        wait_for(Event::Neighbour { ifindex: near, address, answers: true });
         ip("link delete near");
         wait_for(Event::Device);
     });

@@ -1,13 +1,20 @@
 //! Where a tunnel device sends its packets, from what the kernel tells of the device.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use netlink_packet_core::{Nla, parse_u32};
 use netlink_packet_route::link::{
-    GreEncapFlags, GreEncapType, GreIOFlags, InfoData, InfoGeneve, InfoGre, InfoIpTunnel, InfoKind,
-    InfoVxlan, TunnelEncapFlags, TunnelEncapType,
+    GreEncapFlags, GreEncapType, GreIOFlags, InfoData, InfoGeneve, InfoGre, InfoGre6, InfoIpTunnel,
+    InfoKind, InfoVxlan, TunnelEncapFlags, TunnelEncapType,
 };
 
 const IPV4_LEN: u32 = 20;
+const IPV6_LEN: u32 = 40;
+/// The option that limits tunnels in tunnels (RFC 2473, section 4.1.1), unless IGNORE_ENCAP_LIMIT is set.
+const ENCAP_LIMIT_LEN: u32 = 8;
+/// Of ip6tnl, and of IFLA_GRE_FLAGS, which the crate does not know (linux/ip6_tunnel.h, if_tunnel.h).
+const IGNORE_ENCAP_LIMIT: u32 = 1;
+const IFLA_GRE_FLAGS: u16 = 13;
 const UDP_LEN: u32 = 8;
 const ETHERNET_LEN: u32 = 14;
 /// VXLAN (RFC 7348) and Geneve without options (RFC 8926).
@@ -24,37 +31,40 @@ const IPPROTO_IPV6: u8 = libc::IPPROTO_IPV6 as u8;
 const IPPROTO_GRE: u8 = libc::IPPROTO_GRE as u8;
 const IPPROTO_UDP: u8 = libc::IPPROTO_UDP as u8;
 
-/// What a tunnel device says of its far end. There is one only over IPv4, and only where the device
-/// has a fixed far end.
+/// What a tunnel device says of its far end, where it has a fixed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TunnelRemote {
-    pub address: Ipv4Addr,
-    /// Protocol of the outer IPv4 header: 4 ipip, 41 sit, 47 gre, 17 with UDP in between.
+    pub address: IpAddr,
+    /// Protocol of the outer IP header: 4 ipip, 41 sit and ip6tnl, 47 gre, 17 with UDP in between.
     pub protocol: u8,
     /// Outer UDP destination port; 0 where there is no UDP.
     pub port: u16,
-    /// Bytes in front of the inner IP packet, the outer IPv4 header included.
+    /// Bytes in front of the inner IP packet, the outer IP header included.
     pub overhead: u32,
 }
 
 impl TunnelRemote {
     /// Of a device of `kind` with IFLA_INFO_DATA `data`.
     pub(super) fn decode(kind: &InfoKind, data: &InfoData) -> Option<Self> {
-        let remote = match (kind, data) {
+        let mut remote = match (kind, data) {
             (InfoKind::IpIp, InfoData::IpTunnel(data)) => ip_tunnel(IPPROTO_IPIP, data),
             (InfoKind::SitTun, InfoData::IpTunnel(data)) => ip_tunnel(IPPROTO_IPV6, data),
+            (InfoKind::Ip6Tnl, InfoData::IpTunnel(data)) => ip6_tunnel(data),
             (_, InfoData::GreTun(data)) => gre(0, data),
             (_, InfoData::GreTap(data) | InfoData::ErSpan(data)) => gre(ETHERNET_LEN, data),
+            (_, InfoData::GreTun6(data)) => gre6(0, data),
+            (_, InfoData::GreTap6(data) | InfoData::Ip6ErSpan(data)) => gre6(ETHERNET_LEN, data),
             (_, InfoData::Vxlan(data)) => vxlan(data),
             (_, InfoData::Geneve(data)) => geneve(data),
             _ => return None,
         };
+        remote.overhead += if remote.address.is_ipv4() { IPV4_LEN } else { IPV6_LEN };
         (!remote.address.is_unspecified()).then_some(remote)
     }
 
-    /// To nowhere yet.
+    /// To nowhere yet, and without the outer IP header.
     fn new(protocol: u8, overhead: u32) -> Self {
-        Self { address: Ipv4Addr::UNSPECIFIED, protocol, port: 0, overhead }
+        Self { address: Ipv4Addr::UNSPECIFIED.into(), protocol, port: 0, overhead }
     }
 
     /// Puts UDP, and `overhead` bytes that follow it, around the tunnel's own header. The port is
@@ -67,13 +77,13 @@ impl TunnelRemote {
 }
 
 fn ip_tunnel(protocol: u8, data: &[InfoIpTunnel]) -> TunnelRemote {
-    let mut remote = TunnelRemote::new(protocol, IPV4_LEN);
+    let mut remote = TunnelRemote::new(protocol, 0);
     let mut encapsulation = TunnelEncapType::None;
     let mut flags = TunnelEncapFlags::empty();
     let mut port = 0;
     for attribute in data {
         match attribute {
-            InfoIpTunnel::Remote(IpAddr::V4(address)) => remote.address = *address,
+            InfoIpTunnel::Remote(address) => remote.address = *address,
             InfoIpTunnel::EncapType(value) => encapsulation = *value,
             InfoIpTunnel::EncapFlags(value) => flags = *value,
             InfoIpTunnel::EncapDPort(value) => port = *value,
@@ -90,14 +100,29 @@ fn ip_tunnel(protocol: u8, data: &[InfoIpTunnel]) -> TunnelRemote {
     remote
 }
 
+/// Of whatever mode, IPv4 or IPv6 or both within: the guard makes no difference.
+fn ip6_tunnel(data: &[InfoIpTunnel]) -> TunnelRemote {
+    let mut remote = ip_tunnel(IPPROTO_IPV6, data);
+    let flags = data.iter().find_map(|attribute| match attribute {
+        InfoIpTunnel::Ipv6Flags(flags) => Some(flags.bits()),
+        _ => None,
+    });
+    remote.overhead += encap_limit_len(flags);
+    remote
+}
+
+fn encap_limit_len(flags: Option<u32>) -> u32 {
+    if flags.unwrap_or(0) & IGNORE_ENCAP_LIMIT == 0 { ENCAP_LIMIT_LEN } else { 0 }
+}
+
 fn gre(inner: u32, data: &[InfoGre]) -> TunnelRemote {
-    let mut remote = TunnelRemote::new(IPPROTO_GRE, IPV4_LEN + GRE_LEN + inner);
+    let mut remote = TunnelRemote::new(IPPROTO_GRE, GRE_LEN + inner);
     let mut encapsulation = GreEncapType::None;
     let mut flags = GreEncapFlags::empty();
     let mut port = 0;
     for attribute in data {
         match attribute {
-            InfoGre::Remote(address) => remote.address = *address,
+            InfoGre::Remote(address) => remote.address = (*address).into(),
             InfoGre::OFlags(fields) => {
                 for field in [GreIOFlags::Key, GreIOFlags::Checksum, GreIOFlags::Seq] {
                     remote.overhead += if fields.contains(field) { GRE_FIELD_LEN } else { 0 };
@@ -120,12 +145,38 @@ fn gre(inner: u32, data: &[InfoGre]) -> TunnelRemote {
     remote
 }
 
+fn gre6(inner: u32, data: &[InfoGre6]) -> TunnelRemote {
+    let (mut address, mut flags) = (None, None);
+    let mut common = Vec::new();
+    for attribute in data {
+        match attribute {
+            InfoGre6::Remote(value) => address = Some(*value),
+            InfoGre6::OFlags(value) => common.push(InfoGre::OFlags(*value)),
+            InfoGre6::ErSpanVer(value) => common.push(InfoGre::ErSpanVer(*value)),
+            InfoGre6::EncapType(value) => common.push(InfoGre::EncapType(*value)),
+            InfoGre6::EncapFlags(value) => common.push(InfoGre::EncapFlags(*value)),
+            InfoGre6::DestinationPort(value) => common.push(InfoGre::DestinationPort(*value)),
+            InfoGre6::Other(other) if other.kind() == IFLA_GRE_FLAGS => {
+                let mut bytes = vec![0; other.value_len()];
+                other.emit_value(&mut bytes);
+                flags = parse_u32(&bytes).ok();
+            }
+            _ => {}
+        }
+    }
+    let mut remote = gre(inner, &common);
+    remote.address = address.unwrap_or(Ipv6Addr::UNSPECIFIED).into();
+    remote.overhead += encap_limit_len(flags);
+    remote
+}
+
 fn vxlan(data: &[InfoVxlan]) -> TunnelRemote {
-    let mut remote = TunnelRemote::new(IPPROTO_UDP, IPV4_LEN);
+    let mut remote = TunnelRemote::new(IPPROTO_UDP, 0);
     let (mut port, mut inner) = (0, ETHERNET_LEN);
     for attribute in data {
         match attribute {
-            InfoVxlan::Group(address) => remote.address = *address,
+            InfoVxlan::Group(address) => remote.address = (*address).into(),
+            InfoVxlan::Group6(address) => remote.address = (*address).into(),
             InfoVxlan::Port(value) => port = *value,
             InfoVxlan::Gpe => inner = 0,
             _ => {}
@@ -136,11 +187,12 @@ fn vxlan(data: &[InfoVxlan]) -> TunnelRemote {
 }
 
 fn geneve(data: &[InfoGeneve]) -> TunnelRemote {
-    let mut remote = TunnelRemote::new(IPPROTO_UDP, IPV4_LEN);
+    let mut remote = TunnelRemote::new(IPPROTO_UDP, 0);
     let (mut port, mut inner) = (0, ETHERNET_LEN);
     for attribute in data {
         match attribute {
-            InfoGeneve::Remote(address) => remote.address = *address,
+            InfoGeneve::Remote(address) => remote.address = (*address).into(),
+            InfoGeneve::Remote6(address) => remote.address = (*address).into(),
             InfoGeneve::Port(value) => port = *value,
             InfoGeneve::InnerProtoInherit => inner = 0,
             _ => {}
@@ -165,12 +217,20 @@ fn erspan_len(version: u8) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_core::DefaultNla;
+    use netlink_packet_route::link::Ip6TunnelFlags;
+
     use super::*;
 
     const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
+    const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x50);
 
     fn remote(protocol: u8, port: u16, overhead: u32) -> Option<TunnelRemote> {
-        Some(TunnelRemote { address: FAR, protocol, port, overhead })
+        Some(TunnelRemote { address: FAR.into(), protocol, port, overhead })
+    }
+
+    fn remote6(protocol: u8, port: u16, overhead: u32) -> Option<TunnelRemote> {
+        Some(TunnelRemote { address: FAR6.into(), protocol, port, overhead })
     }
 
     /// As the kernel reports an ipip or sit device: it names the encapsulation's port always.
@@ -229,6 +289,36 @@ mod tests {
         assert_eq!(TunnelRemote::decode(&InfoKind::Geneve, &geneve), remote(17, 6081, 50));
         let vxlan = InfoData::Vxlan(vec![InfoVxlan::Group(FAR), InfoVxlan::Port(4789)]);
         assert_eq!(TunnelRemote::decode(&InfoKind::Vxlan, &vxlan), remote(17, 4789, 50));
+    }
+
+    #[test]
+    fn over_ipv6_headers_are_longer_and_hold_an_option_unless_it_is_turned_off() {
+        let tunnel = |rest: &[InfoIpTunnel]| {
+            let remote = [InfoIpTunnel::Remote(FAR6.into())];
+            let data = InfoData::IpTunnel([&remote, rest].concat());
+            TunnelRemote::decode(&InfoKind::Ip6Tnl, &data)
+        };
+        assert_eq!(tunnel(&[]), remote6(41, 0, 48));
+        let ignored = InfoIpTunnel::Ipv6Flags(Ip6TunnelFlags::IgnEncapLimit);
+        assert_eq!(tunnel(&[ignored]), remote6(41, 0, 40));
+
+        let gre = |rest: &[InfoGre6]| [&[InfoGre6::Remote(FAR6)], rest].concat();
+        let ignored = InfoGre6::Other(DefaultNla::new(IFLA_GRE_FLAGS, vec![1, 0, 0, 0]));
+        let keyed = InfoGre6::OFlags(GreIOFlags::Key);
+        for (info, expected) in [
+            (InfoData::GreTun6(gre(&[])), remote6(47, 0, 52)),
+            (InfoData::GreTun6(gre(&[keyed, ignored.clone()])), remote6(47, 0, 48)),
+            (InfoData::GreTap6(gre(&[])), remote6(47, 0, 66)),
+            (InfoData::GreTap6(gre(&[ignored])), remote6(47, 0, 58)),
+        ] {
+            assert_eq!(TunnelRemote::decode(&InfoKind::GreTun6, &info), expected, "{info:?}");
+        }
+        let geneve = InfoData::Geneve(vec![InfoGeneve::Remote6(FAR6), InfoGeneve::Port(6081)]);
+        assert_eq!(TunnelRemote::decode(&InfoKind::Geneve, &geneve), remote6(17, 6081, 70));
+        let vxlan = InfoData::Vxlan(vec![InfoVxlan::Group6(FAR6), InfoVxlan::Port(4789)]);
+        assert_eq!(TunnelRemote::decode(&InfoKind::Vxlan, &vxlan), remote6(17, 4789, 70));
+        let any = InfoData::GreTun6(vec![InfoGre6::Remote(Ipv6Addr::UNSPECIFIED)]);
+        assert_eq!(TunnelRemote::decode(&InfoKind::GreTun6, &any), None);
     }
 
     #[test]

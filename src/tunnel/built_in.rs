@@ -5,7 +5,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::bpf;
 use crate::config::{self, Oversize};
+use crate::guard;
 use crate::instance::Instance;
 use crate::mapped::Mapped;
 use crate::netlink::{Link, Netlink, VethPair};
@@ -124,8 +125,8 @@ impl BuiltIn {
                 "copies of packets longer than {whole} bytes do not fit \"{}\" (MTU {}): they \
                  {outcome}; an MTU of {} there carries them, and --oversize=fragment does so anyway",
                 nic.name,
-                nic.mtu,
-                mirrored.mtu + outer::OVERHEAD
+                path.sizes.mtu,
+                mirrored.mtu + outer::overhead(collector)
             )
         });
         let oversize = wanted.oversize;
@@ -142,11 +143,11 @@ impl BuiltIn {
         })
     }
 
-    pub fn next_hop(&self) -> Option<(u32, Ipv4Addr)> {
+    pub fn next_hop(&self) -> Option<(u32, IpAddr)> {
         self.path.next_hop.map(|hop| (self.path.ifindex, hop))
     }
 
-    pub fn collector(&self) -> Ipv4Addr {
+    pub fn collector(&self) -> IpAddr {
         self.path.collector
     }
 
@@ -184,14 +185,14 @@ impl BuiltIn {
         }
         Ok(bpf::Tunnel {
             ifindex: device.index,
-            collector: u32::from_ne_bytes(self.path.collector.octets()),
+            collector: guard::words_of(self.path.collector),
             port: self.path.remote_port.to_be(),
             protocol: IpNumber::UDP.0,
             oversize: match self.oversize {
                 Oversize::Truncate => bpf::Oversize::MIRRORING_TRUNCATE,
                 Oversize::Fragment | Oversize::Drop => bpf::Oversize::MIRRORING_FRAGMENT,
             },
-            overhead: outer::OVERHEAD,
+            overhead: outer::overhead(self.path.collector),
             // tags are taken off: the tunnel carries packets
             carries: CARRIES_IPV6 | CARRIES_TAGS | CARRIES_CUT,
             cut_len: match self.oversize {
@@ -324,8 +325,10 @@ impl fmt::Display for BuiltIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "copies go to {}:{} (GUE, built-in tunnel \"{}\") by \"{}\"",
-            self.path.collector, self.path.remote_port, self.name, self.nic.name
+            "copies go to {} (GUE, built-in tunnel \"{}\") by \"{}\"",
+            SocketAddr::new(self.path.collector, self.path.remote_port),
+            self.name,
+            self.nic.name
         )
     }
 }
@@ -340,7 +343,7 @@ fn way(
     let (nic, source, hop) = match &wanted.redirect_to {
         Some(name) => {
             let nic = nic(netlink, name)?;
-            let addresses = addresses(netlink, &nic)?;
+            let addresses = addresses(netlink, &nic, collector)?;
             let hop = next_hop(netlink, wanted, collector, &nic)?;
             (nic, outer::source(Some(hop), &addresses), hop)
         }
@@ -354,7 +357,14 @@ fn way(
             (nic, route.source, hop)
         }
     };
-    let source = source.with_context(|| format!("\"{}\" has no IPv4 address", nic.name))?;
+    let source =
+        source.with_context(|| format!("\"{}\" has no address to send copies from", nic.name))?;
+    let mut mtu = nic.mtu;
+    if collector.is_ipv6() {
+        // nobody on the way cuts packets of IPv6, and what they have to fit is known to routes alone
+        let route = netlink.route_to(collector, Some(nic.index)).ok();
+        mtu = mtu.min(route.and_then(|route| route.mtu).unwrap_or(mtu));
+    }
     let path = outer::Path {
         source,
         collector,
@@ -365,7 +375,7 @@ fn way(
         ifindex: nic.index,
         // on a loopback device the kernel needs a route's word on where a packet is delivered
         next_hop: (!nic.loopback).then_some(hop),
-        sizes: outer::Sizes::of(nic.mtu),
+        sizes: outer::Sizes::of(mtu, collector),
     };
     Ok((nic, path))
 }

@@ -48,12 +48,11 @@ impl bpf::GueCounters {
 impl fmt::Display for bpf::GueCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "of {} copies {} left whole", self.copies, self.whole)?;
-        if self.long_copies > 0 {
+        if self.paired > 0 {
             write!(
                 f,
-                ", {} were too long and became {} packets, of which {} left in {} fragments and {} \
-                 whole",
-                self.long_copies, self.packets, self.cut, self.fragments, self.fitting
+                ", {} crossed the pair as {} packets, of which {} left in {} fragments and {} whole",
+                self.paired, self.packets, self.cut, self.fragments, self.fitting
             )?;
         }
         let reasons = [
@@ -63,6 +62,7 @@ impl fmt::Display for bpf::GueCounters {
             (self.uncuttable, "too long, and in another tunnel already"),
             (self.lost(), "lost between the two ends"),
             (self.untrimmed, "not to be truncated"),
+            (self.unsummed, "not to be summed up"),
             (self.torn, "of which a piece was refused"),
         ];
         let dropped: Vec<_> = reasons
@@ -87,26 +87,28 @@ mod tests {
             foreign: 99,
             copies: 100,
             whole: 50,
-            long_copies: 40,
+            paired: 40,
             packets: 60,
             not_ip: 1,
             unreadable: 2,
             no_room: 3,
             uncuttable: 4,
-            arrived: 55,
+            arrived: 58,
             fitting: 6,
             cut: 32,
             fragments: 70,
             untrimmed: 8,
+            unsummed: 3,
             torn: 9,
         };
-        assert_eq!(all.copies, all.whole + all.long_copies + 1 + 2 + 3 + 4);
+        assert_eq!(all.copies, all.whole + all.paired + 1 + 2 + 3 + 4);
+        assert_eq!(all.arrived, all.fitting + all.cut + 8 + 3 + 9);
         assert_eq!(
             all.to_string(),
-            "of 100 copies 50 left whole, 40 were too long and became 60 packets, of which 32 left in \
-             70 fragments and 6 whole; dropped: 1 not IP, 2 unreadable, 3 without room for the outer \
-             headers, 4 too long, and in another tunnel already, 5 lost between the two ends, 8 not to \
-             be truncated, 9 of which a piece was refused"
+            "of 100 copies 50 left whole, 40 crossed the pair as 60 packets, of which 32 left in 70 \
+             fragments and 6 whole; dropped: 1 not IP, 2 unreadable, 3 without room for the outer \
+             headers, 4 too long, and in another tunnel already, 2 lost between the two ends, 8 not to \
+             be truncated, 3 not to be summed up, 9 of which a piece was refused"
         );
     }
 }

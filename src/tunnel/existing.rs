@@ -2,15 +2,16 @@
 //! collector is ours, where there is none.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::Result;
 use etherparse::IpNumber;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use super::{CARRIES_IPV6, CARRIES_TAGS, addresses, next_hop, nic, trouble_with};
 use crate::bpf;
 use crate::config::{self, LocalPort};
+use crate::guard;
 use crate::netlink::{Link, Netlink, Route, TunnelRemote};
 
 /// Marks our routes in the kernel's table (`ip route` shows `proto 109`). Not one of the numbers
@@ -74,7 +75,7 @@ impl Existing {
         Ok(Self { device, remote, longest, route, without_effect, troubles, limit })
     }
 
-    pub fn collector(&self) -> Option<Ipv4Addr> {
+    pub fn collector(&self) -> Option<IpAddr> {
         self.remote.map(|remote| remote.address)
     }
 
@@ -86,7 +87,7 @@ impl Existing {
         let remote = self.remote;
         Ok(bpf::Tunnel {
             ifindex: self.device.index,
-            collector: remote.map_or(0, |remote| u32::from_ne_bytes(remote.address.octets())),
+            collector: remote.map_or([0; 4], |remote| guard::words_of(remote.address)),
             port: remote.map_or(0, |remote| remote.port.to_be()),
             protocol: remote.map_or(0, |remote| remote.protocol),
             overhead: remote.map_or(0, |remote| remote.overhead),
@@ -169,11 +170,11 @@ fn missing_route(netlink: &mut Netlink, wanted: &config::Tunnel) -> Result<Optio
     if !nic.up {
         return Ok(None);
     }
-    let local = addresses(netlink, &nic)?;
+    let local = addresses(netlink, &nic, collector)?;
     if nic.loopback || local.iter().any(|address| address.ip() == collector) {
         return Ok(None);
     }
-    let destination = host_route(collector);
+    let destination = IpNetwork::from(collector);
     if netlink.routes()?.iter().any(|route| route.destination == destination) {
         return Ok(None);
     }
@@ -184,8 +185,4 @@ fn missing_route(netlink: &mut Netlink, wanted: &config::Tunnel) -> Result<Optio
         gateway: (hop != collector).then_some(hop),
         protocol: ROUTE_PROTOCOL,
     }))
-}
-
-fn host_route(address: Ipv4Addr) -> Ipv4Network {
-    Ipv4Network::from(address)
 }

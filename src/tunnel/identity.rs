@@ -2,7 +2,7 @@
 //! a device (pure).
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
@@ -17,14 +17,14 @@ pub const PREFIX: &str = "mirroring: GUE";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub local_port: LocalPort,
-    pub collector: Ipv4Addr,
+    pub collector: IpAddr,
     pub remote_port: u16,
     pub dscp: u8,
     pub ttl: u8,
 }
 
 impl Identity {
-    pub fn new(wanted: &config::Tunnel, collector: Ipv4Addr) -> Self {
+    pub fn new(wanted: &config::Tunnel, collector: IpAddr) -> Self {
         Self {
             local_port: wanted.local_port,
             collector,
@@ -51,7 +51,8 @@ impl Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX} {} > {}:{}", self.local_port, self.collector, self.remote_port)?;
+        let far = SocketAddr::new(self.collector, self.remote_port);
+        write!(f, "{PREFIX} {} > {far}", self.local_port)?;
         if self.dscp != 0 {
             write!(f, " dscp {}", self.dscp)?;
         }
@@ -71,14 +72,9 @@ impl FromStr for Identity {
         let mut next = || words.next().context("too few words");
         let local_port = next()?.parse()?;
         let _arrow = next()?;
-        let (collector, remote_port) = next()?.split_once(':').context("no port")?;
-        let mut identity = Self {
-            local_port,
-            collector: collector.parse()?,
-            remote_port: remote_port.parse()?,
-            dscp: 0,
-            ttl: TTL,
-        };
+        let far: SocketAddr = next()?.parse()?;
+        let mut identity =
+            Self { local_port, collector: far.ip(), remote_port: far.port(), dscp: 0, ttl: TTL };
         while let Some(name) = words.next() {
             let value = words.next().context("a name without a value")?.parse()?;
             match name {
@@ -93,11 +89,13 @@ impl FromStr for Identity {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const PLAIN: Identity = Identity {
         local_port: LocalPort::Fixed(6080),
-        collector: Ipv4Addr::new(192, 0, 2, 50),
+        collector: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 50)),
         remote_port: 6081,
         dscp: 0,
         ttl: TTL,
@@ -110,6 +108,10 @@ mod tests {
             (
                 Identity { local_port: LocalPort::OfFlow, dscp: 8, ttl: 3, ..PLAIN },
                 "mirroring: GUE auto > 192.0.2.50:6081 dscp 8 ttl 3",
+            ),
+            (
+                Identity { collector: "2001:db8::50".parse().unwrap(), ..PLAIN },
+                "mirroring: GUE 6080 > [2001:db8::50]:6081",
             ),
             (Identity { ttl: 255, ..PLAIN }, "mirroring: GUE 6080 > 192.0.2.50:6081 ttl 255"),
         ];
@@ -134,6 +136,7 @@ mod tests {
         );
         for other in [
             Identity { collector: [10, 0, 0, 1].into(), ..PLAIN },
+            Identity { collector: "2001:db8::50".parse().unwrap(), ..PLAIN },
             Identity { remote_port: 1, ..PLAIN },
         ] {
             assert_eq!(PLAIN.differences(&other), "another collector");

@@ -12,11 +12,12 @@ pub mod outer;
 mod sweep;
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ipnetwork::IpNetwork;
 
 use crate::bpf;
 use crate::config;
@@ -93,14 +94,14 @@ impl Plan {
     }
 
     /// The neighbour that our own headers send copies to, and the device that it is on.
-    pub fn next_hop(&self) -> Option<(u32, Ipv4Addr)> {
+    pub fn next_hop(&self) -> Option<(u32, IpAddr)> {
         match self {
             Self::Existing(_) => None,
             Self::BuiltIn(built_in) => built_in.next_hop(),
         }
     }
 
-    pub fn collector(&self) -> Option<Ipv4Addr> {
+    pub fn collector(&self) -> Option<IpAddr> {
         match self {
             Self::Existing(existing) => existing.collector(),
             Self::BuiltIn(built_in) => Some(built_in.collector()),
@@ -123,7 +124,7 @@ impl Plan {
         }
     }
 
-    /// Sees to it that the first copies need not wait for ARP. `false`: the next hop does not answer.
+    /// Sees to it that the first copies need not wait for ARP or NDP. `false`: the next hop does not answer.
     pub fn resolve(&self, netlink: &mut Netlink) -> Result<bool> {
         match self.next_hop() {
             Some((ifindex, hop)) => netlink.resolve(ifindex, hop, RESOLVE_TIMEOUT),
@@ -195,12 +196,16 @@ fn nic(netlink: &mut Netlink, name: &config::InterfaceName) -> Result<Link> {
     })
 }
 
-/// The NIC's IPv4 addresses; none is an error.
-fn addresses(netlink: &mut Netlink, nic: &Link) -> Result<Vec<ipnetwork::Ipv4Network>> {
-    let addresses = netlink.addresses(nic.index)?;
+/// The NIC's addresses that packets to the collector can be sent from; none is an error.
+fn addresses(netlink: &mut Netlink, nic: &Link, collector: IpAddr) -> Result<Vec<IpNetwork>> {
+    let addresses = netlink.addresses(nic.index, collector)?;
+    let (family, but) = match collector {
+        IpAddr::V4(_) => ("IPv4", ""),
+        IpAddr::V6(_) => ("IPv6", " (a link-local or deprecated one is none)"),
+    };
     ensure!(
         !addresses.is_empty(),
-        "--redirect-to: the interface \"{}\" has no IPv4 address to send copies from; \
+        "--redirect-to: the interface \"{}\" has no {family} address to send copies from{but}; \
          give it one, or name another interface",
         nic.name
     );
@@ -212,20 +217,30 @@ fn addresses(netlink: &mut Netlink, nic: &Link) -> Result<Vec<ipnetwork::Ipv4Net
 fn next_hop(
     netlink: &mut Netlink,
     wanted: &config::Tunnel,
-    collector: Ipv4Addr,
+    collector: IpAddr,
     nic: &Link,
-) -> Result<Ipv4Addr> {
+) -> Result<IpAddr> {
     if let Some(gateway) = wanted.gateway {
         return Ok(gateway);
     }
-    if let Some(hop) = outer::next_hop(collector, &addresses(netlink, nic)?) {
+    if let Some(hop) = outer::next_hop(collector, &addresses(netlink, nic, collector)?) {
         return Ok(hop);
     }
     let route = netlink.route_to(collector, Some(nic.index)).ok();
-    route.and_then(|route| route.gateway).with_context(|| {
+    let (hop, why) = match collector {
+        // without a route, too, the kernel takes the collector for on-link
+        IpAddr::V4(_) => {
+            (route.and_then(|it| it.gateway), "the first address of its network is its own")
+        }
+        IpAddr::V6(_) => {
+            let hop = route.map(|route| route.gateway.unwrap_or(collector));
+            (hop, "that is in none of its networks, and no route leads there")
+        }
+    };
+    hop.with_context(|| {
         format!(
-            "the next hop from \"{}\" towards the collector {collector} is unknown: the first \
-             address of its network is its own; give --gtw-address",
+            "the next hop from \"{}\" towards the collector {collector} is unknown: {why}; give \
+             --gtw-address",
             nic.name
         )
     })
@@ -237,11 +252,12 @@ mod tests {
 
     #[test]
     fn a_tunnel_is_put_into_force_where_it_leads_elsewhere_and_only_there() {
-        let tunnel = bpf::Tunnel { ifindex: 7, collector: 1, max_len: 1468, ..Default::default() };
+        let tunnel = bpf::Tunnel { ifindex: 7, max_len: 1468, ..Default::default() };
         let capped = bpf::Tunnel { rate: 1000, burst: 500, ..tunnel };
         assert!(redirected(capped, tunnel).is_none());
         let others = [
             bpf::Tunnel { ifindex: 9, ..tunnel },
+            bpf::Tunnel { collector: [0, 0, 0, 1], ..tunnel },
             bpf::Tunnel { cut_len: 1468, ..tunnel },
             bpf::Tunnel { overhead: 50, ..tunnel },
         ];

@@ -3,7 +3,6 @@
 //! live instances only.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Result;
@@ -32,7 +31,7 @@ pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
         };
         if let Some(tunnel) = instance.and_then(|instance| instance.maps.tunnel()) {
             devices.insert(tunnel.ifindex);
-            collectors.insert(Ipv4Addr::from(tunnel.collector.to_ne_bytes()));
+            collectors.insert(guard::address_of(tunnel.collector));
         }
     }
     for link in netlink.links()? {

@@ -18,6 +18,7 @@ use crate::chain::{NEXT, next_program};
 use crate::corpus::{corpus, mutated};
 use crate::guard::MARK;
 use crate::gue::{PATH, PIECE, encapsulator, usual_path};
+use crate::gue6;
 use crate::harness::{
     Context, Harness, NO_SUCH_DEVICE, Run, TC_ACT_OK, TC_ACT_UNSPEC, exclude, hex, in_namespace,
     rule, try_run, tunnel,
@@ -245,8 +246,12 @@ fn try_tunnel(program: &ProgramMut<'_>, frame: &[u8], context: Context) -> Run {
 fn needs_root_mutated_frames_leave_the_tunnel_or_end_there() {
     on_all_cpus(
         "the built-in tunnel",
-        |jumbo| encapsulator(&if jumbo { PATH } else { usual_path() }),
-        |object, fuzz| {
+        |jumbo| {
+            [if jumbo { PATH } else { usual_path() }, gue6::path(1500)]
+                .map(|path| encapsulator(&path))
+        },
+        |objects, fuzz| {
+            let object = &objects[usize::from(fuzz.one_in(4))];
             let frame = fuzz.frame();
             let mut context = fuzz.context(&frame);
             let shown = || format!("{context:?}\n{}", hex(&frame));

@@ -1,10 +1,13 @@
 //! The tunnel's own packets are never mirrored.
 
+use std::net::IpAddr;
+
 use traffic_mirroring::bpf;
-use traffic_mirroring::guard::{Endpoint, Endpoints};
+use traffic_mirroring::guard::{Endpoint, Endpoints, words_of};
 
 use crate::harness::{Context, Fate, Harness, rule, tunnel};
 use crate::packets::{Packet, icmp_error, ping, tcp, udp};
+use crate::packets6::{DESTINATION, Packet6, icmp6_error, tcp6, udp6};
 
 const HOST: &str = "10.0.0.1:6080";
 /// The tunnel's other end, and its neighbours.
@@ -114,7 +117,7 @@ fn needs_root_what_no_rule_matches_is_not_counted_as_guarded() {
 /// UDP to one host, GRE to another.
 fn tunnels_of_others() -> [bpf::Tunnel; 2] {
     let to = |address: [u8; 4], protocol, port: u16| bpf::Tunnel {
-        collector: u32::from_ne_bytes(address),
+        collector: words_of(IpAddr::from(address)),
         protocol,
         port: port.to_be(),
         ..tunnel()
@@ -170,7 +173,8 @@ fn needs_root_the_last_of_a_full_list_is_guarded_too() {
 
 #[test]
 fn needs_root_where_the_own_tunnel_leads_is_unknown_others_are_guarded_against_still() {
-    let nowhere = bpf::Tunnel { collector: 0, port: 0, protocol: 0, ..crate::harness::nowhere() };
+    let nowhere =
+        bpf::Tunnel { collector: [0; 4], port: 0, protocol: 0, ..crate::harness::nowhere() };
     let others: Endpoints = tunnels_of_others().iter().map(Endpoint::of).collect();
     Harness::each(|harness| {
         harness.install_to(&[rule("")], nowhere);
@@ -180,4 +184,90 @@ fn needs_root_where_the_own_tunnel_leads_is_unknown_others_are_guarded_against_s
         assert_eq!(fate(Packet::new(255, HOST, "0.0.0.0:0")), Fate::Failed);
         assert_eq!(fate(udp(HOST, COLLECTOR)), Fate::Failed);
     });
+}
+
+const HOST6: &str = "[2001:db8::1]:6080";
+const COLLECTOR6: &str = "[2001:db8::9]:6080";
+
+/// Whether each is guarded, where the tunnel leads to [`COLLECTOR6`] and others as `others` say.
+fn check6(protocol: u8, others: &[bpf::Tunnel], cases: &[(&str, Vec<u8>, bool)]) {
+    let port = if protocol == 17 { 6080_u16.to_be() } else { 0 };
+    let collector = words_of("2001:db8::9".parse().unwrap());
+    let to = bpf::Tunnel { collector, protocol, port, ..crate::harness::nowhere() };
+    let others: Endpoints = others.iter().map(Endpoint::of).collect();
+    Harness::each(|harness| {
+        harness.install_to(&[rule("")], to);
+        harness.maps.endpoints.write(Endpoint::of(&to), &others).unwrap();
+        for (name, frame, guarded) in cases {
+            let expected = if *guarded { Fate::Guarded } else { Fate::Failed };
+            assert_eq!(harness.fate(frame), expected, "{name}");
+        }
+    });
+}
+
+#[test]
+fn needs_root_packets_to_a_collector_over_ipv6_and_errors_about_them_are_guarded() {
+    let copy = udp6(HOST6, COLLECTOR6);
+    let other_port = udp6(HOST6, "[2001:db8::9]:6081");
+    let error = |kind, packet: &Packet6| icmp6_error(kind, packet).frame();
+    let mut cut_short = icmp6_error(1, &copy);
+    cut_short = cut_short.of_length(40 + 8 + 40 + 3);
+    check6(
+        17,
+        &tunnels_of_others(),
+        &[
+            ("a copy", copy.frame(), true),
+            ("behind an extension header", copy.clone().behind(DESTINATION, 0).frame(), true),
+            ("a first fragment", copy.clone().fragment(1, 0, true).frame(), true),
+            ("a later fragment", copy.clone().fragment(1, 1448, false).frame(), true),
+            ("another port", other_port.frame(), false),
+            ("another port's fragment", other_port.clone().fragment(1, 0, true).frame(), false),
+            ("another host", udp6(HOST6, "[2001:db8::8]:6080").frame(), false),
+            ("TCP to that port", tcp6(HOST6, COLLECTOR6).frame(), false),
+            ("from the collector", udp6(COLLECTOR6, HOST6).frame(), false),
+            // the same last word as of the collector's address, and of an IPv4 one
+            ("other upper bits", udp6(HOST6, "[2001:db8:1::9]:6080").frame(), false),
+            ("GRE there", Packet6::new(47, HOST6, COLLECTOR6).frame(), false),
+            ("what looks like another's", udp6(HOST6, "[::ffff:198.51.100.7]:80").frame(), false),
+            ("a copy of another", udp(HOST, "198.51.100.7:4789").frame(), true),
+            ("unreachable", error(1, &copy), true),
+            ("too big", error(2, &copy), true),
+            ("time exceeded", error(3, &copy), true),
+            ("parameter problem", error(4, &copy), true),
+            ("about a first fragment", error(1, &copy.clone().fragment(1, 0, true)), true),
+            ("about a later fragment", error(2, &copy.clone().fragment(1, 1448, false)), true),
+            ("an echo that holds a copy's header", error(128, &copy), false),
+            ("about another port", error(1, &other_port), false),
+            ("about another port's", error(1, &other_port.clone().fragment(1, 0, true)), false),
+            ("about TCP", error(1, &tcp6(HOST6, COLLECTOR6)), false),
+            ("cut within the quoted ports", cut_short.frame(), false),
+        ],
+    );
+}
+
+/// A device's packets are of both versions, behind an option that limits tunnels in tunnels.
+#[test]
+fn needs_root_packets_of_devices_over_ipv6_are_guarded() {
+    let within = |protocol| Packet6::new(protocol, HOST6, COLLECTOR6);
+    check6(
+        41,
+        &[],
+        &[
+            ("IPv6", within(41).frame(), true),
+            ("IPv4", within(4).frame(), true),
+            ("with its option", within(41).behind(DESTINATION, 0).frame(), true),
+            ("an error", icmp6_error(1, &within(4).behind(DESTINATION, 0)).frame(), true),
+            ("GRE", within(47).frame(), false),
+            ("UDP", udp6(HOST6, COLLECTOR6).frame(), false),
+        ],
+    );
+    check6(
+        47,
+        &[],
+        &[
+            ("GRE", within(47).behind(DESTINATION, 0).frame(), true),
+            ("an error", icmp6_error(3, &within(47).behind(DESTINATION, 0)).frame(), true),
+            ("IPv4", within(4).frame(), false),
+        ],
+    );
 }

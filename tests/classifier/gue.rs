@@ -1,7 +1,7 @@
 //! The built-in tunnel's encapsulator: a marked copy in, a frame to the collector out. (The cutter
 //! hands its work to a device: it is tried in network namespaces.)
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{Ipv4HeaderSlice, UdpHeaderSlice};
 use libbpf_rs::Object;
@@ -24,14 +24,14 @@ const TC_ACT_REDIRECT: i32 = 7;
 const MUTATED_FRAMES: usize = 50_000;
 
 pub const PATH: Path = Path {
-    source: Ipv4Addr::new(10, 2, 0, 1),
-    collector: Ipv4Addr::new(203, 0, 113, 9),
+    source: IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1)),
+    collector: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
     local_port: LocalPort::Fixed(6079),
     remote_port: 6080,
     dscp: 46,
     ttl: TTL,
     ifindex: 1,
-    next_hop: Some(Ipv4Addr::new(10, 2, 0, 254)),
+    next_hop: Some(IpAddr::V4(Ipv4Addr::new(10, 2, 0, 254))),
     sizes: Sizes { mtu: 65_536, whole: 15_000, piece: 4088, longest: 65_503 },
 };
 
@@ -45,24 +45,28 @@ pub fn encapsulator(path: &Path) -> Object {
 }
 
 /// Both programs of a tunnel device with this index.
-fn tunnel(path: &Path, ifindex: u32) -> Object {
+pub fn tunnel(path: &Path, ifindex: u32) -> Object {
     let object = bpf::load(bpf::gue_tunnel_bytes(), &[]).expect("load (are we root?)");
     let map = bpf::map(&object, "gue_template").unwrap();
     Mapped::new(&map, 1).unwrap().write(0, path.template(ifindex));
     object
 }
 
-fn counts(object: &Object) -> bpf::GueCounters {
+pub fn counts(object: &Object) -> bpf::GueCounters {
     counters::read(&bpf::map(object, counters::MAP).unwrap()).unwrap()
 }
 
 /// To a collector behind a NIC of the usual MTU.
 pub fn usual_path() -> Path {
-    Path { sizes: Sizes::of(1500), ..PATH }
+    Path { sizes: Sizes::of(1500, PATH.collector), ..PATH }
 }
 
-fn marked() -> Context {
+pub fn marked() -> Context {
     Context { cb: [MARK[0], MARK[1], 0, 0, 0], ..Context::default() }
+}
+
+fn ends(ip: &Ipv4HeaderSlice) -> (IpAddr, IpAddr) {
+    (ip.source_addr().into(), ip.destination_addr().into())
 }
 
 /// Holds a frame that left to what a collector has to find: the packet in GUE, UDP and IPv4.
@@ -80,7 +84,7 @@ fn check_outer_of(left: &[u8], packet: &[u8], follows: u8) {
     let ip = Ipv4HeaderSlice::from_slice(rest).expect("an IPv4 header");
     assert_eq!(usize::from(ip.total_len()), rest.len(), "{shown}");
     assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum(), "{shown}");
-    assert_eq!((ip.source_addr(), ip.destination_addr()), (PATH.source, PATH.collector));
+    assert_eq!(ends(&ip), (PATH.source, PATH.collector));
     assert_eq!((ip.ihl(), ip.dcp().value(), ip.ttl(), ip.protocol().0), (5, 46, TTL, 17));
     assert!(!ip.is_fragmenting_payload() && !ip.dont_fragment());
 
@@ -262,7 +266,7 @@ fn needs_root_copies_that_do_not_fit_fall_through_as_they_are() {
 
 /// `PIECE` of `gue_tunnel.bpf.c`, in the third word of a copy's mark.
 pub const PIECE: u32 = 0x1_0000;
-const MORE: u32 = 0x2000;
+pub const MORE: u32 = 0x2000;
 const ID: u16 = 0x1234;
 
 fn piece(offset: usize, more: bool) -> Context {
@@ -282,7 +286,7 @@ fn needs_root_pieces_leave_as_fragments_of_one_outer_packet() {
 
 /// Of a copy in three pieces, the last one with so many bytes.
 fn check_pieces(copy: &[u8], last: usize) {
-    let object = encapsulator(&Path { sizes: Sizes::of(1020), ..PATH });
+    let object = encapsulator(&Path { sizes: Sizes::of(1020, PATH.collector), ..PATH });
     let packet = &copy[ETH_HLEN..];
     // the outer payload: 12 bytes of UDP and GUE, and the packet
     let mut payload = Vec::new();
@@ -298,7 +302,7 @@ fn check_pieces(copy: &[u8], last: usize) {
         let rest = &rest[..usize::from(ip.total_len())];
         assert!(run.frame.len() == (ETH_HLEN + rest.len()).max(74));
         assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
-        assert_eq!((ip.source_addr(), ip.destination_addr()), (PATH.source, PATH.collector));
+        assert_eq!(ends(&ip), (PATH.source, PATH.collector));
         assert_eq!((ip.identification(), ip.more_fragments()), (ID, more));
         assert_eq!(usize::from(ip.fragments_offset().value()) * 8, offset);
         assert!(!ip.dont_fragment() && rest.len() <= 1020);
@@ -434,7 +438,7 @@ fn needs_root_what_becomes_of_a_copy_is_counted() {
     let it = counts(&object);
     assert_eq!((it.foreign, it.copies, it.whole), (1, 13, 5));
     assert_eq!((it.not_ip, it.unreadable, it.no_room, it.uncuttable), (1, 0, 0, 0));
-    assert_eq!((it.long_copies, it.packets), (7, 7));
+    assert_eq!((it.paired, it.packets), (7, 7));
 }
 
 #[test]

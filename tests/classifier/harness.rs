@@ -1,6 +1,7 @@
 //! A mirroring program with maps of its own, to be given packets.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::thread;
 
@@ -9,6 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use traffic_mirroring::bpf;
 use traffic_mirroring::config::Direction;
 use traffic_mirroring::filter::{self, Action, Rule, Sample, SampleBy, parse};
+use traffic_mirroring::guard;
 use traffic_mirroring::maps::Maps;
 use traffic_mirroring::netlink::Netlink;
 use traffic_mirroring::pins::map_name;
@@ -85,7 +87,7 @@ impl Context {
 pub struct Run {
     pub verdict: i32,
     pub frame: Vec<u8>,
-    context: Context,
+    pub context: Context,
 }
 
 /// Runs the first program of `object` on a frame, `repeat` times.
@@ -259,7 +261,7 @@ pub const CARRIES_CUT: u8 = 4;
 pub fn tunnel() -> bpf::Tunnel {
     bpf::Tunnel {
         ifindex: 1,
-        collector: u32::from_ne_bytes([203, 0, 113, 9]),
+        collector: guard::words_of(IpAddr::from([203, 0, 113, 9])),
         port: 6080_u16.to_be(),
         protocol: 17,
         carries: CARRIES_IPV6 | CARRIES_TAGS | CARRIES_CUT,

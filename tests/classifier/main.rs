@@ -19,6 +19,7 @@ mod fuzz;
 mod generations;
 mod guard;
 mod gue;
+mod gue6;
 mod harness;
 mod large;
 mod matching;

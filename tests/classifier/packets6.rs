@@ -97,3 +97,10 @@ pub fn tcp6(src: &str, dst: &str) -> Packet6 {
 pub fn udp6(src: &str, dst: &str) -> Packet6 {
     Packet6::new(17, src, dst)
 }
+
+/// From the packet's destination, about the packet.
+pub fn icmp6_error(kind: u8, about: &Packet6) -> Packet6 {
+    let mut error = Packet6::new(58, "[2001:db8::2]:0", "[2001:db8::1]:0");
+    error.payload = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &about.bytes()].concat();
+    error
+}

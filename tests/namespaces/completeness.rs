@@ -129,12 +129,29 @@ fn set_mtu(ends: [(&Ns, &str); 4], mtu: u32) {
     }
 }
 
+/// How the collector is reached.
+#[derive(Clone, Copy)]
+enum Over {
+    Ipv4,
+    Ipv6,
+}
+
 /// Mirrors both directions of `eth0`, and returns what arrived of each, ingress first.
-fn cells(world: &World, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell; 2] {
+fn cells(world: &World, over: Over, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell; 2] {
     // as if the NIC were a wire: whoever is to cut and sum up has to do it before
     world.host().without_offloads("eth1");
-    let _both = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
-    let collector = Collector::listen(world.collector(), GUE_PORT);
+    let flags: &[&str] = match over {
+        Over::Ipv4 => &[],
+        Over::Ipv6 => {
+            with_ipv6_to_collector(world);
+            &TO_COLLECTOR6
+        }
+    };
+    let _both = ["ingress", "egress"].map(|direction| start(world, direction, flags));
+    let collector = match over {
+        Over::Ipv4 => Collector::listen(world.collector(), GUE_PORT),
+        Over::Ipv6 => Collector::listen_ipv6(world.collector(), GUE_PORT),
+    };
     let capture = Capture::start(world.host(), "eth0");
     let sent = send(world.client(), far);
     let copies = collector.stop_after_quiet(QUIET);
@@ -157,7 +174,7 @@ fn cells(world: &World, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell
 }
 
 /// Fills in the matrix, prints it, and wants it complete.
-fn check(title: &str, far: impl Fn(&World) -> Option<Ns> + Sync) {
+fn check(title: &str, over: Over, far: impl Fn(&World) -> Option<Ns> + Sync) {
     let mut table = format!(
         "{title:<26}{:<9}{:>8}{:>8}{:>9}{:>9}  complete\n",
         "", "packets", "copies", "bytes", "arrived"
@@ -181,7 +198,7 @@ fn check(title: &str, far: impl Fn(&World) -> Option<Ns> + Sync) {
                         ns.sh(&format!("ip link set {ifname} gso_max_segs 1"));
                     }
                 }
-                cells(world, far, frames, mtu, send)
+                cells(world, over, far, frames, mtu, send)
             })
         });
         for (direction, cell) in ["ingress", "egress"].into_iter().zip(cells) {
@@ -203,10 +220,15 @@ fn check(title: &str, far: impl Fn(&World) -> Option<Ns> + Sync) {
 
 #[test]
 fn needs_root_whatever_the_host_sends_and_receives_arrives_complete() {
-    check("to and from the host", |_| None);
+    check("to and from the host", Over::Ipv4, |_| None);
 }
 
 #[test]
 fn needs_root_whatever_the_host_forwards_arrives_complete() {
-    check("forwarded", |world| Some(world.server()));
+    check("forwarded", Over::Ipv4, |world| Some(world.server()));
+}
+
+#[test]
+fn needs_root_whatever_the_host_sends_and_receives_arrives_complete_over_ipv6() {
+    check("to a collector over IPv6", Over::Ipv6, |_| None);
 }

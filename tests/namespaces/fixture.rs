@@ -2,7 +2,7 @@
 //! that nothing stays behind.
 
 use std::fs;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::UdpSocket;
 use std::os::unix::process::ExitStatusExt;
 use std::panic;
 use std::path::Path;
@@ -114,7 +114,7 @@ fn needs_root_the_collector_takes_gue_apart() {
 
         let copies = collector.stop_after_quiet(QUIET);
         copies.assert_gue_v0_ipv4();
-        assert_eq!(copies.0[0].from, SocketAddrV4::new([10, 2, 0, 1].into(), 6080));
+        assert_eq!(copies.0[0].from, ([10, 2, 0, 1], 6080).into());
         assert_eq!(copies.ipv4(), [&inner[..]]);
         let expected = Packet {
             src: CLIENT,

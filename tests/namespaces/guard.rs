@@ -305,8 +305,22 @@ fn needs_root_instances_on_lo_with_different_ports_do_not_mirror_each_others_cop
     });
 }
 
+/// Of the 32 far ends that there can be in a list.
+const ENDPOINT_LEN: usize = 24;
+const LIST_LEN: usize = 32 * ENDPOINT_LEN;
+
+/// A far end over IPv4, as a list has it.
+fn far_end(address: [u8; 4], port: u16, protocol: u8) -> [u8; ENDPOINT_LEN] {
+    let mut endpoint = [0; ENDPOINT_LEN];
+    endpoint[10..12].fill(0xff);
+    endpoint[12..16].copy_from_slice(&address);
+    endpoint[16..18].copy_from_slice(&port.to_be_bytes());
+    endpoint[18] = protocol;
+    endpoint
+}
+
 /// Pins as an instance of another version has them: of its maps, only the list is as ours.
-fn pin_another_version(name: &str, endpoint: Option<[u8; 8]>) -> Pins {
+fn pin_another_version(name: &str, endpoint: Option<[u8; ENDPOINT_LEN]>) -> Pins {
     let id = InstanceId {
         interface: "eth1".parse().expect("a name"),
         direction: Way::Egress,
@@ -323,18 +337,22 @@ fn pin_another_version(name: &str, endpoint: Option<[u8; 8]>) -> Pins {
             map_flags: libbpf_sys::BPF_F_MMAPABLE,
             ..Default::default()
         };
-        let list = MapHandle::create(MapType::Array, Some("list"), 4, 8, 32, &options);
+        let size = LIST_LEN as u32;
+        let list = MapHandle::create(MapType::Array, Some("list"), 4, size, 1, &options);
         let mut list = list.expect("a list");
-        list.update(&[0; 4], &endpoint, libbpf_rs::MapFlags::ANY).expect("an entry");
+        let mut value = [0; LIST_LEN];
+        value[..ENDPOINT_LEN].copy_from_slice(&endpoint);
+        list.update(&[0; 4], &value, libbpf_rs::MapFlags::ANY).expect("an entry");
         list.pin(path("endpoints")).expect("a pin");
     }
     pins
 }
 
-fn entry(pins: &Pins, index: u32) -> Vec<u8> {
+fn entry(pins: &Pins, index: usize) -> Vec<u8> {
     let path = pins.map(&pins::map_name(Way::Egress, "endpoints"));
     let list = MapHandle::from_pinned_path(path).expect("a list");
-    list.lookup(&index.to_ne_bytes(), libbpf_rs::MapFlags::ANY).expect("a look").expect("an entry")
+    let value = list.lookup(&[0; 4], libbpf_rs::MapFlags::ANY).expect("a look").expect("an entry");
+    value.chunks(ENDPOINT_LEN).nth(index).expect("a place").to_vec()
 }
 
 #[test]
@@ -342,7 +360,7 @@ fn needs_root_instances_of_other_versions_are_guarded_against_where_they_keep_a_
     const UDP: u8 = 17;
     World::run(|world| {
         make_devices(world);
-        let there = [10, 2, 0, 3, 0x12, 0xb6, UDP, 0]; // port 4790
+        let there = far_end([10, 2, 0, 3], 4790, UDP);
         let other = pin_another_version("other", Some(there));
         pin_another_version("old", None);
         let daemon = start_on_eth1(world, "egress", "vxa");
@@ -352,11 +370,11 @@ fn needs_root_instances_of_other_versions_are_guarded_against_where_they_keep_a_
             daemon.output()
         );
         assert_eq!(entry(&other, 0), there);
-        assert_eq!(entry(&other, 1), [10, 2, 0, 2, 0x12, 0xb5, UDP, 0]);
+        assert_eq!(entry(&other, 1), far_end([10, 2, 0, 2], 4789, UDP));
         let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
         socket.send_to(&[0; 100], "10.2.0.3:4790").expect("send");
         assert_eq!(Summary::at_end_of(daemon).guarded, 1);
-        assert_eq!(entry(&other, 1), [0; 8], "who has gone");
+        assert_eq!(entry(&other, 1), [0; ENDPOINT_LEN], "who has gone");
     });
 }
 
@@ -365,7 +383,7 @@ fn needs_root_one_tunnel_too_many_to_guard_against_is_refused() {
     World::run(|world| {
         make_devices(world);
         for n in 0..31 {
-            pin_another_version(&format!("v{n}"), Some([192, 0, 2, n, 0x12, 0xb5, 17, 0]));
+            pin_another_version(&format!("v{n}"), Some(far_end([192, 0, 2, n], 4789, 17)));
         }
         // also the last of them has its place
         let daemon = start_on_eth1(world, "egress", "vxa");

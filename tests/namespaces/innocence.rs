@@ -21,16 +21,20 @@ type Weather = fn(&World, &str) -> Option<Collector>;
 
 /// What the copies meet on their way.
 const WEATHER: [(&str, Weather); 5] = [
-    ("the collector listens", |world, _| Some(Collector::listen(world.collector(), GUE_PORT))),
+    // for copies over either version of IP
+    ("the collector listens", |world, _| Some(Collector::listen_ipv6(world.collector(), GUE_PORT))),
     // its kernel answers each copy with an ICMP error
     ("nobody listens", |world, _| {
         world.collector().sh("
             ! ip link show vx0 2>/dev/null || ip link delete vx0
-            echo 0 > /proc/sys/net/ipv4/icmp_ratelimit");
+            echo 0 > /proc/sys/net/ipv4/icmp_ratelimit
+            echo 0 > /proc/sys/net/ipv6/icmp/ratelimit");
         None
     }),
     ("the collector is gone", |world, _| {
-        world.collector().sh("ip link set eth0 arp off");
+        world.collector().sh("
+            ip link set eth0 arp off
+            echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6");
         world.host().sh("ip neigh flush dev eth1");
         None
     }),
@@ -225,11 +229,17 @@ fn sight(world: &World, server: &Ns) -> Sight {
 }
 
 /// The same with mirroring, in both directions, in a chain whose next program sees all packets.
-fn sight_with_mirroring(world: &World, server: &Ns, tunnel: &str, weather: Weather) -> Sight {
+fn sight_with_mirroring(
+    world: &World,
+    server: &Ns,
+    tunnel: &str,
+    flags: &[&str],
+    weather: Weather,
+) -> Sight {
     let chains = ["ingress", "egress"].map(|direction| {
         let root = Root::attach(world.host(), direction);
-        let daemon =
-            start_chained(world, direction, &root, &[&format!("--tunnel-interface-name={tunnel}")]);
+        let name = format!("--tunnel-interface-name={tunnel}");
+        let daemon = start_chained(world, direction, &root, &[flags, &[&name]].concat());
         let behind = Counter::load();
         behind.follow(&jmp_table(direction));
         (root, daemon, behind)
@@ -288,7 +298,7 @@ fn in_a_world(look: impl FnOnce(&World, &Ns) -> Sight + Send) -> Sight {
 }
 
 /// Compares each weather with what is seen without mirroring.
-fn check(title: &str, tunnel: &str, make_tunnel: fn(&World)) {
+fn check(title: &str, tunnel: &str, flags: &[&str], make_tunnel: fn(&World)) {
     let mut log = KernelLog::watch();
     let without = undisturbed(|| in_a_world(sight));
     let mut table = format!("{title:<26}{:>8}\n", "frames");
@@ -296,7 +306,7 @@ fn check(title: &str, tunnel: &str, make_tunnel: fn(&World)) {
         let with = undisturbed(|| {
             in_a_world(|world, server| {
                 make_tunnel(world);
-                sight_with_mirroring(world, server, tunnel, weather)
+                sight_with_mirroring(world, server, tunnel, flags, weather)
             })
         });
         assert_same(name, &with, &without);
@@ -330,12 +340,17 @@ fn assert_same(weather: &str, with: &Sight, without: &Sight) {
 
 #[test]
 fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_built_in_tunnel() {
-    check("built-in tunnel", "gue1", |_| {});
+    check("built-in tunnel", "gue1", &[], |_| {});
+}
+
+#[test]
+fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_tunnel_over_ipv6() {
+    check("built-in, over IPv6", "gue1", &TO_COLLECTOR6, with_ipv6_to_collector);
 }
 
 #[test]
 fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_an_existing_device() {
-    check("existing device (VXLAN)", "vx0", |world| {
+    check("existing device (VXLAN)", "vx0", &[], |world| {
         for (ns, remote) in
             [(world.host(), COLLECTOR.to_string()), (world.collector(), "10.2.0.1".into())]
         {
@@ -351,7 +366,7 @@ fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_an_ex
 #[ignore = "wants the kernel's GUE: make test-kernels"]
 fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_kernels_gue_device()
 {
-    check("existing device (GUE)", "gue1", |world| {
+    check("existing device (GUE)", "gue1", &[], |world| {
         kernel_gue(world.host(), [10, 2, 0, 1].into(), COLLECTOR);
     });
 }

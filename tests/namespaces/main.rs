@@ -3,6 +3,7 @@
 mod bad_input;
 mod chain;
 mod chaos;
+mod collector_ipv6;
 mod completeness;
 mod crashes;
 #[path = "../oracle/datagrams.rs"]

@@ -120,13 +120,13 @@ fn totals() -> (bpf::Outcomes, bpf::GueCounters) {
 }
 
 /// Holds the tunnel's counters to their sums; returns them.
-fn add_up() -> bpf::GueCounters {
+pub fn add_up() -> bpf::GueCounters {
     let (sum, it) = totals();
     assert_eq!(sum.sent + sum.failed, it.copies, "handed over, and taken: {it:?}");
     let refused = it.not_ip + it.unreadable + it.no_room + it.uncuttable;
-    assert_eq!(it.copies, it.whole + it.long_copies + refused, "{it:?}");
+    assert_eq!(it.copies, it.whole + it.paired + refused, "{it:?}");
     assert_eq!(it.packets, it.arrived + it.lost(), "{it:?}");
-    assert_eq!(it.arrived, it.fitting + it.cut + it.untrimmed + it.torn, "{it:?}");
+    assert_eq!(it.arrived, it.fitting + it.cut + it.untrimmed + it.unsummed + it.torn, "{it:?}");
     it
 }
 
@@ -140,7 +140,7 @@ fn needs_root_the_tunnels_counters_add_up_to_what_the_instances_sent() {
         udp_exchange(client, host, 5300, 7, 1441);
         let wire = capture.stop();
         let it = add_up();
-        assert_eq!((it.copies, it.whole, it.long_copies), (24, 10, 14));
+        assert_eq!((it.copies, it.whole, it.paired), (24, 10, 14));
         assert_eq!((it.packets, it.cut, it.fitting, it.fragments), (14, 14, 0, 28));
         let outer = wire.ipv4(Direction::Received).len() as u64;
         assert_eq!(outer, it.whole + it.fitting + it.fragments);
@@ -164,7 +164,7 @@ fn needs_root_the_tunnels_counters_add_up_to_what_the_instances_sent() {
         let before = add_up();
         tcp_exchange(client, host, 8080, 4 << 20);
         let it = add_up();
-        let [copies, packets] = [it.long_copies - before.long_copies, it.packets - before.packets];
+        let [copies, packets] = [it.paired - before.paired, it.packets - before.packets];
         assert!(packets > copies && copies > 0, "no super-packets: {copies} made {packets}");
         assert_eq!((it.lost(), it.torn, it.foreign), (0, 0, 0));
 
@@ -193,7 +193,7 @@ fn needs_root_what_the_tunnel_did_and_dropped_is_said_when_it_goes() {
         ping(client, host, 4, 1472);
         ping(client, host, 1, 56);
         let it = add_up();
-        assert_eq!((it.whole, it.long_copies, it.cut, it.lost()), (4, 6, 2, 4));
+        assert_eq!((it.whole, it.paired, it.cut, it.lost()), (4, 6, 2, 4));
         host.sh("ip link set gue1-p up");
         egress.signal(Signal::SIGCONT);
 
@@ -210,7 +210,7 @@ fn needs_root_what_the_tunnel_did_and_dropped_is_said_when_it_goes() {
 
         egress.signal(Signal::SIGTERM);
         assert!(egress.wait().success());
-        let said = "of 11 copies 4 left whole, 6 were too long and became 6 packets, of which 2 left \
+        let said = "of 11 copies 4 left whole, 6 crossed the pair as 6 packets, of which 2 left \
                     in 4 fragments and 0 whole; dropped: 1 too long, and in another tunnel already, 4 \
                     lost between the two ends";
         let output = egress.output();

@@ -201,6 +201,31 @@ fn needs_root_a_collector_on_this_machine_is_reached_by_lo() {
     });
 }
 
+#[test]
+fn needs_root_copies_in_fragments_reach_a_collector_on_this_machine() {
+    World::run(|world| {
+        let local = [
+            "--iface=lo",
+            "--direction=ingress",
+            "--protocol=udp",
+            "--dst-port=5300",
+            "--tunnel-remote-address=127.0.0.1",
+            "--redirect-to=lo",
+        ];
+        let mut daemon = Daemon::mirroring(world.host(), local);
+        daemon.wait_ready("mirroring lo", Duration::from_secs(20));
+        let collector = Collector::listen(world.host(), GUE_PORT);
+        // the longest of which the kernel makes one outer packet has 15,826 bytes
+        for size in [15_798, 15_799, 40_000] {
+            let host = world.host();
+            udp_exchange_between(host, host, [[127, 0, 0, 1].into(); 2], 5300, 2, size);
+        }
+        let copies = collector.stop_after_quiet(QUIET);
+        let sizes: Vec<_> = copies.packets().iter().map(|copy| copy.payload.len()).collect();
+        assert_eq!(sizes, [15_798, 15_798, 15_799, 15_799, 40_000, 40_000]);
+    });
+}
+
 /// Mirroring `lo` itself to a collector on it, where nobody may be listening.
 #[test]
 fn needs_root_mirroring_lo_to_lo_ends_with_each_packet_once() {

@@ -1,7 +1,7 @@
 //! The far end of the tunnel: a UDP socket that takes GUE apart.
 
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub const GUE_PORT: u16 = 6080;
 /// the kernel has put together and whose checksum, if it had one, was right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GueCopy {
-    pub from: SocketAddrV4,
+    pub from: SocketAddr,
     /// The GUE header without optional fields.
     pub header: [u8; 4],
     /// The mirrored packet, from its IP header on.
@@ -31,7 +31,15 @@ pub struct Collector {
 
 impl Collector {
     pub fn listen(ns: &Ns, port: u16) -> Collector {
-        let socket = Arc::new(bind(ns, || UdpSocket::bind(("0.0.0.0", port))));
+        Self::listen_at(ns, Ipv4Addr::UNSPECIFIED.into(), port)
+    }
+
+    pub fn listen_ipv6(ns: &Ns, port: u16) -> Collector {
+        Self::listen_at(ns, Ipv6Addr::UNSPECIFIED.into(), port)
+    }
+
+    fn listen_at(ns: &Ns, address: IpAddr, port: u16) -> Collector {
+        let socket = Arc::new(bind(ns, || UdpSocket::bind((address, port))));
         socket::prepare_to_receive(&socket);
 
         let receiving = socket.clone();
@@ -72,7 +80,6 @@ impl Copies {
 
 fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<GueCopy> {
     let (length, from) = socket.recv_from(buffer)?;
-    let SocketAddr::V4(from) = from else { unreachable!("an IPv4 socket") };
     let (header, inner) = buffer[..length]
         .split_first_chunk()
         .unwrap_or_else(|| panic!("{length} bytes from {from}"));

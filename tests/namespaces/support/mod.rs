@@ -21,6 +21,7 @@
 mod agent;
 mod capture;
 mod collector;
+mod collector6;
 mod counters;
 mod daemon;
 mod emulated;
@@ -56,6 +57,9 @@ pub use agent::{
 };
 pub use capture::{Capture, Direction, Frame, Frames};
 pub use collector::{Collector, Copies, GUE_PORT};
+pub use collector6::{
+    COLLECTOR6, FRAGMENT, IPV6_HLEN, NEAR_COLLECTOR6, TO_COLLECTOR6, UDP, with_ipv6_to_collector,
+};
 pub use counters::Counters;
 pub use daemon::{Daemon, mirroring};
 pub use emulated::is_emulated;

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Outer IPv6. Its UDP checksum is over all of a copy, so that no copy leaves at once: behind the pair,
+ * nothing in it is left for a NIC to sum up or to cut.
+ */
+#ifndef GUE_IPV6_BPF_H
+#define GUE_IPV6_BPF_H
+
+#include "gue_outer.bpf.h"
+
+enum {
+	AF_INET6 = 10,
+	SUMMED_AT_ONCE = 512, /* the most that bpf_csum_diff takes */
+	MOST_SUMMANDS = 128, /* of the longest copy */
+};
+
+struct frame6 {
+	struct ethhdr eth;
+	struct ipv6hdr ip;
+} __attribute__((packed));
+
+struct fragment_frame6 {
+	struct frame6 frame;
+	struct extension_header fragment;
+} __attribute__((packed));
+
+static __always_inline int leave_ipv6(const struct gue_template *template)
+{
+	const __be32 *hop = template->next_hop;
+	struct bpf_redir_neigh next_hop;
+
+	if (!(hop[0] | hop[1] | hop[2] | hop[3]))
+		return bpf_redirect_neigh(template->ifindex, NULL, 0, 0);
+	__builtin_memset(&next_hop, 0, sizeof(next_hop));
+	next_hop.nh_family = AF_INET6;
+	__builtin_memcpy(next_hop.ipv6_nh, hop, sizeof(next_hop.ipv6_nh));
+	return bpf_redirect_neigh(template->ifindex, &next_hop, sizeof(next_hop), 0);
+}
+
+/* The sum of a copy's 16-bit words, not folded (RFC 1071). */
+static __always_inline bool sum_up(struct __sk_buff *skb, __u32 *sum)
+{
+	__u32 key = 0, at = ETH_HLEN, end, last;
+	struct gue_piece *piece = bpf_map_lookup_elem(&gue_piece, &key);
+
+	if (!piece)
+		return false;
+	/* the end first, which is shorter: nothing but the sum comes out of the loop, whose ways are all alike so */
+	last = ((skb->len - ETH_HLEN - 1) & (SUMMED_AT_ONCE - 1)) + 1;
+	end = skb->len - last;
+	__builtin_memset(piece->bytes, 0, SUMMED_AT_ONCE);
+	if (bpf_skb_load_bytes(skb, end, piece->bytes, last))
+		return false;
+	*sum = bpf_csum_diff(NULL, 0, (__be32 *)piece->bytes, SUMMED_AT_ONCE, 0);
+	for (int i = 0; i < MOST_SUMMANDS; i++) {
+		if (at >= end)
+			return true;
+		if (bpf_skb_load_bytes(skb, at, piece->bytes, SUMMED_AT_ONCE))
+			return false;
+		*sum = bpf_csum_diff(NULL, 0, (__be32 *)piece->bytes, SUMMED_AT_ONCE, *sum);
+		at += SUMMED_AT_ONCE;
+	}
+	return false;
+}
+
+/*
+ * Fills in the headers in front of UDP's, or of what a later fragment has, and sends the frame to the NIC.
+ * `len` is of what follows them.
+ */
+static __always_inline int send_ipv6(struct __sk_buff *skb, const struct gue_template *template,
+				     __u32 len, __u32 id, __u32 frag_off)
+{
+	struct fragment_frame6 out;
+	__u32 out_len = sizeof(out.frame);
+
+	__builtin_memset(&out, 0, sizeof(out));
+	out.frame.eth.h_proto = bpf_htons(ETH_P_IPV6);
+	__builtin_memcpy(&out.frame.ip, template->outer, sizeof(out.frame.ip));
+	if (frag_off) {
+		out.fragment.next = out.frame.ip.nexthdr;
+		out.fragment.offset_and_more =
+			bpf_htons((frag_off & IP_OFFSET_MASK) * 8 |
+				  (frag_off & IP_MORE_FRAGMENTS ? IP6_MORE_FRAGMENTS : 0));
+		out.fragment.fragment_id = id;
+		out.frame.ip.nexthdr = IPPROTO_FRAGMENT;
+		len += sizeof(out.fragment);
+		out_len = sizeof(out);
+	}
+	out.frame.ip.payload_len = bpf_htons(len);
+	if (bpf_skb_store_bytes(skb, 0, &out, out_len, 0))
+		return TC_ACT_SHOT;
+	return leave_ipv6(template);
+}
+
+/* The first piece of a copy, or all of it. `copy_sum` is of the whole copy. */
+static __always_inline int send_first_ipv6(struct __sk_buff *skb,
+					   const struct gue_template *template, __u32 id,
+					   __u32 frag_off, __u32 copy_sum)
+{
+	const struct gue_outer6 *outer = (const struct gue_outer6 *)template->outer;
+	__u32 len = skb->len - ETH_HLEN + FIRST_HEADERS;
+	__u32 lengthened = is_ipv6(skb) ? 0 : LONGER_BY;
+	__u32 at = frag_off ? sizeof(struct fragment_frame6) : sizeof(struct frame6);
+	__u32 sum;
+	struct {
+		struct udphdr udp;
+		struct gue_header gue;
+	} first;
+
+	__builtin_memcpy(&first, &outer->udp, sizeof(first));
+	first.udp.source = source_port(skb, outer->udp.source);
+	first.udp.len = bpf_htons(len);
+	first.gue.protocol = gue_protocol(skb);
+	/* the length is in the pseudo-header, too (RFC 8200, 8.1) */
+	sum = template->sum + first.udp.source + 2 * first.udp.len + bpf_htons(first.gue.protocol) +
+	      (copy_sum & 0xffff) + (copy_sum >> 16);
+	/* 0 would mean none */
+	first.udp.check = fold(sum) ?: 0xffff;
+	if (frag_off) {
+		len = template->piece_len;
+		if (bpf_skb_change_tail(skb, ETH_HLEN + len - FIRST_HEADERS, 0))
+			return TC_ACT_SHOT;
+	}
+	/* without a mark that it is a tunnel's: the kernel has nothing left to do inside */
+	if (lengthened && bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0))
+		return TC_ACT_SHOT;
+	if (bpf_skb_adjust_room(skb, at - ETH_HLEN + sizeof(first) - lengthened, BPF_ADJ_ROOM_MAC,
+				0))
+		return TC_ACT_SHOT;
+	if (bpf_skb_store_bytes(skb, at, &first, sizeof(first), 0))
+		return TC_ACT_SHOT;
+	return send_ipv6(skb, template, len, id, frag_off);
+}
+
+/* Another piece, its bytes moved to the front as for one of IPv4. */
+static __always_inline int send_later_ipv6(struct __sk_buff *skb,
+					   const struct gue_template *template, __u32 id,
+					   __u32 frag_off)
+{
+	__u32 from = piece_from(frag_off);
+	__s64 len = frag_off & IP_MORE_FRAGMENTS ? template->piece_len : skb->len - from;
+	__u32 lengthened = is_ipv6(skb) ? 0 : LONGER_BY;
+	__u32 key = 0, frame_len;
+	struct gue_piece *piece = bpf_map_lookup_elem(&gue_piece, &key);
+
+	if (!piece || load_piece(skb, from, piece, len))
+		return TC_ACT_SHOT;
+	frame_len = sizeof(struct fragment_frame6) + len - lengthened;
+	if (frame_len < LEAST_LEN)
+		frame_len = LEAST_LEN;
+	if (bpf_skb_change_tail(skb, frame_len, 0))
+		return TC_ACT_SHOT;
+	if (lengthened && bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0))
+		return TC_ACT_SHOT;
+	if (store_piece(skb, sizeof(struct fragment_frame6), piece, len))
+		return TC_ACT_SHOT;
+	return send_ipv6(skb, template, len, id, frag_off);
+}
+
+#endif /* GUE_IPV6_BPF_H */
