@@ -52,9 +52,10 @@ struct mirroring_config {
 	__u64 any_src_port;
 	__u64 any_dst_v4; /* the rules that accept every IPv4 address */
 	__u64 any_src_v4;
-	__u64 any_more; /* the rules that leave all fields open that are not above */
+	__u64 zero; /* is 0, which the verifier cannot know */
 	enum mirroring_loader loader;
 	__s32 verdict; /* TC_ACT_*, where no program follows in the chain */
+	__u64 any_more; /* the rules that leave all of the last five fields open */
 	__u64 portless; /* the rules that accept packets of protocols without ports */
 	__u64 any_dst_v6;
 	__u64 any_src_v6;
@@ -63,7 +64,6 @@ struct mirroring_config {
 	__u64 any_length;
 	__u64 any_tcp_flags;
 	__u64 any_icmp_type;
-	__u64 zero; /* is 0, which the verifier cannot know */
 } __attribute__((aligned(64)));
 
 /* What a packet gets that meets a rule first. */
