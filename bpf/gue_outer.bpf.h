@@ -61,31 +61,29 @@ static __always_inline __u32 piece_from(__u32 frag_off)
 }
 
 /*
- * Moves the bytes of a piece from the packet, or to it. One bound at a time, of 64 bits, is what the
+ * Whether a piece has room for so many bytes, and there are any. One bound at a time, of 64 bits, is what the
  * verifier of Linux 5.10 understands.
  */
+static __always_inline bool fits_piece(__s64 *len)
+{
+	asm volatile("" : "+r"(*len));
+	if (*len < 1)
+		return false;
+	asm volatile("" : "+r"(*len));
+	return *len <= GUE_LONGEST_PIECE;
+}
+
+/* Moves the bytes of a piece from the packet, or to it. */
 static __always_inline long load_piece(struct __sk_buff *skb, __u32 from, struct gue_piece *piece,
 				       __s64 len)
 {
-	asm volatile("" : "+r"(len));
-	if (len < 1)
-		return -1;
-	asm volatile("" : "+r"(len));
-	if (len > (__s64)sizeof(piece->bytes))
-		return -1;
-	return bpf_skb_load_bytes(skb, from, piece->bytes, len);
+	return fits_piece(&len) ? bpf_skb_load_bytes(skb, from, piece->bytes, len) : -1;
 }
 
 static __always_inline long store_piece(struct __sk_buff *skb, __u32 to, struct gue_piece *piece,
 					__s64 len)
 {
-	asm volatile("" : "+r"(len));
-	if (len < 1)
-		return -1;
-	asm volatile("" : "+r"(len));
-	if (len > (__s64)sizeof(piece->bytes))
-		return -1;
-	return bpf_skb_store_bytes(skb, to, piece->bytes, len, 0);
+	return fits_piece(&len) ? bpf_skb_store_bytes(skb, to, piece->bytes, len, 0) : -1;
 }
 
 #endif /* GUE_OUTER_BPF_H */
