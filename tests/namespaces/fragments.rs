@@ -30,28 +30,25 @@ fn needs_root_in_every_launch_mode_all_fragments_of_a_datagram_arrive_or_none() 
     in_every_launch_mode(|world, launcher| {
         one_frame_per_packet(world);
         with_ipv6(world);
-        let (ingress, egress) = (rules("dst_port"), rules("src_port"));
-        let _ingress = launcher.start(Way::Ingress, &[&rules_file("ingress", &ingress)]);
-        let _egress = launcher.start(Way::Egress, &[&rules_file("egress", &egress)]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let capture = Capture::start(world.host(), "eth0");
-        for size in SIZES {
-            for port in 5299..=5304 {
-                udp_exchange(world.client(), world.host(), port, 2, size);
-                udp_exchange6(world, port, 2, size);
+        let both @ [ingress, egress] = &[rules("dst_port"), rules("src_port")];
+        let _both = launcher.start_both(both);
+        let (copies, frames) = observe(world, || {
+            for size in SIZES {
+                for port in 5299..=5304 {
+                    udp_exchange(world.client(), world.host(), port, 2, size);
+                    udp_exchange6(world, port, 2, size);
+                }
             }
-        }
-        let copies = collector.stop_after_quiet(QUIET);
-        let frames = capture.stop();
+        });
 
         let of_port = |frames: &Frames| {
-            let received = to_be_mirrored(&ingress, frames, Direction::Received).len();
-            received + to_be_mirrored(&egress, frames, Direction::Sent).len()
+            let received = to_be_mirrored(ingress, frames, Direction::Received).len();
+            received + to_be_mirrored(egress, frames, Direction::Sent).len()
         };
         // 2, 3 and 6 fragments of 2 datagrams to each of 3 ports, in 2 families, and of their replies
         assert_eq!(of_port(&frames), (2 + 3 + 6) * 2 * 3 * 2 * 2);
-        let received = to_be_mirrored(&ingress, &frames, Direction::Received);
-        let sent = to_be_mirrored(&egress, &frames, Direction::Sent);
+        let received = to_be_mirrored(ingress, &frames, Direction::Received);
+        let sent = to_be_mirrored(egress, &frames, Direction::Sent);
         assert_same(copies.ip(), [received, sent].concat());
 
         let mut of_ipv4 = copies.ip();

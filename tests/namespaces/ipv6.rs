@@ -41,17 +41,12 @@ fn needs_root_in_every_launch_mode_packets_of_both_families_arrive_unchanged() {
     in_every_launch_mode(|world, launcher| {
         one_frame_per_packet(world);
         with_ipv6(world);
-        let (ingress, egress) = (rules("dst_port"), rules("src_port"));
-        let _ingress = launcher.start(Way::Ingress, &[&rules_file("ingress", &ingress)]);
-        let _egress = launcher.start(Way::Egress, &[&rules_file("egress", &egress)]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let capture = Capture::start(world.host(), "eth0");
-        converse(world);
-        let copies = collector.stop_after_quiet(QUIET);
-        let frames = capture.stop();
+        let both @ [ingress, egress] = &[rules("dst_port"), rules("src_port")];
+        let _both = launcher.start_both(both);
+        let (copies, frames) = observe(world, || converse(world));
 
-        let received = to_be_mirrored(&ingress, &frames, Direction::Received);
-        let sent = to_be_mirrored(&egress, &frames, Direction::Sent);
+        let received = to_be_mirrored(ingress, &frames, Direction::Received);
+        let sent = to_be_mirrored(egress, &frames, Direction::Sent);
         for packets in [&received, &sent] {
             let of_ipv6 = packets.iter().filter(|packet| source(packet).is_ipv6()).count();
             assert!(of_ipv6 > 200 && packets.len() > of_ipv6 + 5, "{of_ipv6} of IPv6");
@@ -76,14 +71,12 @@ fn needs_root_bulk_traffic_over_ipv6_arrives_complete_and_with_right_checksums()
             // as if the NIC were a wire: whoever is to cut and sum up has to do it before
             world.host().without_offloads("eth1");
             let _both = ["ingress", "egress"].map(|way| start(world, way, &["--protocol=tcp,udp"]));
-            let collector = Collector::listen(world.collector(), GUE_PORT);
-            let capture = Capture::start(world.host(), "eth0");
-            tcp_exchange6(world, 8080, BYTES);
-            for size in SIZES {
-                udp_exchange6(world, 5300, 5, size);
-            }
-            let copies = collector.stop_after_quiet(QUIET);
-            let frames = capture.stop();
+            let (copies, frames) = observe(world, || {
+                tcp_exchange6(world, 8080, BYTES);
+                for size in SIZES {
+                    udp_exchange6(world, 5300, 5, size);
+                }
+            });
             let data = noise(0, BYTES);
             for (direction, from) in [(Direction::Received, CLIENT6), (Direction::Sent, HOST6)] {
                 let longest = frames.ip(direction).iter().map(|packet| packet.len()).max();

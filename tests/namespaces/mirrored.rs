@@ -39,11 +39,7 @@ fn converse(world: &World) {
 
 /// Sends traffic, and checks every copy of it.
 fn check_copies(world: &World) {
-    let collector = Collector::listen(world.collector(), GUE_PORT);
-    let capture = Capture::start(world.host(), "eth0");
-    converse(world);
-    let copies = collector.stop_after_quiet(QUIET);
-    let frames = capture.stop();
+    let (copies, frames) = observe(world, || converse(world));
 
     copies.assert_gue_v0_ipv4();
     for copy in &copies.0 {

@@ -40,15 +40,8 @@ fn needs_root_in_every_launch_mode_the_first_rule_that_matches_decides() {
     in_every_launch_mode(|world, launcher| {
         one_frame_per_packet(world);
         let rules = of_each_direction(RULES);
-        let _both = [0, 1].map(|n| {
-            let file = rules_file(&format!("rules-{n}"), &rules[n]);
-            launcher.start(Way::ALL[n], &[&file])
-        });
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let capture = Capture::start(world.host(), "eth0");
-        converse(world);
-        let copies = collector.stop_after_quiet(QUIET);
-        let frames = capture.stop();
+        let _both = launcher.start_both(&rules);
+        let (copies, frames) = observe(world, || converse(world));
         let ways = [Direction::Received, Direction::Sent];
         let expected = [0, 1].map(|n| to_be_mirrored(&rules[n], &frames, ways[n]));
         for (n, way) in Way::ALL.into_iter().enumerate() {
@@ -119,22 +112,17 @@ fn needs_root_in_every_launch_mode_a_sample_of_flows_has_all_packets_of_a_flow_i
         one_frame_per_packet(world);
         with_ipv6(world);
         let rules = of_each_direction(sample);
-        let _both = [0, 1].map(|n| {
-            let file = rules_file(&format!("rules-{n}"), &rules[n]);
-            launcher.start(Way::ALL[n], &[&file])
-        });
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let capture = Capture::start(world.host(), "eth0");
-        for n in 0..FLOWS {
-            match n % 8 {
-                0 => drop(tcp_exchange(world.client(), world.host(), 8080, 5000)),
-                1 => drop(tcp_exchange6(world, 8080, 5000)),
-                2..5 => drop(udp_exchange(world.client(), world.host(), 5300, EACH, 100)),
-                _ => drop(udp_exchange6(world, 5300, EACH, 100)),
+        let _both = launcher.start_both(&rules);
+        let (copies, frames) = observe(world, || {
+            for n in 0..FLOWS {
+                match n % 8 {
+                    0 => drop(tcp_exchange(world.client(), world.host(), 8080, 5000)),
+                    1 => drop(tcp_exchange6(world, 8080, 5000)),
+                    2..5 => drop(udp_exchange(world.client(), world.host(), 5300, EACH, 100)),
+                    _ => drop(udp_exchange6(world, 5300, EACH, 100)),
+                }
             }
-        }
-        let copies = collector.stop_after_quiet(QUIET);
-        let frames = capture.stop();
+        });
         let ways = [Direction::Received, Direction::Sent];
         let all = [0, 1].map(|n| to_be_mirrored(&rules[n], &frames, ways[n])).concat();
         let (of_flows, copied) = (by_flow(&all), by_flow(&copies.ip()));
@@ -192,18 +180,16 @@ fn needs_root_in_every_launch_mode_copies_are_the_first_bytes_of_their_packets()
         with_ipv6(world);
         let file = rules_file("rules", &rules);
         let _both = Way::ALL.map(|way| launcher.start(way, &[&file]));
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let capture = Capture::start(world.host(), "eth0");
-        for size in [0, 52, 72, 73, 1000, 1452] {
-            udp_exchange(world.client(), world.host(), 5300, 2, size);
-            udp_exchange6(world, 5300, 2, size);
-            ping(world.client(), world.host(), 2, size);
-            ping6(world, 2, size);
-        }
-        tcp_exchange(world.client(), world.host(), 8080, 100_000);
-        tcp_exchange6(world, 8080, 100_000);
-        let copies = collector.stop_after_quiet(QUIET);
-        let frames = capture.stop();
+        let (copies, frames) = observe(world, || {
+            for size in [0, 52, 72, 73, 1000, 1452] {
+                udp_exchange(world.client(), world.host(), 5300, 2, size);
+                udp_exchange6(world, 5300, 2, size);
+                ping(world.client(), world.host(), 2, size);
+                ping6(world, 2, size);
+            }
+            tcp_exchange(world.client(), world.host(), 8080, 100_000);
+            tcp_exchange6(world, 8080, 100_000);
+        });
         let packets = [Direction::Received, Direction::Sent].map(|way| frames.ip(way)).concat();
         let expected = packets.iter().map(|packet| &packet[..kept(packet).min(packet.len())]);
         let [copies, expected] =
@@ -234,11 +220,9 @@ fn without_tcp_sums(packets: &[&[u8]]) -> Vec<Vec<u8>> {
 fn needs_root_a_super_packet_leaves_one_copy_of_its_headers() {
     World::run(|world| {
         let _both = Way::ALL.map(|way| start(world, &way.to_string(), &["--snaplen=headers"]));
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let capture = Capture::start(world.host(), "eth0");
-        tcp_exchange(world.client(), world.host(), 8080, 1 << 20);
-        let copies = collector.stop_after_quiet(QUIET);
-        let frames = capture.stop();
+        let (copies, frames) = observe(world, || {
+            tcp_exchange(world.client(), world.host(), 8080, 1 << 20);
+        });
         let packets = [Direction::Received, Direction::Sent].map(|way| frames.ip(way)).concat();
         assert!(packets.iter().any(|packet| packet.len() > 1500), "no super-packet passed");
         let copies = copies.ip();

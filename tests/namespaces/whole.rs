@@ -26,11 +26,7 @@ fn jumbo(world: &World) {
 /// Mirrors packets that are no super-packets, and compares each with its copy.
 fn check_packets(world: &World, traffic: impl Fn()) {
     let _both = start_both(world, &["--protocol=udp,icmp"]);
-    let collector = Collector::listen(world.collector(), GUE_PORT);
-    let capture = Capture::start(world.host(), "eth0");
-    traffic();
-    let copies = collector.stop_after_quiet(QUIET);
-    let frames = capture.stop();
+    let (copies, frames) = observe(world, traffic);
 
     copies.assert_gue_v0_ipv4();
     copies.ipv4().into_iter().for_each(assert_sums);

@@ -2,7 +2,9 @@
 
 use traffic_mirroring::config::Direction as Way;
 
-use super::{Daemon, Root, World, load_as_l3afd, run_as_l3afd, start, start_chained, undisturbed};
+use super::{
+    Daemon, Root, World, load_as_l3afd, rules_file, run_as_l3afd, start, start_chained, undisturbed,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -32,6 +34,14 @@ impl Launcher<'_> {
                 None
             }
         }
+    }
+
+    /// Mirrors both directions of `eth0`, ingress by the first file of rules, egress by the second.
+    pub fn start_both(&self, rules: &[String; 2]) -> [Option<Daemon>; 2] {
+        [0, 1].map(|n| {
+            let file = rules_file(&format!("rules-{n}"), &rules[n]);
+            self.start(Way::ALL[n], &[&file])
+        })
     }
 }
 
