@@ -33,6 +33,7 @@ enum mirroring_size {
 	MIRRORING_ICMP_TYPES = 2 * MIRRORING_ICMPV6,
 	MIRRORING_NAME = 64, /* bytes of a rule's name */
 	MIRRORING_DATAGRAMS = 8192, /* fragmented datagrams that are remembered */
+	MIRRORING_METRICS = 9, /* counters in struct mirroring_outcomes */
 };
 
 /* Who loaded the program and so owns its pins. l3afd's fresh maps are zero, hence its value. */
@@ -175,7 +176,8 @@ struct mirroring_remembered {
 
 /*
  * <direction>_outcomes, per CPU, an entry for each bit of a mask: packets that met the rule first.
- * One more entry has those of rules that are no longer there.
+ * One more entry has those of rules that are no longer there. User space adds them all up into
+ * <direction>_metrics, an entry for each counter, in this order.
  * matched = excluded + guarded + not_sampled + unsupported + oversize + over_rate + failed + sent
  */
 struct mirroring_outcomes {

@@ -95,6 +95,9 @@ struct {
 
 PER_CPU(outcomes, struct mirroring_outcomes, MIRRORING_RETIRED + 1);
 
+/* their sums, where whoever watches (l3afd's monitor_maps) reads them: no program touches these */
+ARRAY(metrics, __u64, MIRRORING_METRICS);
+
 /* what each CPU may send, and what all of them share, under a cap on the rate */
 PER_CPU(credit, struct mirroring_credit, 1);
 struct {

@@ -133,6 +133,12 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// The turn, where nobody else has it.
+    pub fn take_if_free(bpffs: &Path) -> Option<Self> {
+        let lock = Flock::lock(File::open(bpffs).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
+        is_at(&lock, bpffs).then_some(Self { _lock: lock })
+    }
+
     /// Waits for other commands on the same BPF file system to be done.
     pub fn take(bpffs: &Path) -> Result<Self> {
         const PATIENCE: Duration = Duration::from_secs(20);

@@ -20,12 +20,13 @@ use crate::mapped::Mapped;
 use crate::pins::{self, Pins};
 
 mod batch;
+mod counters;
 mod in_force;
 mod layout;
-mod outcomes;
 mod rules;
 mod tries;
 
+pub use counters::Counters;
 pub use in_force::as_read_back;
 use layout::{MASKS, TABLES, TRIES};
 use tries::Trie;
@@ -45,13 +46,13 @@ pub struct Maps {
     tables: Vec<Mapped<u64>>,
     /// in the order of [`TRIES`]
     tries: Vec<MapHandle>,
-    outcomes: MapHandle,
+    counters: Counters,
     pub jmp_table: MapHandle,
 }
 
 impl Maps {
     fn open(direction: Direction, open: impl Fn(&str) -> Result<MapHandle>) -> Result<Self> {
-        let map = |name| open(&pins::map_name(direction, name));
+        let map = |name: &str| open(&pins::map_name(direction, name));
         let tables = TABLES.iter().map(|table| Mapped::new(&map(table.name)?, table.entries));
         let tries = TRIES.iter().map(|trie| map(trie.name));
         Ok(Self {
@@ -62,7 +63,7 @@ impl Maps {
             rule: Mapped::new(&map("rule")?, 2 * GENERATION_BITS as usize)?,
             tables: tables.collect::<Result<_>>()?,
             tries: tries.collect::<Result<_>>()?,
-            outcomes: map("outcomes")?,
+            counters: Counters::open(map)?,
             jmp_table: open(&pins::jmp_table(direction))?,
         })
     }
@@ -97,7 +98,7 @@ impl Maps {
             trie.add(&new, free)?;
             tries.push((trie, new));
         }
-        outcomes::retire(&self.outcomes, free.bits())?;
+        self.counters.retire(free.bits())?;
         self.write_rules(rules, free);
         self.tunnel.write(free.0, tunnel);
         self.endpoints.begin_with(Endpoint::of(&tunnel))?;
@@ -132,7 +133,12 @@ impl Maps {
 
     /// What became of the packets that matched, over all rules and CPUs, since the program was loaded.
     pub fn outcomes(&self) -> Result<bpf::Outcomes> {
-        outcomes::total(&self.outcomes)
+        self.counters.total()
+    }
+
+    /// Stores the same where anybody can read it; see [`Counters::publish`].
+    pub fn publish(&self) -> Result<()> {
+        self.counters.publish()
     }
 
     /// Everything but the prefixes, in place of what the generation held.

@@ -138,7 +138,7 @@ pub fn program_name(direction: Direction) -> String {
 /// The names of all maps of a direction's object (`bpf/mirroring_maps.bpf.h`), in the order in
 /// which they are pinned.
 pub fn map_names(direction: Direction) -> Vec<String> {
-    const NAMES: [&str; 25] = [
+    const NAMES: [&str; 26] = [
         "config",
         "tunnel",
         "instance",
@@ -162,6 +162,7 @@ pub fn map_names(direction: Direction) -> Vec<String> {
         "dst_prefix6",
         "datagram",
         "outcomes",
+        "metrics",
         "credit",
         "bucket",
     ];

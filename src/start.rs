@@ -20,6 +20,7 @@ use crate::maps::Maps;
 use crate::netlink::{Link, Netlink};
 use crate::pins::{self, Pins};
 use crate::process::Process;
+use crate::publisher::Publisher;
 use crate::stay::Stay;
 use crate::stop;
 use crate::tunnel;
@@ -107,8 +108,9 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     let cap = start.max_rate.map_or(String::new(), |rate| format!(", at most {rate}"));
     log::info!("mirroring {}: {plan}{cap}", start.id);
     if stays {
+        let publisher = Publisher::new(bpffs, &pins);
         // not inside the macro, which evaluates nothing where nobody logs
-        let signal = stay.wait(Watch::new(bpffs, start, mirrored, plan, troubles))?;
+        let signal = stay.wait(Watch::new(bpffs, start, mirrored, plan, troubles), publisher)?;
         log::info!("{signal} ends us");
         stop::end_own(bpffs, &start.id)?;
     }
@@ -145,7 +147,9 @@ impl Launch<'_> {
     fn fill_in(&self, instance: &Instance, process: Option<Process>) -> Result<()> {
         let record = self.record(process);
         instance.maps.instance.write(0, record);
-        self.install(&instance.maps)
+        self.install(&instance.maps)?;
+        // what a program counted before l3afd crashed goes on
+        instance.maps.publish()
     }
 
     fn install(&self, maps: &Maps) -> Result<()> {

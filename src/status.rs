@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::config::{InstanceId, Selection};
-use crate::host;
+use crate::host::{self, Turn};
 use crate::instance::Instance;
 
 /// Prints `RUNNING` where any selected instance does all that it was started for, else `STOPPED`.
@@ -25,6 +25,7 @@ pub fn status(bpffs: &Path, selection: &Selection) -> Result<bool> {
 
 fn is_running(bpffs: &Path, selection: &Selection) -> Result<bool> {
     let all = Instance::all(bpffs);
+    publish(&all, bpffs);
     if all.iter().any(|it| selection.includes(&it.pins.id) && it.is_running()) {
         return Ok(true);
     }
@@ -37,4 +38,15 @@ fn is_running(bpffs: &Path, selection: &Selection) -> Result<bool> {
         let id = InstanceId { interface: name.clone(), ..instance.pins.id.clone() };
         selection.includes(&id) && instance.is_running()
     }))
+}
+
+/// l3afd asks for the status now and then: an occasion to publish the counters of instances that have no
+/// process to do so.
+fn publish(instances: &[Instance], bpffs: &Path) {
+    let Some(_turn) = Turn::take_if_free(bpffs) else { return };
+    for instance in instances.iter().filter(|it| !it.process().is_alive()) {
+        if let Err(error) = instance.maps.publish() {
+            log::debug!("cannot publish the counters of {}: {error:#}", instance.pins.id);
+        }
+    }
 }

@@ -13,6 +13,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use crate::netlink::Events;
+use crate::publisher::Publisher;
 use crate::watch::Watch;
 
 /// A burst of events is over when none has come for so long.
@@ -45,14 +46,17 @@ impl Stay {
         Ok(Self { signals, events: Events::subscribe()? })
     }
 
-    /// Sleeps until a signal comes, or something that concerns what is watched.
-    pub fn wait(mut self, mut watch: Watch<'_>) -> Result<Signal> {
+    /// Sleeps until a signal comes, or something that concerns what is watched, or counters are to be
+    /// published.
+    pub fn wait(mut self, mut watch: Watch<'_>, mut publisher: Publisher<'_>) -> Result<Signal> {
         let mut pace = Pace::beginning(Instant::now());
         loop {
-            self.sleep_until(pace.due())?;
+            let next = publisher.due();
+            self.sleep_until(pace.due().map_or(next, |due| due.min(next)))?;
             if let Some(signal) = self.signals.pending().next() {
                 return Ok(Signal(signal));
             }
+            publisher.publish_if_due();
             if self.events.take()?.iter().any(|event| watch.is_concerned(event)) {
                 pace.event(Instant::now());
             }
@@ -63,12 +67,10 @@ impl Stay {
         }
     }
 
-    fn sleep_until(&self, due: Option<Instant>) -> Result<()> {
-        let timeout = due.map_or(PollTimeout::NONE, |due| {
-            // the next millisecond: an earlier one would be too early, again and again
-            let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-        });
+    fn sleep_until(&self, due: Instant) -> Result<()> {
+        // the next millisecond: an earlier one would be too early, again and again
+        let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let mut awaited = [
             PollFd::new(self.signals.get_read().as_fd(), PollFlags::POLLIN),
             PollFd::new(self.events.as_fd(), PollFlags::POLLIN),

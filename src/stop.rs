@@ -97,6 +97,7 @@ fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let id = &instance.pins.id;
     // the kernel takes its time to end a link, and others soon stop to guard against our copies
     instance.maps.disable();
+    instance.maps.publish()?;
     if instance.is_self_loaded() {
         detach(instance, &instance.record(), |program| instance.owns(program), netlink, bpffs)?;
         instance.pins.remove()?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Result;
 
 use super::layout::{MASKS, TABLES, TRIES};
-use super::{GENERATION_BITS, Generation, Maps, outcomes, rules, tries};
+use super::{GENERATION_BITS, Generation, Maps, rules, tries};
 use crate::bpf;
 use crate::filter::RuleSet;
 
@@ -41,7 +41,7 @@ impl Maps {
 
     /// What became of the packets that met the rule with this number, from 0 on, of those in force.
     pub fn outcomes_of(&self, rule: u32) -> Result<bpf::Outcomes> {
-        outcomes::of_bit(&self.outcomes, self.generation_in_force().bits().start + rule)
+        self.counters.of_bit(self.generation_in_force().bits().start + rule)
     }
 
     /// Leaves one of the rules in force there, and puts the others of the same installation out of it.

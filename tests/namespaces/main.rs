@@ -24,6 +24,7 @@ mod kernel_gue;
 mod lifecycle;
 #[path = "../oracle/meaning.rs"]
 mod meaning;
+mod metrics;
 mod mirrored;
 mod outer;
 mod rate;

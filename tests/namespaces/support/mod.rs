@@ -23,6 +23,7 @@ mod capture;
 mod collector;
 mod collector6;
 mod counters;
+mod cpus;
 mod daemon;
 mod emulated;
 mod ip;
@@ -62,6 +63,7 @@ pub use collector6::{
     COLLECTOR6, FRAGMENT, IPV6_HLEN, NEAR_COLLECTOR6, TO_COLLECTOR6, UDP, with_ipv6_to_collector,
 };
 pub use counters::Counters;
+pub use cpus::cpus;
 pub use daemon::{Daemon, mirroring};
 pub use emulated::is_emulated;
 pub use ip::{assert_same, assert_sums6, source};

@@ -1,0 +1,113 @@
+//! The counters of the rules: what the programs count on each CPU, and the sums over all CPUs.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
+use crate::bpf;
+use crate::mapped::Mapped;
+
+/// Entries of the map: one for each bit of a mask, and one for rules that have gone
+/// (`MIRRORING_RETIRED` in `bpf/mirroring.h`).
+const RETIRED: u32 = 64;
+
+/// Counters of a rule (`MIRRORING_METRICS`, there).
+const COUNTERS: usize = size_of::<bpf::Outcomes>() / 8;
+
+/// The counters of one instance.
+#[derive(Debug)]
+pub struct Counters {
+    /// per CPU and rule
+    outcomes: MapHandle,
+    /// over all of them, for whoever watches: l3afd's `monitor_maps` can read no maps that are per CPU
+    metrics: Mapped<u64>,
+}
+
+impl Counters {
+    /// `open` opens a map of the instance by its name without the direction.
+    pub fn open(open: impl Fn(&str) -> Result<MapHandle>) -> Result<Self> {
+        let metrics = Mapped::new(&open("metrics")?, COUNTERS)?;
+        Ok(Self { outcomes: open("outcomes")?, metrics })
+    }
+
+    /// What became of all packets that matched since the program was loaded.
+    pub fn total(&self) -> Result<bpf::Outcomes> {
+        Ok(of_words(self.sum(0..=RETIRED)?))
+    }
+
+    /// What became of those that met the rule with this bit.
+    pub fn of_bit(&self, bit: u32) -> Result<bpf::Outcomes> {
+        Ok(of_words(self.sum(bit..=bit)?))
+    }
+
+    /// Stores what [`total`](Self::total) gives where anybody can read it, in the order of
+    /// `struct mirroring_outcomes`. In our [turn](crate::host::Turn): while rules retire, theirs count twice.
+    pub fn publish(&self) -> Result<()> {
+        for (metric, sum) in self.metrics.words().iter().zip(self.sum(0..=RETIRED)?) {
+            metric.store(sum, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Adds what the rules with these bits have counted to that of rules that have gone, so that others
+    /// can take their places. No program is to be using the bits.
+    pub fn retire(&self, bits: impl Iterator<Item = u32>) -> Result<()> {
+        let mut retired = self.per_cpu(RETIRED)?;
+        for bit in bits {
+            let counts = self.per_cpu(bit)?;
+            if counts.iter().all(|cpu| cpu.iter().all(|byte| *byte == 0)) {
+                continue;
+            }
+            for (sum, cpu) in retired.iter_mut().zip(&counts) {
+                let added: Vec<u8> = words(sum)
+                    .into_iter()
+                    .zip(words(cpu))
+                    .flat_map(|(sum, count)| (sum + count).to_ne_bytes())
+                    .collect();
+                *sum = added;
+            }
+            let nothing: Vec<Vec<u8>> = counts.iter().map(|cpu| vec![0; cpu.len()]).collect();
+            self.outcomes
+                .update_percpu(&RETIRED.to_ne_bytes(), &retired, MapFlags::ANY)
+                .and_then(|()| {
+                    self.outcomes.update_percpu(&bit.to_ne_bytes(), &nothing, MapFlags::ANY)
+                })
+                .context("cannot write the counters")?;
+        }
+        Ok(())
+    }
+
+    fn sum(&self, entries: RangeInclusive<u32>) -> Result<[u64; COUNTERS]> {
+        let mut total = [0; COUNTERS];
+        for entry in entries {
+            for cpu in self.per_cpu(entry)? {
+                for (sum, word) in total.iter_mut().zip(words(&cpu)) {
+                    *sum += word;
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    fn per_cpu(&self, entry: u32) -> Result<Vec<Vec<u8>>> {
+        self.outcomes
+            .lookup_percpu(&entry.to_ne_bytes(), MapFlags::ANY)
+            .context("cannot read the counters")?
+            .context("the counters' map is empty")
+    }
+}
+
+fn words(cpu: &[u8]) -> [u64; COUNTERS] {
+    let mut words = [0; COUNTERS];
+    for (word, bytes) in words.iter_mut().zip(cpu.chunks_exact(8)) {
+        *word = u64::from_ne_bytes(bytes.try_into().expect("chunks_exact gives 8 bytes"));
+    }
+    words
+}
+
+fn of_words(words: [u64; COUNTERS]) -> bpf::Outcomes {
+    // SAFETY: both are as many integers of 8 bytes
+    unsafe { std::mem::transmute::<[u64; COUNTERS], bpf::Outcomes>(words) }
+}

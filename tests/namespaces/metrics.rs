@@ -1,0 +1,127 @@
+//! The counters where l3afd's `monitor_maps` reads them: a key of 4 bytes, an integer of 8.
+
+use std::time::Duration;
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use nix::sys::signal::Signal;
+use traffic_mirroring::bpf;
+use traffic_mirroring::config::Direction as Way;
+
+use crate::support::*;
+
+/// In the order of `struct mirroring_outcomes`, which README's "What l3afd reads" has, too.
+const MATCHED: usize = 0;
+const SENT: usize = 1;
+const EXCLUDED: usize = 2;
+const KEYS: u32 = 9;
+
+const RULES: &str = r#"{"rules": [
+    {"action": "exclude", "protocol": ["udp"], "dst_port": ["5301"]},
+    {"action": "mirror", "protocol": ["udp"], "dst_port": ["5300-5302"]}
+]}"#;
+
+/// Of one publication and one more that was due meanwhile, with time to spare.
+const SHORT: Duration = Duration::from_secs(3);
+
+fn map(direction: Way) -> MapHandle {
+    let dir = "/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest";
+    MapHandle::from_pinned_path(format!("{dir}/{direction}_metrics")).expect("the metrics")
+}
+
+/// As l3afd reads them.
+fn metrics(direction: Way) -> Vec<u64> {
+    let map = map(direction);
+    let metric = |key: u32| {
+        let value =
+            map.lookup(&key.to_ne_bytes(), MapFlags::ANY).expect("to read").expect("a value");
+        u64::from_ne_bytes(value.try_into().expect("8 bytes"))
+    };
+    (0..KEYS).map(metric).collect()
+}
+
+/// What l3afd writes at every load.
+fn write_0_to_key_0(direction: Way) {
+    map(direction).update(&[0; 4], &[0; 8], MapFlags::ANY).expect("to write");
+}
+
+/// Sends from all CPUs at once to the ports. Returns how many there were for each.
+fn blast<const N: usize>(world: &World, ports: [u16; N]) -> [u64; N] {
+    let time = Duration::from_millis(500);
+    ports.map(|port| {
+        udp_blast(world.client(), world.host(), port, 100, 10_000, time, &cpus()) as u64
+    })
+}
+
+#[test]
+fn needs_root_every_packet_is_in_the_metrics_after_a_short_delay() {
+    in_every_launch_mode(|world, launcher| {
+        let rules = rules_file("rules", RULES);
+        let daemon = launcher.start(Way::Ingress, &[&rules]);
+        let awaited = |sent: u64, excluded: u64| {
+            eventually(SHORT, "every packet in the metrics", || {
+                if daemon.is_none() {
+                    // nobody else publishes
+                    let status = status(world, &["--iface=eth0"]);
+                    assert_eq!(status, ("RUNNING".to_owned(), Some(0)));
+                }
+                metrics(Way::Ingress)[MATCHED] >= sent + excluded
+            });
+            let mut expected = vec![0; KEYS as usize];
+            (expected[MATCHED], expected[SENT], expected[EXCLUDED]) =
+                (sent + excluded, sent, excluded);
+            assert_eq!(metrics(Way::Ingress), expected);
+        };
+        let [sent, excluded] = blast(world, [5300, 5301]);
+        awaited(sent, excluded);
+
+        // what rules that have gone counted stays
+        let other = RULES.replace("5302", "5303");
+        let other = rules_file("other", &other);
+        command(world.host(), &["--cmd=update", "--iface=eth0", "--direction=ingress", &other]);
+        let more = blast(world, [5300, 5301]);
+        awaited(sent + more[0], excluded + more[1]);
+    });
+}
+
+#[test]
+fn needs_root_metrics_go_on_after_a_crash_of_whoever_is_there() {
+    World::run(|world| {
+        let root = Root::attach(world.host(), "ingress");
+        load_as_l3afd(Way::Ingress, &root);
+        let flags = ["--resident", "--protocol=udp", "--dst-port=5300"];
+        let mut daemon = start(world, "ingress", &flags);
+        let [first] = blast(world, [5300]);
+        let awaited = |sent| {
+            eventually(SHORT, "every packet in the metrics", || {
+                metrics(Way::Ingress)[..2] == [sent, sent]
+            });
+        };
+        awaited(first);
+
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait();
+        let [second] = blast(world, [5300]);
+        assert_eq!(metrics(Way::Ingress)[..2], [first, first], "nobody publishes");
+        let mut daemon = start(world, "ingress", &flags);
+        awaited(first + second);
+
+        // l3afd crashes, too, and loads over the maps that it left
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait();
+        load_as_l3afd(Way::Ingress, &root);
+        write_0_to_key_0(Way::Ingress);
+        let daemon = start(world, "ingress", &flags);
+        awaited(first + second);
+
+        // what came last is published, too
+        let [third] = blast(world, [5300]);
+        let all = (first + second + third) as usize;
+        assert_eq!(Summary::at_end_of(daemon).sent, all);
+        assert_eq!(metrics(Way::Ingress)[..2], [all as u64, all as u64]);
+    });
+}
+
+#[test]
+fn there_is_a_key_for_every_counter() {
+    assert_eq!(KEYS as usize, size_of::<bpf::Outcomes>() / size_of::<u64>());
+}
