@@ -36,7 +36,7 @@ package: build ## Write dist/l3af_traffic_mirroring.tar.gz
 publish: $(if $(REPO),package) ## Add the package to an l3afd repository: REPO=<dir> [VERSION= PLATFORM=]
 	$(Q)scripts/publish $(PACKAGE)
 
-payload: ## Print a payload for l3afd: IFACE=eth0 [COLLECTOR= REDIRECT_TO= DIRECTION= ...]
+payload: ## Print a payload for l3afd: IFACE=eth0 [COLLECTOR= REDIRECT_TO= DIRECTION= STYLE= ...]
 	$(Q)scripts/payload
 
 clean: ## Remove all that was built

@@ -29,9 +29,12 @@ fn manifest() -> Value {
     serde_json::from_str(&text).expect("l3af-manifest.json is JSON")
 }
 
-/// The manifest's one program for a direction, a payload entry in l3afd's keys.
-fn program(direction: &str) -> Value {
-    let programs = manifest()["programs"][format!("tc_{direction}")].take();
+/// Under which the manifest has payloads: as users have them already, and as we recommend them.
+const STYLES: [&str; 2] = ["programs", "recommended"];
+
+/// The manifest's one program of a style for a direction, a payload entry in l3afd's keys.
+fn program(style: &str, direction: &str) -> Value {
+    let programs = manifest()[style][format!("tc_{direction}")].take();
     let [program] = programs.as_array().unwrap().as_slice() else {
         panic!("not one program: {programs}");
     };
@@ -42,9 +45,15 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("no text under \"{key}\" in {value}"))
 }
 
+/// The manifest's programs of both styles for both directions.
+fn programs() -> impl Iterator<Item = (&'static str, Value)> {
+    let of_style = |style| DIRECTIONS.map(|direction| (direction, program(style, direction)));
+    STYLES.into_iter().flat_map(of_style)
+}
+
 /// Opens, without loading, the object that the manifest names; needs no privileges.
 fn object(direction: &str) -> OpenObject {
-    let path = built().join(text(&program(direction), "object_file"));
+    let path = built().join(text(&program("programs", direction), "object_file"));
     ObjectBuilder::default().open_file(path).unwrap()
 }
 
@@ -71,6 +80,7 @@ fn command(program: &str) -> Command {
         "DIRECTION",
         "HOST_NAME",
         "HOST_ADDRESS",
+        "STYLE",
         "SOURCE_DATE_EPOCH",
     ] {
         command.env_remove(variable);
@@ -115,8 +125,7 @@ fn the_manifest_describes_this_crate() {
 
 #[test]
 fn the_manifest_keeps_the_names_that_existing_payloads_use() {
-    for direction in DIRECTIONS {
-        let program = program(direction);
+    for (direction, program) in programs() {
         assert_eq!(text(&program, "name"), PACKAGE);
         assert_eq!(text(&program, "artifact"), ARTIFACT);
         assert_eq!(text(&program, "cmd_start"), "mirroring");
@@ -140,8 +149,9 @@ fn the_binary_knows_every_flag_that_l3afd_will_give_it() {
     for flag in own {
         assert!(flags.contains(flag), "--{flag} is not in:\n{help}");
     }
-    for direction in DIRECTIONS {
-        for (flag, value) in program(direction)["start_args"].as_object().unwrap() {
+    for (_, program) in programs() {
+        let args = ["start_args", "stop_args", "status_args", "update_args"];
+        for (flag, value) in args.iter().filter_map(|args| program[args].as_object()).flatten() {
             assert!(flags.contains(flag.as_str()), "--{flag} is not in:\n{help}");
             assert!(value.is_string(), "l3afd takes nothing but text: {flag}: {value}");
         }
@@ -150,8 +160,7 @@ fn the_binary_knows_every_flag_that_l3afd_will_give_it() {
 
 #[test]
 fn the_objects_have_the_program_and_the_maps_that_the_manifest_names() {
-    for direction in DIRECTIONS {
-        let program = program(direction);
+    for (direction, program) in programs() {
         let object = object(direction);
 
         let entries: Vec<_> = object.progs().map(|entry| entry.name().to_owned()).collect();
@@ -164,9 +173,12 @@ fn the_objects_have_the_program_and_the_maps_that_the_manifest_names() {
         assert_eq!(jmp_table.map_type(), MapType::ProgArray);
         assert_eq!(jmp_table.max_entries(), 1);
 
-        let maps = map_names(&object);
         for monitored in program["monitor_maps"].as_array().unwrap() {
-            assert!(maps.contains(text(monitored, "name")), "{monitored} is not in {maps:?}");
+            let map = object.maps().find(|map| map.name() == text(monitored, "name"));
+            let map = map.unwrap_or_else(|| panic!("the object has no map for {monitored}"));
+            // what l3afd can read
+            assert_eq!((map.map_type(), map.key_size(), map.value_size()), (MapType::Array, 4, 8));
+            assert!(monitored["key"].as_u64().unwrap() < map.max_entries().into(), "{monitored}");
         }
     }
 }
@@ -245,31 +257,68 @@ fn publishing_nowhere_is_refused_before_anything_is_built() {
 }
 
 #[test]
-fn a_payload_carries_what_was_given_and_the_manifest_for_the_rest() {
-    let payload = stdout(command("make").arg("payload").args([
-        "IFACE=eth7",
-        "COLLECTOR=198.51.100.9",
-        "REDIRECT_TO=eth8",
-        "VERSION=1.2.3",
-        "HOST_NAME=a host with \"quotes\"",
-        "HOST_ADDRESS=198.51.100.1",
-    ]));
-    let payload: Value = serde_json::from_str(&payload).unwrap();
-
-    let mut programs = manifest()["programs"].take();
+fn the_recommended_style_is_the_classic_one_with_a_process_that_stays() {
     for direction in DIRECTIONS {
-        let program = &mut programs[format!("tc_{direction}")][0];
-        program["version"] = "1.2.3".into();
-        program["start_args"]["tunnel-remote-address"] = "198.51.100.9".into();
-        program["start_args"]["redirect-to"] = "eth8".into();
+        let mut recommended = program("recommended", direction);
+        let status = json!({"cmd": "status", "iface": "eth0", "direction": direction});
+        assert_eq!(recommended["status_args"], status);
+        assert_eq!(recommended["stop_args"], json!({"cmd": "stop"}));
+        // changed here alone, a filter changes at one instant
+        let filter = recommended["update_args"].as_object().unwrap().clone();
+        for (flag, value) in filter {
+            assert_eq!(recommended["start_args"][&flag], value, "{flag}");
+        }
+        assert_eq!(recommended["start_args"]["resident"], "true");
+        let monitored = recommended["monitor_maps"].as_array().unwrap();
+        let metrics = format!("{direction}_metrics");
+        let expected = |key| json!({"name": metrics, "key": key, "aggregator": "scalar"});
+        assert_eq!(*monitored, (0..9).map(expected).collect::<Vec<_>>());
+
+        let classic = program("programs", direction);
+        let keys = recommended.as_object_mut().unwrap();
+        for added in ["cmd_update", "stop_args", "status_args", "update_args"] {
+            keys.remove(added).unwrap();
+        }
+        for other in ["user_program_daemon", "cmd_stop", "cmd_status", "monitor_maps"] {
+            recommended[other] = classic[other].clone();
+        }
+        recommended["start_args"].as_object_mut().unwrap().remove("resident");
+        assert_eq!(recommended, classic);
     }
-    let expected = json!([{
-        "host_name": "a host with \"quotes\"",
-        "iface": "eth7",
-        "ipv4_address": "198.51.100.1",
-        "bpf_programs": programs,
-    }]);
-    assert_eq!(payload, expected);
+}
+
+#[test]
+fn a_payload_carries_what_was_given_and_the_manifest_for_the_rest() {
+    for (style, programs) in [("classic", "programs"), ("recommended", "recommended")] {
+        let payload = stdout(command("make").arg("payload").args([
+            "IFACE=eth7",
+            "COLLECTOR=198.51.100.9",
+            "REDIRECT_TO=eth8",
+            "VERSION=1.2.3",
+            "HOST_NAME=a host with \"quotes\"",
+            "HOST_ADDRESS=198.51.100.1",
+            &format!("STYLE={style}"),
+        ]));
+        let payload: Value = serde_json::from_str(&payload).unwrap();
+
+        let mut programs = manifest()[programs].take();
+        for direction in DIRECTIONS {
+            let program = &mut programs[format!("tc_{direction}")][0];
+            program["version"] = "1.2.3".into();
+            program["start_args"]["tunnel-remote-address"] = "198.51.100.9".into();
+            program["start_args"]["redirect-to"] = "eth8".into();
+            if style == "recommended" {
+                program["status_args"]["iface"] = "eth7".into();
+            }
+        }
+        let expected = json!([{
+            "host_name": "a host with \"quotes\"",
+            "iface": "eth7",
+            "ipv4_address": "198.51.100.1",
+            "bpf_programs": programs,
+        }]);
+        assert_eq!(payload, expected);
+    }
 }
 
 #[test]
@@ -279,11 +328,14 @@ fn a_payload_can_be_for_one_direction() {
     let programs = payload[0]["bpf_programs"].as_object().unwrap();
     assert_eq!(programs.keys().collect::<Vec<_>>(), ["tc_egress"]);
     assert_eq!(programs["tc_egress"][0]["start_args"]["redirect-to"], "lo");
+    assert_eq!(programs["tc_egress"][0]["user_program_daemon"], true, "the recommended style");
 
     let error = stderr_of_failure(command("make").args(["payload", "IFACE=lo", "DIRECTION=up"]));
     assert!(error.contains("\"up\" is none of ingress, egress and both"), "{error}");
     let error = stderr_of_failure(command("make").arg("payload"));
     assert!(error.contains("IFACE is not given"), "{error}");
+    let error = stderr_of_failure(command("make").args(["payload", "IFACE=lo", "STYLE=new"]));
+    assert!(error.contains("\"new\" is neither recommended nor classic"), "{error}");
 }
 
 #[test]
