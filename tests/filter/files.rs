@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
 use traffic_mirroring::filter::file::{self, MAX_BYTES};
+
+use crate::schemas;
 
 const TOP: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -21,20 +22,13 @@ fn examples(folder: &str) -> Vec<(String, Vec<u8>)> {
     examples
 }
 
-fn schema() -> jsonschema::Validator {
-    let text = fs::read_to_string(Path::new(TOP).join("rules.schema.json")).unwrap();
-    let schema: Value = serde_json::from_str(&text).unwrap();
-    assert!(jsonschema::meta::is_valid(&schema));
-    jsonschema::draft202012::new(&schema).unwrap()
-}
-
 fn error(text: &[u8]) -> String {
     format!("{:#}", file::rules(text).unwrap_err())
 }
 
 #[test]
 fn parser_and_schema_take_the_valid_examples() {
-    let schema = schema();
+    let schema = schemas::validator("rules.schema.json");
     for (name, text) in examples("valid") {
         if let Err(error) = file::rules(&text) {
             panic!("{name}: {error:#}");
@@ -47,7 +41,7 @@ fn parser_and_schema_take_the_valid_examples() {
 
 #[test]
 fn parser_and_schema_refuse_the_invalid_examples() {
-    let schema = schema();
+    let schema = schemas::validator("rules.schema.json");
     for (name, text) in examples("invalid") {
         assert!(file::rules(&text).is_err(), "{name}");
         assert!(!schema.is_valid(&serde_json::from_slice(&text).unwrap()), "{name}");
@@ -58,7 +52,7 @@ fn parser_and_schema_refuse_the_invalid_examples() {
 /// twice, keys that are there twice, numbers in text that are too high, names of protocols.
 #[test]
 fn the_parser_alone_refuses_what_is_beyond_the_schema() {
-    let schema = schema();
+    let schema = schemas::validator("rules.schema.json");
     for (name, text) in examples("beyond-schema") {
         assert!(file::rules(&text).is_err(), "{name}");
         assert!(schema.is_valid(&serde_json::from_slice(&text).unwrap()), "{name}");

@@ -13,3 +13,5 @@ mod meaning;
 mod random;
 #[path = "../oracle/random_frame.rs"]
 mod random_frame;
+#[path = "../oracle/schemas.rs"]
+mod schemas;

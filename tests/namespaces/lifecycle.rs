@@ -1,8 +1,7 @@
 //! Starting, ending, crashing, starting again: nothing stays behind, and nothing of others goes.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
@@ -359,21 +358,6 @@ fn needs_root_a_hangup_with_nobody_left_to_tell_ends_in_order() {
         assert_eq!(process.wait().expect("an exit").code(), Some(0));
         assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
     });
-}
-
-/// A terminal: the end that shows, and the end that programs write to.
-fn pty() -> (File, File) {
-    let shown = File::options().read(true).write(true).open("/dev/ptmx").expect("a terminal");
-    let unlocked = 0;
-    // SAFETY: both requests are for an open terminal; the first reads an integer, the second is
-    // given flags and returns a descriptor
-    let written = unsafe {
-        assert_eq!(libc::ioctl(shown.as_raw_fd(), libc::TIOCSPTLCK, &unlocked), 0);
-        let fd = libc::ioctl(shown.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY);
-        assert!(fd >= 0, "{}", io::Error::last_os_error());
-        File::from_raw_fd(fd)
-    };
-    (shown, written)
 }
 
 fn has_tunnel(world: &World) -> bool {

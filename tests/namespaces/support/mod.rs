@@ -45,6 +45,7 @@ mod rules;
 mod snapshot;
 mod socket;
 mod stream;
+mod terminal;
 mod traffic;
 mod undisturbed;
 mod vxlan;
@@ -85,6 +86,7 @@ pub use reassembly::{datagrams, stream};
 pub use rules::{instance, outcomes, rules_file, to_be_mirrored};
 pub use snapshot::Snapshot;
 pub use stream::Stream;
+pub use terminal::pty;
 pub use traffic::{
     bind, inject, inject_all, inject_in_pages, noise, ping, tcp_exchange, tcp_exchange_with,
     udp_blast, udp_exchange, udp_exchange_between, udp_segments, udp_with_options,

@@ -1,0 +1,20 @@
+//! A terminal for a program to write to.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+
+/// The end that shows, and the end that programs write to.
+pub fn pty() -> (File, File) {
+    let shown = File::options().read(true).write(true).open("/dev/ptmx").expect("a terminal");
+    let unlocked = 0;
+    // SAFETY: both requests are for an open terminal; the first reads an integer, the second is
+    // given flags and returns a descriptor
+    let written = unsafe {
+        assert_eq!(libc::ioctl(shown.as_raw_fd(), libc::TIOCSPTLCK, &unlocked), 0);
+        let fd = libc::ioctl(shown.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY);
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        File::from_raw_fd(fd)
+    };
+    (shown, written)
+}
