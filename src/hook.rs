@@ -33,10 +33,6 @@ impl TcxLink {
         ifindex: u32,
         direction: Direction,
     ) -> Result<Option<Self>> {
-        let hook = match direction {
-            Direction::Ingress => libbpf_sys::BPF_TCX_INGRESS,
-            Direction::Egress => libbpf_sys::BPF_TCX_EGRESS,
-        };
         // not bpf_program__attach_tcx: it wants an expected_attach_type, with which the program
         // could not be in a chain (kernel 6.18, bpf_prog_map_compatible)
         let options = libbpf_sys::bpf_link_create_opts {
@@ -47,7 +43,12 @@ impl TcxLink {
         };
         // SAFETY: descriptors that are open, and options that say their size
         let fd = unsafe {
-            libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, hook, &options)
+            libbpf_sys::bpf_link_create(
+                program.as_raw_fd(),
+                ifindex as i32,
+                tcx(direction),
+                &options,
+            )
         };
         match owned(fd) {
             Ok(fd) => Ok(Some(Self(fd))),
@@ -97,6 +98,32 @@ impl TcxLink {
             error => Err(Errno::from_raw(-error)).context("cannot replace the attached program"),
         }
     }
+}
+
+fn tcx(direction: Direction) -> libbpf_sys::bpf_attach_type {
+    match direction {
+        Direction::Ingress => libbpf_sys::BPF_TCX_INGRESS,
+        Direction::Egress => libbpf_sys::BPF_TCX_EGRESS,
+    }
+}
+
+/// Ids of the programs that are attached by TCX, in the order in which they run; none where the kernel
+/// has no TCX, or the interface is gone.
+pub fn tcx_programs(ifindex: u32, direction: Direction) -> Vec<u32> {
+    // as many as the kernel lets be (`bpf_mprog_max` in linux/bpf_mprog.h)
+    let mut ids = [0; 64];
+    let mut query = libbpf_sys::bpf_prog_query_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as _,
+        prog_ids: ids.as_mut_ptr(),
+        ..Default::default()
+    };
+    query.__bindgen_anon_1.count = ids.len() as u32;
+    // SAFETY: there is room for as many ids as it says, and both live until the call returns
+    let result =
+        unsafe { libbpf_sys::bpf_prog_query_opts(ifindex as i32, tcx(direction), &mut query) };
+    // SAFETY: both names of the union are an integer of the same size
+    let count = if result == 0 { unsafe { query.__bindgen_anon_1.count } } else { 0 };
+    ids[..count as usize].to_vec()
 }
 
 /// What libbpf returns for a descriptor or an error.

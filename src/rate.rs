@@ -40,6 +40,11 @@ impl Rate {
         Self(self.0 / 8 * 8)
     }
 
+    /// Bits a second.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
     /// The cap of the copies that go into a tunnel.
     pub fn of(tunnel: &bpf::Tunnel) -> Option<Self> {
         (tunnel.rate != 0).then(|| Self(tunnel.rate.saturating_mul(8)))

@@ -7,7 +7,7 @@ use super::rule::{Action, Rule};
 /// Entries of a list that are shown; of longer ones, the rest is counted.
 const SHOWN: usize = 8;
 
-const HEADINGS: [&str; 6] = ["#", "name", "action", "packets", "sample", "snaplen"];
+pub const HEADINGS: [&str; 6] = ["#", "name", "action", "packets", "sample", "snaplen"];
 
 /// The rules in their order, and what they are compiled to.
 pub fn table(rules: &[Rule], set: &RuleSet) -> String {
@@ -17,23 +17,26 @@ pub fn table(rules: &[Rule], set: &RuleSet) -> String {
 }
 
 /// Rows of cells in columns.
-pub fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
-    let mut widths = [0; COLUMNS];
+pub fn aligned(rows: &[impl AsRef<[String]>]) -> String {
+    let mut widths = Vec::new();
     for row in rows {
+        let row = row.as_ref();
+        widths.resize(row.len().max(widths.len()), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row.as_ref().iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
     text
 }
 
-fn row(number: usize, rule: &Rule) -> [String; HEADINGS.len()] {
+/// What stands under [`HEADINGS`].
+pub fn row(number: usize, rule: &Rule) -> [String; HEADINGS.len()] {
     let packets: Vec<String> = fields(rule)
         .into_iter()
         .filter(|(_, entries)| !entries.is_empty())

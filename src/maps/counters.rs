@@ -1,6 +1,5 @@
 //! The counters of the rules: what the programs count on each CPU, and the sums over all CPUs.
 
-use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
@@ -39,7 +38,13 @@ impl Counters {
 
     /// What became of those that met the rule with this bit.
     pub fn of_bit(&self, bit: u32) -> Result<bpf::Outcomes> {
-        Ok(of_words(self.sum(bit..=bit)?))
+        Ok(of_words(self.sum([bit])?))
+    }
+
+    /// What became of those that met rules whose bits are not in the mask.
+    pub fn of_all_but(&self, mask: u64) -> Result<bpf::Outcomes> {
+        let is_other = |entry: &u32| *entry == RETIRED || mask >> entry & 1 == 0;
+        Ok(of_words(self.sum((0..=RETIRED).filter(is_other))?))
     }
 
     /// Stores what [`total`](Self::total) gives where anybody can read it, in the order of
@@ -79,7 +84,7 @@ impl Counters {
         Ok(())
     }
 
-    fn sum(&self, entries: RangeInclusive<u32>) -> Result<[u64; COUNTERS]> {
+    fn sum(&self, entries: impl IntoIterator<Item = u32>) -> Result<[u64; COUNTERS]> {
         let mut total = [0; COUNTERS];
         for entry in entries {
             for cpu in self.per_cpu(entry)? {

@@ -44,6 +44,16 @@ impl Maps {
         self.counters.of_bit(self.generation_in_force().bits().start + rule)
     }
 
+    /// What became of the packets that met rules which are no longer in force.
+    pub fn outcomes_of_former_rules(&self) -> Result<bpf::Outcomes> {
+        self.counters.of_all_but(self.config.live().load(Ordering::Acquire))
+    }
+
+    /// A number that tells the rules in force from all that were before them.
+    pub fn installation(&self) -> u64 {
+        self.rule.read(self.generation_in_force().bits().start as usize).installed
+    }
+
     /// Leaves one of the rules in force there, and puts the others of the same installation out of it.
     pub fn leave_only(&self, rule: u32) {
         let live = self.generation_in_force().mask(1 << rule);

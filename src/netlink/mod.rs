@@ -24,6 +24,7 @@ use netlink_sys::{Socket, SocketAddr};
 pub use events::{Event, Events};
 pub use links::{Link, VethPair};
 pub use neighbours::Answer;
+pub use qdiscs::TcFilter;
 use reply::{Refusal, Reply};
 pub use routes::{NextHop, Route};
 pub use tunnels::TunnelRemote;

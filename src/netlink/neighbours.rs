@@ -24,7 +24,7 @@ pub enum Answer {
     Known,
     /// The kernel has asked, and waits for the answer.
     Awaited,
-    /// It has not answered. The kernel asks once more.
+    /// It has not answered.
     None,
 }
 
@@ -58,23 +58,29 @@ impl Netlink {
     }
 
     fn try_ask(&mut self, ifindex: u32, address: IpAddr) -> Result<Answer> {
+        let answer = self.answer(ifindex, address)?;
+        if matches!(answer, None | Some(Answer::None)) {
+            // Never on a valid entry: the kernel would make a permanent one transient.
+            let mut message = neighbour(ifindex, address);
+            message.header.flags = NeighbourFlags::Use;
+            self.execute(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)?;
+        }
+        Ok(answer.unwrap_or(Answer::Awaited))
+    }
+
+    /// What is known of a neighbour, without asking; `None` where nobody has asked of late.
+    pub fn answer(&mut self, ifindex: u32, address: IpAddr) -> Result<Option<Answer>> {
         let link = self.get_link(by_index(ifindex))?.context("there is no such device")?;
         if link.header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback) {
-            return Ok(Answer::Known);
+            return Ok(Some(Answer::Known));
         }
-        let state = self.neighbour_state(ifindex, address)?;
-        match state {
-            NeighbourState::None | NeighbourState::Failed => {
-                // Never on a valid entry: the kernel would make a permanent one transient.
-                let mut message = neighbour(ifindex, address);
-                message.header.flags = NeighbourFlags::Use;
-                self.execute(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)?;
-                Ok(if state == NeighbourState::Failed { Answer::None } else { Answer::Awaited })
-            }
-            NeighbourState::Incomplete => Ok(Answer::Awaited),
+        Ok(match self.neighbour_state(ifindex, address)? {
+            NeighbourState::None => None,
+            NeighbourState::Failed => Some(Answer::None),
+            NeighbourState::Incomplete => Some(Answer::Awaited),
             // NUD_VALID (net/neighbour.h), a stale address included: packets go out to it
-            _ => Ok(Answer::Known),
-        }
+            _ => Some(Answer::Known),
+        })
     }
 
     fn neighbour_state(&mut self, ifindex: u32, address: IpAddr) -> Result<NeighbourState> {

@@ -2,9 +2,20 @@
 
 use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
 
 use super::Netlink;
+use crate::config::Direction;
+
+/// A filter on a clsact qdisc.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcFilter {
+    /// As tc(8) names it: `bpf`, `u32`, …
+    pub kind: String,
+    pub priority: u32,
+    /// Id of the program that a bpf filter runs.
+    pub program: Option<u32>,
+}
 
 impl Netlink {
     /// Whether the device has a clsact qdisc.
@@ -24,16 +35,58 @@ impl Netlink {
 
     /// Whether anybody has a filter on the device's clsact qdisc, in either direction.
     pub fn has_filters(&mut self, ifindex: u32) -> Result<bool> {
-        // linux/pkt_sched.h: TC_H_MIN_INGRESS and TC_H_MIN_EGRESS
-        for minor in [0xfff2, 0xfff3] {
-            let mut of_hook = TcMessage::default();
-            of_hook.header.index = ifindex as i32;
-            of_hook.header.parent = TcHandle { major: 0xffff, minor };
-            let filters = self.dump(RouteNetlinkMessage::GetTrafficFilter(of_hook));
-            if !filters.context("cannot list the filters")?.is_empty() {
+        for direction in Direction::ALL {
+            if !self.dump_filters(ifindex, direction)?.is_empty() {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// The filters on one hook of the device's clsact qdisc, in the order in which they run. Those of
+    /// another kind than bpf count as one for each priority.
+    pub fn filters(&mut self, ifindex: u32, direction: Direction) -> Result<Vec<TcFilter>> {
+        let filters = self.dump_filters(ifindex, direction)?;
+        let mut filters: Vec<_> = filters.iter().filter_map(TcFilter::decode).collect();
+        filters.dedup_by(|next, before| next.program.is_none() && next == before);
+        Ok(filters)
+    }
+
+    fn dump_filters(
+        &mut self,
+        ifindex: u32,
+        direction: Direction,
+    ) -> Result<Vec<RouteNetlinkMessage>> {
+        // linux/pkt_sched.h: TC_H_MIN_INGRESS and TC_H_MIN_EGRESS
+        let minor = match direction {
+            Direction::Ingress => 0xfff2,
+            Direction::Egress => 0xfff3,
+        };
+        let mut of_hook = TcMessage::default();
+        of_hook.header.index = ifindex as i32;
+        of_hook.header.parent = TcHandle { major: 0xffff, minor };
+        self.dump(RouteNetlinkMessage::GetTrafficFilter(of_hook)).context("cannot list the filters")
+    }
+}
+
+impl TcFilter {
+    /// `None` for what stands for all filters of a priority.
+    fn decode(message: &RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewTrafficFilter(message) = message else { return None };
+        let attributes = &message.attributes;
+        let kind = attributes.iter().find_map(|attribute| match attribute {
+            TcAttribute::Kind(kind) => Some(kind.clone()),
+            _ => None,
+        })?;
+        let options = attributes.iter().find_map(|attribute| match attribute {
+            TcAttribute::Options(options) => Some(options),
+            _ => None,
+        })?;
+        let program = options.iter().find_map(|option| match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+            _ => None,
+        });
+        // linux/rtnetlink.h: the priority is in front of the protocol
+        Some(Self { kind, priority: message.header.info >> 16, program })
     }
 }

@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
+use crate::config::Direction;
 
 const PAIR: VethPair = VethPair {
     name: "near",
@@ -36,8 +37,16 @@ fn in_namespace(body: impl FnOnce(&mut Netlink) + Send + 'static) {
 
 /// Runs iproute2 in the namespace of the calling thread.
 fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split_whitespace()).status();
-    assert!(status.unwrap().success(), "ip {arguments}");
+    run("ip", arguments);
+}
+
+fn tc(arguments: &str) {
+    run("tc", arguments);
+}
+
+fn run(program: &str, arguments: &str) {
+    let status = Command::new(program).args(arguments.split_whitespace()).status();
+    assert!(status.unwrap().success(), "{program} {arguments}");
 }
 
 /// Creates [`PAIR`], up, with 192.0.2.1/24 on `near`, and returns the index of `near`.
@@ -314,6 +323,41 @@ fn needs_root_the_loopback_device_has_nothing_to_resolve() {
     in_namespace(|netlink| {
         let lo = netlink.link("lo").unwrap().unwrap().index;
         assert!(netlink.resolve(lo, addr("127.0.0.1"), Duration::ZERO).unwrap());
+    });
+}
+
+#[test]
+fn needs_root_to_look_at_a_neighbour_asks_nobody() {
+    in_namespace(|netlink| {
+        let near = network(netlink);
+        let silent = addr("192.0.2.3");
+        for _ in 0..2 {
+            assert_eq!(netlink.answer(near, silent).unwrap(), None);
+        }
+        netlink.ask(near, silent).unwrap();
+        assert_eq!(netlink.answer(near, silent).unwrap(), Some(Answer::Awaited));
+        ip("neighbour replace 192.0.2.3 lladdr 02:00:00:00:00:03 dev near nud permanent");
+        assert_eq!(netlink.answer(near, silent).unwrap(), Some(Answer::Known));
+    });
+}
+
+#[test]
+fn needs_root_filters_come_in_the_order_in_which_they_run() {
+    in_namespace(|netlink| {
+        let near = network(netlink);
+        let filters = |netlink: &mut Netlink, direction| {
+            let filters = netlink.filters(near, direction).unwrap().into_iter();
+            filters.map(|it| (it.kind, it.priority, it.program)).collect::<Vec<_>>()
+        };
+        assert_eq!(filters(netlink, Direction::Ingress), []);
+        tc("qdisc add dev near clsact");
+        for filter in ["prio 7 u32 match u32 0 0 at 0", "prio 3 u32 match u32 0 0 at 0"] {
+            tc(&format!("filter add dev near ingress {filter}"));
+            tc(&format!("filter add dev near ingress {filter}"));
+        }
+        let expected = [3, 7].map(|priority| ("u32".to_owned(), priority, None));
+        assert_eq!(filters(netlink, Direction::Ingress), expected);
+        assert_eq!(filters(netlink, Direction::Egress), []);
     });
 }
 

@@ -42,6 +42,20 @@ impl bpf::GueCounters {
         // one that is on its way is in neither count for long
         self.packets.saturating_sub(self.arrived)
     }
+
+    /// Copies that did not leave, and of those that crossed the pair, packets, under each reason.
+    pub fn dropped(&self) -> [(&'static str, u64); 8] {
+        [
+            ("not_ip", self.not_ip),
+            ("unreadable", self.unreadable),
+            ("no_room", self.no_room),
+            ("uncuttable", self.uncuttable),
+            ("lost", self.lost()),
+            ("untrimmed", self.untrimmed),
+            ("unsummed", self.unsummed),
+            ("torn", self.torn),
+        ]
+    }
 }
 
 /// For the log: where copies went.

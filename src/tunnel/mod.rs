@@ -6,8 +6,8 @@
 mod built_in;
 pub mod counters;
 mod existing;
-mod identity;
-mod in_force;
+pub mod identity;
+pub mod in_force;
 pub mod outer;
 mod sweep;
 

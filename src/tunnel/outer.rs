@@ -78,6 +78,15 @@ impl Sizes {
 /// Hops that a copy may take, by default (the kernel's for tunnels is to inherit; Linux hosts use 64).
 pub const TTL: u8 = 64;
 
+/// The next hop that a template has; `None`: the kernel's routes decide.
+pub fn next_hop_of(template: &GueTemplate) -> Option<IpAddr> {
+    let hop = match template.is_ipv6 {
+        0 => Ipv4Addr::from(template.next_hop[0].to_ne_bytes()).into(),
+        _ => guard::address_of(template.next_hop),
+    };
+    Some(hop).filter(|hop| !hop.is_unspecified())
+}
+
 /// The two ends of the tunnel, and the way from one to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
@@ -235,6 +244,7 @@ mod tests {
         assert_eq!(of_flow.outer[20..22], [0, 0], "for the program to fill in");
         assert_eq!(template.ifindex, 7);
         assert_eq!(template.next_hop[0].to_ne_bytes(), [10, 2, 0, 254]);
+        assert_eq!(next_hop_of(&template), path.next_hop);
         assert_eq!(template.tunnel_ifindex, 8);
         assert_eq!((template.mtu, template.whole_len, template.piece_len), (1500, 1468, 1480));
     }
@@ -266,8 +276,10 @@ mod tests {
         let sum: u32 = words.iter().map(|word| u32::from(word.to_be())).sum();
         assert_eq!(template.sum, sum);
         assert_eq!(template.next_hop, guard::words_of(ip("fe80::fe")));
+        assert_eq!(next_hop_of(&template), path.next_hop);
         assert_eq!((template.mtu, template.whole_len, template.piece_len), (1500, 1448, 1448));
-        assert_eq!(Path { next_hop: None, ..path }.template(8).next_hop, [0; 4]);
+        let by_routes = Path { next_hop: None, ..path }.template(8);
+        assert_eq!((by_routes.next_hop, next_hop_of(&by_routes)), ([0; 4], None));
     }
 
     #[test]
