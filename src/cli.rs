@@ -34,6 +34,12 @@ Examples:
     mirroring --cmd=explain --rules-file=rules.json \\
               --packet='10.0.0.1:1234 > 192.0.2.5:443 tcp syn'
 
+  Show what is mirrored here, with its rules and what they counted, each second anew:
+    mirroring --cmd=show --watch
+
+  The same as a file for the textfile collector of Prometheus' node_exporter:
+    mirroring --cmd=show --format=prometheus
+
   Take away what an instance on eth0 left behind, whatever became of its process:
     mirroring --cmd=stop --iface=eth0
 
@@ -186,12 +192,24 @@ pub struct Cli {
     #[arg(long, value_name = "RATE", help_heading = TUNNEL, verbatim_doc_comment)]
     pub max_rate: Option<String>,
 
-    /// start, update (the filter), stop, status, explain [default: start]
+    /// start, update (the filter), stop, status, show, explain [default: start]
     ///
     /// An update without --rules-file and filter flags leaves the rules as they are; one without
-    /// --max-rate leaves that.
+    /// --max-rate leaves that. --iface, --direction and --version select what is shown.
     #[arg(long, value_name = "COMMAND", help_heading = RUNNING, verbatim_doc_comment)]
     pub cmd: Option<String>,
+
+    /// How --cmd=show shows it: table, json or prometheus [default: table]
+    ///
+    /// show.schema.json in the package describes the JSON. Rates are those of one second, which
+    /// the table and JSON take to measure. prometheus is the text format, without rates.
+    #[arg(long, value_name = "FORMAT", help_heading = RUNNING, verbatim_doc_comment)]
+    pub format: Option<String>,
+
+    /// Show the table each second anew, until Ctrl-C [default: false]
+    #[arg(long, value_name = "BOOL", help_heading = RUNNING, num_args = 0..=1,
+          default_missing_value = "true")]
+    pub watch: Option<String>,
 
     /// Packet to explain, e.g. '10.0.0.1:1 > 192.0.2.5:80 tcp syn', or its hex
     ///
@@ -309,6 +327,7 @@ mod tests {
             "dscp",
             "dst-address",
             "dst-port",
+            "format",
             "gtw-address",
             "icmp-type",
             "iface",
@@ -338,6 +357,7 @@ mod tests {
             "tunnel-type",
             "version",
             "vlan",
+            "watch",
         ];
         assert_eq!(flags, contract);
     }

@@ -47,6 +47,7 @@ pub enum Command {
     /// Always of one interface.
     Stop(Selection),
     Status(Selection),
+    Show(Show),
     Explain(Explain),
 }
 
@@ -78,6 +79,23 @@ pub struct Update {
     pub max_rate: Option<Rate>,
     /// Only show the rules.
     pub dry_run: bool,
+}
+
+/// Show what runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Show {
+    pub selection: Selection,
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Table {
+        /// Each second anew.
+        watch: bool,
+    },
+    Json,
+    Prometheus,
 }
 
 /// Say which rule a packet meets, and why.
@@ -191,8 +209,13 @@ impl Config {
                 Command::Stop(selection)
             }
             "status" => Command::Status(selection(cli)?),
+            "show" => {
+                Command::Show(Show { selection: selection(cli)?, format: Format::from_cli(cli)? })
+            }
             "explain" => Command::Explain(Explain::from_cli(cli, read)?),
-            other => bail!("--cmd: {other:?} is none of start, update, stop, status and explain"),
+            other => {
+                bail!("--cmd: {other:?} is none of start, update, stop, status, show and explain")
+            }
         };
         Ok(Self { bpffs, log_dir, quiet, command })
     }
@@ -216,6 +239,23 @@ impl Start {
             start.id.interface
         );
         Ok(start)
+    }
+}
+
+impl Format {
+    fn from_cli(cli: &Cli) -> Result<Self> {
+        let watch = switch("--watch", &cli.watch)?;
+        let format = match given(&cli.format).unwrap_or("table") {
+            "table" => return Ok(Self::Table { watch }),
+            "json" => Self::Json,
+            "prometheus" => Self::Prometheus,
+            other => bail!("--format: {other:?} is none of table, json and prometheus"),
+        };
+        ensure!(
+            !watch,
+            "--watch: only the table is shown again and again; leave out --watch, or --format"
+        );
+        Ok(format)
     }
 }
 
@@ -527,7 +567,7 @@ mod tests {
     fn empty_values_count_as_not_given() {
         let empty = "--src-address= --dst-address= --src-port= --dst-port= --protocol= \
                      --tcp-flags= --vlan= --icmp-type= --dscp= --length= --sample-one-in= \
-                     --sample-by= --snaplen= --dry-run= --packet= --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
+                     --sample-by= --snaplen= --dry-run= --packet= --format= --watch= --rules-file= --tunnel-remote-address= --redirect-to= --gtw-address= \
                      --tunnel-interface-name= --tunnel-type= --tunnel-local-port= \
                      --tunnel-remote-port= --tunnel-dscp= --tunnel-ttl= --oversize= --max-rate= --cmd= \
                      --map-name= --version= --resident= --bpffs= \
@@ -639,6 +679,37 @@ mod tests {
     }
 
     #[test]
+    fn a_show_selects_and_has_a_format() {
+        let show = |args: &str| match config(&format!("--cmd=show {args}"))?.command {
+            Command::Show(show) => Ok(show),
+            other => panic!("{other:?}"),
+        };
+        let all = Selection { interface: None, direction: None, version: None };
+        let table = |watch| Format::Table { watch };
+        assert_eq!(show("").unwrap(), Show { selection: all.clone(), format: table(false) });
+        for (args, format) in [
+            ("--format=table", table(false)),
+            ("--watch", table(true)),
+            ("--watch=false", table(false)),
+            ("--format=json", Format::Json),
+            ("--format=json --watch=false", Format::Json),
+            ("--format=prometheus", Format::Prometheus),
+        ] {
+            assert_eq!(show(args).unwrap().format, format, "{args}");
+        }
+        let of_eth0 = Selection { interface: Some("eth0".parse().unwrap()), ..all };
+        assert_eq!(show("--iface=eth0 --src-port=nonsense").unwrap().selection, of_eth0);
+        for (args, expected) in [
+            ("--format=xml", r#"--format: "xml" is none of table, json and prometheus"#),
+            ("--format=json --watch", "--watch: only the table is shown again and again; leave "),
+            ("--watch=1", r#"--watch: "1" is neither true nor false"#),
+        ] {
+            let error = error(show(args));
+            assert!(error.starts_with(expected), "{args}: {error}");
+        }
+    }
+
+    #[test]
     fn what_a_command_needs_is_asked_for() {
         assert_eq!(
             error(config("--direction=ingress")),
@@ -659,7 +730,7 @@ mod tests {
         let cases = [
             (
                 "--cmd=restart",
-                r#"--cmd: "restart" is none of start, update, stop, status and explain"#,
+                r#"--cmd: "restart" is none of start, update, stop, status, show and explain"#,
             ),
             ("--direction=in", r#"--direction: "in" is neither ingress nor egress"#),
             ("--iface=../x", r#"--iface: "../x" cannot be the name of an interface"#),

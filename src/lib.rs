@@ -28,6 +28,7 @@ pub mod publisher;
 pub mod rate;
 pub mod rules_file;
 pub mod run;
+pub mod show;
 pub mod start;
 pub mod status;
 pub mod stay;

@@ -8,7 +8,7 @@ use clap::Parser;
 
 use crate::cli::{self, Cli};
 use crate::config::{Command, Config};
-use crate::{dry_run, explain, logging, rules_file, start, status, stop, update};
+use crate::{dry_run, explain, logging, rules_file, show, start, status, stop, update};
 
 /// `--cmd=status`: what was asked about is not running (as in the LSB's init scripts).
 const NOT_RUNNING: u8 = 3;
@@ -29,8 +29,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return failure(&error);
         }
     };
-    // l3afd takes anything but the one word that status prints for a failure
-    if !matches!(config.command, Command::Status(_)) {
+    // l3afd takes anything but the one word that status prints for a failure; and what is shown again and
+    // again is no event
+    if !matches!(config.command, Command::Status(_) | Command::Show(_)) {
         logging::init(&config.log_dir, config.quiet);
     }
     log::debug!("called as {args:?}");
@@ -44,6 +45,7 @@ fn carry_out(config: &Config) -> Result<ExitCode> {
         Command::Update(update) if update.dry_run => dry_run::update(bpffs, update)?,
         Command::Start(start) => start::start(bpffs, start)?,
         Command::Update(update) => update::update(bpffs, update)?,
+        Command::Show(show) => show::show(bpffs, show)?,
         Command::Explain(explain) => explain::explain(bpffs, explain)?,
         Command::Stop(selection) => stop::stop(bpffs, selection)?,
         Command::Status(selection) => {

@@ -217,6 +217,7 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
         "mirroring_egress.bpf.o",
         "mirroring_ingress.bpf.o",
         "rules.schema.json",
+        "show.schema.json",
     ];
     assert_eq!(members, expected.map(|name| format!("{FOLDER}{name}")));
 

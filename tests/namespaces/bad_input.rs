@@ -145,7 +145,7 @@ fn needs_root_missing_privileges_are_named() {
         let start = ["--iface=eth0", "--direction=ingress", TO_COLLECTOR[0], TO_COLLECTOR[1]];
         let explain = ["--cmd=explain", "--dst-port=1", "--packet=10.0.0.1 > 10.0.0.2 icmp"];
         let stop = ["--cmd=stop", "--iface=eth0"];
-        for command in [&start[..], &stop, &["--cmd=status"], &explain] {
+        for command in [&start[..], &stop, &["--cmd=status"], &["--cmd=show"], &explain] {
             let (code, stderr) = with_capabilities("-all", command);
             assert_eq!(code, Some(1));
             for part in ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "root"] {

@@ -29,6 +29,12 @@ mod mirrored;
 mod outer;
 mod rate;
 mod rules;
+#[path = "../oracle/schemas.rs"]
+mod schemas;
+mod show;
+mod show_neighbours;
+mod show_tunnel;
+mod show_watch;
 mod support;
 mod takeover;
 mod tunnels;

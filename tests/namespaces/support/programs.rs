@@ -31,7 +31,7 @@ fn load_map(dst: u8, map: &MapHandle) -> [u64; 2] {
 pub struct Root {
     pub map_path: PathBuf,
     map: MapHandle,
-    _program: OwnedFd,
+    program: OwnedFd,
     _attached: Attached,
 }
 
@@ -53,7 +53,7 @@ impl Root {
         fs::create_dir_all(dir).expect("a directory for pins");
         let map_path = dir.join(format!("tc_{direction}_root_array"));
         pin(&map, &map_path);
-        Self { map_path, map, _program: program, _attached: attached }
+        Self { map_path, map, program, _attached: attached }
     }
 
     /// Id of the program in the slot.
@@ -65,6 +65,11 @@ impl Root {
     pub fn clear(&self) {
         // it may be empty
         let _ = self.map.delete(&[0; 4]);
+    }
+
+    /// Id of the root itself.
+    pub fn id(&self) -> u32 {
+        libbpf_rs::Program::id_from_fd(self.program.as_fd()).expect("the program's id")
     }
 
     pub fn map_id(&self) -> u32 {

@@ -1,0 +1,100 @@
+//! `--cmd=show --watch`: a table that is shown again and again, until a signal ends it.
+
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::*;
+
+const WATCH: [&str; 2] = ["--cmd=show", "--watch"];
+
+#[test]
+fn needs_root_without_a_terminal_table_follows_table_until_a_signal() {
+    World::run(|world| {
+        let _daemon = start(world, "ingress", &["--protocol=icmp"]);
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            let mut watch = Daemon::mirroring(world.host(), WATCH);
+            eventually(Duration::from_secs(20), "three tables", || {
+                watch.output().matches("  1  flags").count() >= 3
+            });
+            watch.signal(signal);
+            assert_eq!(watch.wait().code(), Some(0), "{signal}");
+            let output = watch.output();
+            let tables: Vec<_> = output.split("\n\n").collect();
+            assert!(tables.iter().all(|it| it.starts_with("eth0 ingress (latest): running")));
+            // the first one has nothing to compare with
+            let rate = |table: &str| table.split_whitespace().rev().nth(1).map(str::to_owned);
+            assert_eq!(rate(tables[0]).as_deref(), Some("-"));
+            assert_eq!(rate(tables[1]).as_deref(), Some("0"));
+        }
+    });
+}
+
+#[test]
+fn needs_root_each_table_says_what_has_passed_since_the_one_before() {
+    World::run(|world| {
+        let _daemon = start(world, "ingress", &["--protocol=udp"]);
+        let mut watch = Daemon::mirroring(world.host(), WATCH);
+        watch.wait_ready("  1  flags", Duration::from_secs(20));
+        let stream = Stream::start(world.client(), world.host(), 5300);
+        let rate_of_last = |watch: &Daemon| -> Option<f64> {
+            let output = watch.output();
+            let row = output.lines().rfind(|row| row.starts_with("  1  flags"))?;
+            row.split_whitespace().rev().nth(3)?.parse().ok()
+        };
+        eventually(Duration::from_secs(20), "a rate", || rate_of_last(&watch) > Some(10.0));
+        stream.stop();
+        eventually(Duration::from_secs(20), "no rate", || rate_of_last(&watch) == Some(0.0));
+        assert!(watch.terminate().success());
+    });
+}
+
+#[test]
+fn needs_root_what_starts_meanwhile_is_shown() {
+    World::run(|world| {
+        let mut watch = Daemon::mirroring(world.host(), WATCH);
+        watch.wait_ready("nothing is mirrored here\n\nnothing", Duration::from_secs(20));
+        let _daemon = start(world, "ingress", &[]);
+        watch.wait_ready("nothing is mirrored here\n\neth0 ingress", Duration::from_secs(20));
+        assert!(watch.terminate().success());
+    });
+}
+
+fn read_until(terminal: &mut File, what: &str) -> String {
+    let mut said = String::new();
+    while !said.contains(what) {
+        let mut buffer = [0; 4096];
+        let length = terminal.read(&mut buffer).expect("words on the terminal");
+        said += &String::from_utf8_lossy(&buffer[..length]);
+    }
+    said
+}
+
+#[test]
+fn needs_root_on_a_terminal_tables_take_each_others_place_and_leave_it_as_it_was() {
+    World::run(|world| {
+        let _daemon = start(world, "ingress", &[]);
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            let (mut terminal, inner) = pty();
+            let mut command = world.host().command(env!("CARGO_BIN_EXE_mirroring"));
+            command.args(WATCH).stdout(inner);
+            let mut process = command.spawn().expect("mirroring");
+            drop(command);
+            let first = read_until(&mut terminal, "\x1b[J");
+            // the other screen, without a cursor
+            assert!(
+                first.starts_with("\x1b[?1049h\x1b[?7l\x1b[?25l\x1b[Heth0 ingress"),
+                "{first:?}"
+            );
+            let second = read_until(&mut terminal, "\x1b[J");
+            assert!(second.starts_with("\x1b[Heth0 ingress (latest): running"), "{second:?}");
+            kill(Pid::from_raw(process.id() as i32), signal).expect("a signal");
+            let last = read_until(&mut terminal, "\x1b[?1049l");
+            assert!(last.ends_with("\x1b[?25h\x1b[?7h\x1b[?1049l"), "{last:?}");
+            assert_eq!(process.wait().expect("an exit").code(), Some(0), "{signal}");
+        }
+    });
+}
