@@ -56,43 +56,43 @@ static __always_inline __u32 net6(__be32 address)
 	return (upper >> 16 ^ upper) & 0xffff;
 }
 
-static __always_inline __u64 classify_ipv4(const struct mirroring_config *config,
-					   const struct packet *packet, __u64 rules)
+static __always_inline __u64 classify_ipv4(const struct mirroring_config *config, __be32 src,
+					   __be32 dst, __u64 rules)
 {
 	if (rules & ~config->any_dst_v4) {
-		rules &= accepting(config->any_dst_v4, &MAP(dst_net), net(packet->dst[0]));
+		rules &= accepting(config->any_dst_v4, &MAP(dst_net), net(dst));
 		if (!rules)
 			return 0;
 	}
 	if (rules & ~config->any_src_v4) {
-		rules &= accepting(config->any_src_v4, &MAP(src_net), net(packet->src[0]));
+		rules &= accepting(config->any_src_v4, &MAP(src_net), net(src));
 		if (!rules)
 			return 0;
 	}
 	if (rules & ~config->any_dst_v4)
-		rules &= accepting_ipv4(config->any_dst_v4, &MAP(dst_prefix), packet->dst[0]);
+		rules &= accepting_ipv4(config->any_dst_v4, &MAP(dst_prefix), dst);
 	if (rules & ~config->any_src_v4)
-		rules &= accepting_ipv4(config->any_src_v4, &MAP(src_prefix), packet->src[0]);
+		rules &= accepting_ipv4(config->any_src_v4, &MAP(src_prefix), src);
 	return rules;
 }
 
-static __always_inline __u64 classify_ipv6(const struct mirroring_config *config,
-					   const struct packet *packet, __u64 rules)
+static __always_inline __u64 classify_ipv6(const struct mirroring_config *config, const __be32 *src,
+					   const __be32 *dst, __u64 rules)
 {
 	if (rules & ~config->any_dst_v6) {
-		rules &= accepting(config->any_dst_v6, &MAP(dst_net6), net6(packet->dst[0]));
+		rules &= accepting(config->any_dst_v6, &MAP(dst_net6), net6(dst[0]));
 		if (!rules)
 			return 0;
 	}
 	if (rules & ~config->any_src_v6) {
-		rules &= accepting(config->any_src_v6, &MAP(src_net6), net6(packet->src[0]));
+		rules &= accepting(config->any_src_v6, &MAP(src_net6), net6(src[0]));
 		if (!rules)
 			return 0;
 	}
 	if (rules & ~config->any_dst_v6)
-		rules &= accepting_ipv6(config->any_dst_v6, &MAP(dst_prefix6), packet->dst);
+		rules &= accepting_ipv6(config->any_dst_v6, &MAP(dst_prefix6), dst);
 	if (rules & ~config->any_src_v6)
-		rules &= accepting_ipv6(config->any_src_v6, &MAP(src_prefix6), packet->src);
+		rules &= accepting_ipv6(config->any_src_v6, &MAP(src_prefix6), src);
 	return rules;
 }
 
@@ -160,6 +160,26 @@ static __always_inline __u64 classify_more(struct __sk_buff *skb,
 	return rules;
 }
 
+/* Those of the rules that accept the protocol, in whatever version of IP. */
+static __always_inline __u64 classify_protocol(const struct mirroring_config *config, __u64 rules,
+					       __u8 protocol)
+{
+	if (rules & ~config->any_protocol)
+		rules &= accepting(config->any_protocol, &MAP(protocol), protocol);
+	return rules;
+}
+
+/* Those of the rules that accept the ports of a packet that has some. */
+static __always_inline __u64 classify_ports(const struct mirroring_config *config, __u64 rules,
+					    __u32 src_port, __u32 dst_port)
+{
+	if (rules & ~config->any_dst_port)
+		rules &= accepting(config->any_dst_port, &MAP(dst_port), dst_port);
+	if (rules & ~config->any_src_port)
+		rules &= accepting(config->any_src_port, &MAP(src_port), src_port);
+	return rules;
+}
+
 /* The rules that match, of those in force when it was called. */
 static __always_inline __u64 classify(struct __sk_buff *skb, const struct mirroring_config *config,
 				      struct packet *packet)
@@ -172,14 +192,11 @@ static __always_inline __u64 classify(struct __sk_buff *skb, const struct mirror
 		if (rule)
 			return rule;
 	}
-	rules &= accepting(config->any_protocol, &MAP(protocol), packet->protocol);
+	rules = classify_protocol(config, rules, packet->protocol);
 	if (!rules)
 		return 0;
 	if (packet->ports == PORTS_KNOWN) {
-		rules &= accepting(config->any_dst_port, &MAP(dst_port), packet->dst_port);
-		if (!rules)
-			return 0;
-		rules &= accepting(config->any_src_port, &MAP(src_port), packet->src_port);
+		rules = classify_ports(config, rules, packet->src_port, packet->dst_port);
 	} else if (packet->ports == PORTS_NONE) {
 		rules &= config->portless;
 	} else {
@@ -187,8 +204,8 @@ static __always_inline __u64 classify(struct __sk_buff *skb, const struct mirror
 	}
 	if (!rules)
 		return 0;
-	rules = packet->is_ipv6 ? classify_ipv6(config, packet, rules)
-				: classify_ipv4(config, packet, rules);
+	rules = packet->is_ipv6 ? classify_ipv6(config, packet->src, packet->dst, rules)
+				: classify_ipv4(config, packet->src[0], packet->dst[0], rules);
 	if (rules & ~config->any_more)
 		rules = classify_more(skb, config, packet, rules);
 	return rules;

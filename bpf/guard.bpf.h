@@ -139,6 +139,8 @@ static __always_inline bool guarded(struct __sk_buff *skb, const struct packet *
 
 	if (skb->cb[0] == MIRRORING_MARK_0 && skb->cb[1] == MIRRORING_MARK_1)
 		return true;
+	if (protocol == IPPROTO_TCP)
+		return false;
 	__builtin_memset(&to, 0, sizeof(to));
 	set_address(&to, packet->dst, packet->is_ipv6);
 	to.protocol = protocol;

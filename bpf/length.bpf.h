@@ -46,8 +46,11 @@ static __always_inline bool oversize(struct __sk_buff *skb, const struct mirrori
 				     const struct packet *packet, __u32 cut)
 {
 	__u32 max_len = tunnel->max_len;
-	__u32 len = skb->len - packet->l3_offset;
+	__u32 len;
 
+	if (!(max_len | tunnel->max_segment_len))
+		return false;
+	len = skb->len - packet->l3_offset;
 	if (cut) {
 		len = cut;
 	} else if (skb->gso_size) {

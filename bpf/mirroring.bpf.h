@@ -20,6 +20,7 @@
 #include "fragments.bpf.h"
 #include "guard.bpf.h"
 #include "length.bpf.h"
+#include "plain.bpf.h"
 #include "rate.bpf.h"
 #include "sample.bpf.h"
 
@@ -29,8 +30,14 @@
  */
 static __always_inline __u32 lowest_bit(__u64 mask)
 {
-	__u64 below = ~mask & (mask - 1);
+	__u64 below;
 
+	/* most often it is a generation's first rule */
+	if (mask & 1)
+		return 0;
+	if (mask & 1ULL << 32 && !(__u32)mask)
+		return 32;
+	below = ~mask & (mask - 1);
 	below -= below >> 1 & 0x5555555555555555;
 	below = (below & 0x3333333333333333) + (below >> 2 & 0x3333333333333333);
 	below = (below + (below >> 4)) & 0x0f0f0f0f0f0f0f0f;
@@ -51,7 +58,7 @@ static __always_inline long clone(struct __sk_buff *skb, const struct mirroring_
 				  __u32 cut)
 {
 	__u32 cb_0 = skb->cb[0], cb_1 = skb->cb[1], cb_2 = skb->cb[2], cb_3 = skb->cb[3];
-	long refused;
+	long refused = 0;
 
 	skb->cb[0] = MIRRORING_MARK_0;
 	skb->cb[1] = MIRRORING_MARK_1;
@@ -61,7 +68,8 @@ static __always_inline long clone(struct __sk_buff *skb, const struct mirroring_
 	 * A packet socket may hold the same bytes, and the kernel's GUE device writes into them in
 	 * front of the IP header: leave these bytes to it, and go on with others.
 	 */
-	refused = bpf_skb_pull_data(skb, ETH_HLEN);
+	if (!(tunnel->carries & MIRRORING_CARRIES_CUT))
+		refused = bpf_skb_pull_data(skb, ETH_HLEN);
 	if (!refused)
 		refused = bpf_clone_redirect(skb, tunnel->ifindex, 0);
 	skb->cb[0] = cb_0;
@@ -114,22 +122,97 @@ static __always_inline void meet(struct __sk_buff *skb, struct packet *packet, _
 		outcomes->sent++;
 }
 
+/* The same for a plain packet, if it has what the rules say of fields that few of them name. */
+static __always_inline void meet_plain(struct __sk_buff *skb, const struct mirroring_config *config,
+				       struct packet *packet, __u64 rules)
+{
+	if (rules & ~config->any_more)
+		rules = classify_more(skb, config, packet, rules);
+	if (rules)
+		meet(skb, packet, rules);
+}
+
+/* `rules`: those that accept its protocol. */
+static __always_inline void mirror_plain_ipv4(struct __sk_buff *skb,
+					      const struct mirroring_config *config,
+					      const struct plain_ipv4 *plain, __u64 rules)
+{
+	struct packet packet;
+
+	rules = classify_ports(config, rules, bpf_ntohs(plain->ports.src),
+			       bpf_ntohs(plain->ports.dst));
+	if (!rules)
+		return;
+	rules = classify_ipv4(config, plain->ip.saddr, plain->ip.daddr, rules);
+	if (!rules)
+		return;
+	parse_plain_ipv4(plain, &packet);
+	meet_plain(skb, config, &packet, rules);
+}
+
+static __always_inline void mirror_plain_ipv6(struct __sk_buff *skb,
+					      const struct mirroring_config *config,
+					      const struct plain_ipv6 *plain, __u64 rules)
+{
+	struct packet packet;
+
+	rules = classify_ports(config, rules, bpf_ntohs(plain->ports.src),
+			       bpf_ntohs(plain->ports.dst));
+	if (!rules)
+		return;
+	rules = classify_ipv6(config, plain->ip.saddr.in6_u.u6_addr32,
+			      plain->ip.daddr.in6_u.u6_addr32, rules);
+	if (!rules)
+		return;
+	parse_plain_ipv6(plain, &packet);
+	meet_plain(skb, config, &packet, rules);
+}
+
+/* Mirrors the packet, if the first rule that it meets says so. */
+static __always_inline void mirror(struct __sk_buff *skb, const struct mirroring_config *config)
+{
+	__u64 rules = *(const volatile __u64 *)&config->live;
+	struct packet packet;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		const struct plain_ipv4 *plain = network_header(skb, sizeof(*plain));
+
+		if (plain) {
+			rules = classify_protocol(config, rules, plain->ip.protocol);
+			if (!rules)
+				return;
+			if (is_plain_ipv4(plain)) {
+				mirror_plain_ipv4(skb, config, plain, rules);
+				return;
+			}
+		}
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		const struct plain_ipv6 *plain = network_header(skb, sizeof(*plain));
+
+		if (plain && is_plain_ipv6(plain)) {
+			rules = classify_protocol(config, rules, plain->ip.nexthdr);
+			if (rules)
+				mirror_plain_ipv6(skb, config, plain, rules);
+			return;
+		}
+	}
+	if (parse(skb, config, &packet)) {
+		rules = classify(skb, config, &packet);
+		if (rules)
+			meet(skb, &packet, rules);
+	}
+}
+
 SEC("tc")
 int ENTRY(struct __sk_buff *skb)
 {
 	const struct mirroring_config *config = only_entry(&MAP(config));
-	struct packet packet;
 	int verdict;
 
 	if (!config)
 		return TC_ACT_OK;
 	verdict = config->verdict;
-	if (parse(skb, config, &packet)) {
-		__u64 rules = classify(skb, config, &packet);
-
-		if (rules)
-			meet(skb, &packet, rules);
-	}
+	mirror(skb, config);
 	bpf_tail_call(skb, &JMP_TABLE, 0);
 	return verdict;
 }
