@@ -4,7 +4,8 @@
  * limit, clone, next. What becomes of the copy never touches the packet, its verdict or its chain.
  *
  * A packet that no rule matches costs array look-ups, which the verifier inlines, and no helper
- * call; a trie is asked only about an address whose /16 some rule could match.
+ * call; a trie is asked only about an address whose /16 some rule could match. Packets as most are go a
+ * short way (plain.bpf.h).
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -65,8 +66,8 @@ static __always_inline long clone(struct __sk_buff *skb, const struct mirroring_
 	skb->cb[2] = tunnel->oversize;
 	skb->cb[3] = cut;
 	/*
-	 * A packet socket may hold the same bytes, and the kernel's GUE device writes into them in
-	 * front of the IP header: leave these bytes to it, and go on with others.
+	 * A packet socket may hold the same bytes, and of devices that others made, the kernel's GUE
+	 * writes into them in front of the IP header: leave these bytes to it, and go on with others.
 	 */
 	if (!(tunnel->carries & MIRRORING_CARRIES_CUT))
 		refused = bpf_skb_pull_data(skb, ETH_HLEN);
@@ -122,7 +123,7 @@ static __always_inline void meet(struct __sk_buff *skb, struct packet *packet, _
 		outcomes->sent++;
 }
 
-/* The same for a plain packet, if it has what the rules say of fields that few of them name. */
+/* The same for a plain packet, of whose fields all have been asked about but those that few rules name. */
 static __always_inline void meet_plain(struct __sk_buff *skb, const struct mirroring_config *config,
 				       struct packet *packet, __u64 rules)
 {
@@ -132,7 +133,7 @@ static __always_inline void meet_plain(struct __sk_buff *skb, const struct mirro
 		meet(skb, packet, rules);
 }
 
-/* `rules`: those that accept its protocol. */
+/* `rules`: those that accept the protocol. */
 static __always_inline void mirror_plain_ipv4(struct __sk_buff *skb,
 					      const struct mirroring_config *config,
 					      const struct plain_ipv4 *plain, __u64 rules)
