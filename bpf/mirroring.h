@@ -8,6 +8,12 @@
  *
  * Rules 0 to 31 are generation 0, rules 32 to 63 generation 1. One generation is in force at a
  * time: an update fills in the other one and then changes `live` with a single 8-byte store.
+ *
+ * An instance may outlive the version that started it. So that every other version can tell its state,
+ * end it and take its place, some things are and stay the same in all of them: the names of maps
+ * named here; `live` and `loader` in <direction>_config; <direction>_instance, which grows only at the
+ * end; <direction>_endpoints as it is; the jump table; and what copies carry (enum mirroring_mark),
+ * since instances share a tunnel. Of maps, the config is pinned first and the jump table last.
  */
 #ifndef MIRRORING_H
 #define MIRRORING_H
@@ -47,14 +53,14 @@ enum mirroring_loader {
  * all that most packets need.
  */
 struct mirroring_config {
-	__u64 live; /* the rules in force; the only word an update flips */
+	__u64 live; /* the rules in force; the only word an update flips; here in every version */
 	__u64 any_protocol; /* the rules that leave the field open */
 	__u64 any_dst_port;
 	__u64 any_src_port;
 	__u64 any_dst_v4; /* the rules that accept every IPv4 address */
 	__u64 any_src_v4;
 	__u64 zero; /* is 0, which the verifier cannot know */
-	enum mirroring_loader loader;
+	enum mirroring_loader loader; /* here in every version */
 	__s32 verdict; /* TC_ACT_*, where no program follows in the chain */
 	__u64 any_more; /* the rules that leave all of the last five fields open */
 	__u64 portless; /* the rules that accept packets of protocols without ports */
@@ -209,7 +215,7 @@ struct mirroring_credit {
 
 /*
  * <direction>_instance, one entry, for user space alone: what a later command has to know of an
- * instance whose process is gone.
+ * instance whose process is gone, be it of another version. What that did not know yet is 0.
  */
 struct mirroring_instance {
 	__u64 start_time; /* of the process: clock ticks since boot (proc_pid_stat(5), field 22) */
@@ -220,7 +226,7 @@ struct mirroring_instance {
 	__u32 filter_handle; /* of our clsact filter; 0: there is none */
 	__u32 filter_priority;
 	__u32 made_clsact; /* 1: the interface's clsact qdisc is our work */
-	__u32 entering_map; /* as previous_map, of a start that was to take this instance's place */
+	__u32 reserved;
 };
 
 /*

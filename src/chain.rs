@@ -1,13 +1,15 @@
 //! The chain: the slot of the previous program's PROG_ARRAY in which we stand.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use libbpf_rs::query::MapInfoIter;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, ProgramHandle};
 use nix::sys::statfs::statfs;
 
-use crate::host;
+use crate::{host, programs};
 
 /// Key 0, the only one that l3afd's chains use.
 const KEY: [u8; 4] = 0_u32.to_ne_bytes();
@@ -43,10 +45,41 @@ impl Slot {
         Ok(Self { map })
     }
 
-    /// The slot in the map with this id; `None` where that is gone.
-    pub fn of_map(id: u32) -> Option<Self> {
+    /// The slot in the map with this id; `None` where that is gone, or no PROG_ARRAY.
+    fn of_map(id: u32) -> Option<Self> {
         let map = MapHandle::from_map_id(id).ok()?;
-        Some(Self { map })
+        (map.map_type() == MapType::ProgArray).then_some(Self { map })
+    }
+
+    /// All slots of this host in which one of ours stands: whoever started before or after us may
+    /// have taken the one that we took, and put us behind.
+    pub fn all_of(is_ours: impl Fn(u32) -> bool) -> Vec<Self> {
+        let arrays = MapInfoIter::default().filter(|map| map.ty == MapType::ProgArray);
+        let slots = arrays.filter_map(|map| Self::of_map(map.id));
+        slots.filter(|slot| slot.holds(&is_ours)).collect()
+    }
+
+    /// The slot in which one of ours stands in the chain that begins with this one, whichever
+    /// programs stand before it.
+    pub fn place_of(&self, is_ours: impl Fn(u32) -> bool) -> Result<Option<Self>> {
+        let mut maps = vec![self.map_id()?];
+        let mut seen = HashSet::new();
+        while let Some(id) = maps.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let Some(slot) = Self::of_map(id) else { continue };
+            if slot.holds(&is_ours) {
+                return Ok(Some(slot));
+            }
+            // somebody else's array may refuse to be read
+            maps.extend(slot.program().ok().flatten().map_or(Vec::new(), programs::maps_of));
+        }
+        Ok(None)
+    }
+
+    fn holds(&self, is_ours: impl Fn(u32) -> bool) -> bool {
+        self.program().is_ok_and(|program| program.is_some_and(is_ours))
     }
 
     /// The slot that leads on from our own program.
@@ -74,11 +107,8 @@ impl Slot {
     }
 
     /// Takes our program out of the slot. Who came behind it moves up, so that the rest of the chain
-    /// goes on; a slot that holds somebody else's program stays as it is.
-    pub fn leave(&self, is_ours: impl Fn(u32) -> bool, next: &Self) -> Result<()> {
-        if !self.program()?.is_some_and(is_ours) {
-            return Ok(());
-        }
+    /// goes on.
+    pub fn leave(&self, next: &Self) -> Result<()> {
         match next.program()?.map(ProgramHandle::from_prog_id) {
             Some(Ok(successor)) => self.put(successor.as_fd()),
             _ => self.map.delete(&KEY).context("cannot clear the chain's slot"),

@@ -63,14 +63,15 @@ fn by_instance(bpffs: &Path, id: &InstanceId, frame: &[u8]) -> Result<(Vec<Rule>
         // while we read, nobody writes
         let _turn = is_mounted.then(|| Turn::take(bpffs)).transpose()?.with_context(not_running)?;
         let instance = Instance::open(Pins::new(bpffs, id))?.with_context(not_running)?;
-        let tunnel = instance.maps.tunnel().with_context(not_running)?;
-        let in_force = instance.maps.rules_in_force()?;
+        let maps = instance.maps()?;
+        let tunnel = maps.tunnel().with_context(not_running)?;
+        let in_force = maps.rules_in_force()?;
         let mut rules = filter::decompile(&in_force);
         if !tunnel::cuts(&tunnel) {
             rules.iter_mut().for_each(Rule::leave_whole);
         }
         trial.install(&without_luck(in_force), tunnel)?;
-        trial.guard_as(&instance.maps);
+        trial.guard_as(&maps);
         rules
     };
     let explanation = explained(&trial, &rules, frame)?;

@@ -88,7 +88,7 @@ impl List {
         Mapped::new(map, 1).map(Self)
     }
 
-    fn pinned(pins: &Pins) -> Result<Self> {
+    pub fn pinned(pins: &Pins) -> Result<Self> {
         Self::new(&maps::pinned(pins, &pins::map_name(pins.id.direction, "endpoints"))?)
     }
 

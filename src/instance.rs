@@ -1,31 +1,32 @@
 //! The instances of this host, as their pinned maps tell of them: also those whose process is
 //! gone, and those that l3afd loaded.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
-use libbpf_rs::{MapCore, Program};
+use libbpf_rs::Program;
 
 use crate::bpf;
 use crate::config::InterfaceName;
-use crate::maps::Maps;
+use crate::maps::{self, Common, Counters, Maps};
 use crate::netlink::Netlink;
 use crate::pins::Pins;
 use crate::process::Process;
+use crate::programs;
 
-/// An instance that has its maps pinned.
+/// An instance that has its maps pinned, of whichever version.
 #[derive(Debug)]
 pub struct Instance {
     pub pins: Pins,
-    pub maps: Maps,
+    pub common: Common,
 }
 
 impl Instance {
     pub fn open(pins: Pins) -> Result<Option<Self>> {
-        let maps = Maps::pinned(&pins)?;
-        Ok(maps.map(|maps| Self { pins, maps }))
+        let common = Common::pinned(&pins)?;
+        Ok(common.map(|common| Self { pins, common }))
     }
 
     /// All that can be opened; the others are named in the log.
@@ -53,8 +54,18 @@ impl Instance {
         Ok(all.filter(|instance| instance.pins.id.interface != *now).find(of_link))
     }
 
+    /// All of its maps, where it is of this version.
+    pub fn maps(&self) -> Result<Maps> {
+        Maps::pinned(&self.pins).with_context(|| {
+            format!(
+                "the maps of {} are another version's; start it anew with this version",
+                self.pins.id
+            )
+        })
+    }
+
     pub fn record(&self) -> bpf::Instance {
-        self.maps.instance.read(0)
+        self.common.instance.read(0)
     }
 
     pub fn process(&self) -> Process {
@@ -65,7 +76,7 @@ impl Instance {
     /// Whether the pins are our work. (l3afd, loading over the pins of a dead instance of ours, takes
     /// up maps that say so: then the program that is pinned tells.)
     pub fn is_self_loaded(&self) -> bool {
-        let loader = self.maps.config.read(0).loader;
+        let loader = self.common.config.read(0).loader;
         loader == bpf::Loader::MIRRORING_LOADER_SELF
             && self.pinned_program().is_none_or(|id| id == self.record().program)
     }
@@ -84,7 +95,7 @@ impl Instance {
 
     /// Whether packets are being mirrored, be it without a process.
     pub fn is_live(&self) -> bool {
-        self.maps.config.is_live()
+        self.common.config.is_live()
     }
 
     /// Whether it does all that it was started for: where a process stays, that must be there.
@@ -98,24 +109,22 @@ impl Instance {
         self.is_self_loaded() && self.record().previous_map == 0
     }
 
-    /// Index of the device that its copies go to; `None` where nothing is mirrored.
-    pub fn tunnel_ifindex(&self) -> Option<u32> {
-        self.maps.tunnel().map(|tunnel| tunnel.ifindex)
+    /// Where its copies go; `None` where nothing is mirrored. Fails where another version says that in
+    /// another way.
+    pub fn tunnel(&self) -> Result<Option<bpf::Tunnel>> {
+        match self.is_live() {
+            true => maps::tunnel(&self.pins, &self.common),
+            false => Ok(None),
+        }
     }
 
-    /// Whether a program is this instance's: whichever start loaded it, it leads on through the
-    /// same jump table.
-    pub fn owns(&self, program: u32) -> bool {
-        let Ok(jmp_table) = self.jmp_table_id() else {
-            return false;
-        };
-        let with_maps = ProgInfoQueryOptions::default().include_map_ids(true);
-        let mut programs = ProgInfoIter::with_query_opts(with_maps);
-        programs.any(|it| it.id == program && it.map_ids.contains(&jmp_table))
+    /// What became of the packets that matched. Fails where another version counts in another way.
+    pub fn counters(&self) -> Result<Counters> {
+        Counters::pinned(&self.pins)
     }
 
-    pub fn jmp_table_id(&self) -> Result<u32> {
-        let info = self.maps.jmp_table.info().context("cannot ask about the jump table")?;
-        Ok(info.info.id)
+    /// The ids of its programs: whichever starts loaded them, they lead on through the same jump table.
+    pub fn programs(&self) -> Result<HashSet<u32>> {
+        Ok(programs::using(self.common.jmp_table_id()?))
     }
 }

@@ -24,6 +24,7 @@ pub mod packet;
 pub mod pins;
 pub mod prefixes;
 pub mod process;
+pub mod programs;
 pub mod publisher;
 pub mod rate;
 pub mod rules_file;

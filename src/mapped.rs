@@ -45,17 +45,28 @@ pub struct Mapped<T: Entry> {
 impl<T: Entry> Mapped<T> {
     /// Maps all entries of `map`, for reading and writing. There must be as many as it says here.
     pub fn new(map: &MapHandle, entries: usize) -> Result<Self> {
-        const { assert!(size_of::<T>().is_multiple_of(8)) };
-        let name = map.name().to_string_lossy().into_owned();
         let found = (map.value_size() as usize, map.max_entries() as usize);
         ensure!(
             found == (size_of::<T>(), entries),
-            "the map \"{name}\" has {} entries of {} bytes where this version has {entries} of {}: \
-             it is another version's; stop that one first",
+            "the map \"{}\" has {} entries of {} bytes where this version has {entries} of {}",
+            map.name().to_string_lossy(),
             found.1,
             found.0,
             size_of::<T>()
         );
+        Self::map(map, entries)
+    }
+
+    /// Maps the only entry of a `map` that other versions have, too. What ours has at its end and
+    /// theirs has not is 0: the memory of an array is whole pages, which the kernel clears
+    /// (`array_map_alloc` in kernel/bpf/arraymap.c).
+    pub fn of_any_version(map: &MapHandle) -> Result<Self> {
+        const { assert!(size_of::<T>() <= 4096) };
+        Self::map(map, 1)
+    }
+
+    fn map(map: &MapHandle, entries: usize) -> Result<Self> {
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
         let length = NonZeroUsize::new(entries * size_of::<T>()).context("an empty map")?;
         // SAFETY: a new mapping, wherever the kernel has room for it
         let memory = unsafe {
@@ -68,8 +79,9 @@ impl<T: Entry> Mapped<T> {
                 0,
             )
         };
-        let memory =
-            memory.with_context(|| format!("cannot map the map \"{name}\" into memory"))?;
+        let memory = memory.with_context(|| {
+            format!("cannot map the map \"{}\" into memory", map.name().to_string_lossy())
+        })?;
         Ok(Self { memory: memory.cast(), entries, _entries: PhantomData })
     }
 

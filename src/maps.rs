@@ -20,12 +20,14 @@ use crate::mapped::Mapped;
 use crate::pins::{self, Pins};
 
 mod batch;
+mod common;
 mod counters;
 mod in_force;
 mod layout;
 mod rules;
 mod tries;
 
+pub use common::{Common, are_remains};
 pub use counters::Counters;
 pub use in_force::as_read_back;
 use layout::{MASKS, TABLES, TRIES};
@@ -34,11 +36,10 @@ use tries::Trie;
 /// Rules of a generation (`bpf/mirroring.h`).
 const GENERATION_BITS: u32 = 32;
 
-/// The maps of one instance, open.
+/// All maps of one instance of this version, open.
 #[derive(Debug)]
 pub struct Maps {
-    pub config: Mapped<bpf::Config>,
-    pub instance: Mapped<bpf::Instance>,
+    pub common: Common,
     pub endpoints: guard::List,
     tunnel: Mapped<bpf::Tunnel>,
     rule: Mapped<bpf::Rule>,
@@ -47,7 +48,6 @@ pub struct Maps {
     /// in the order of [`TRIES`]
     tries: Vec<MapHandle>,
     counters: Counters,
-    pub jmp_table: MapHandle,
 }
 
 impl Maps {
@@ -56,15 +56,17 @@ impl Maps {
         let tables = TABLES.iter().map(|table| Mapped::new(&map(table.name)?, table.entries));
         let tries = TRIES.iter().map(|trie| map(trie.name));
         Ok(Self {
-            config: Mapped::new(&map("config")?, 1)?,
-            instance: Mapped::new(&map("instance")?, 1)?,
+            common: Common {
+                config: Mapped::new(&map("config")?, 1)?,
+                instance: Mapped::new(&map("instance")?, 1)?,
+                jmp_table: open(&pins::jmp_table(direction))?,
+            },
             endpoints: guard::List::new(&map("endpoints")?)?,
-            tunnel: Mapped::new(&map("tunnel")?, 2)?,
+            tunnel: tunnels(&map("tunnel")?)?,
             rule: Mapped::new(&map("rule")?, 2 * GENERATION_BITS as usize)?,
             tables: tables.collect::<Result<_>>()?,
             tries: tries.collect::<Result<_>>()?,
             counters: Counters::open(map)?,
-            jmp_table: open(&pins::jmp_table(direction))?,
         })
     }
 
@@ -73,18 +75,15 @@ impl Maps {
         Self::open(direction, |name| bpf::map(object, name))
     }
 
-    /// The maps that are pinned; `None` where there are none, or only [remains](are_remains).
-    pub fn pinned(pins: &Pins) -> Result<Option<Self>> {
-        if !pins.exist() || are_remains(pins) {
-            return Ok(None);
-        }
-        Self::open(pins.id.direction, |name| pinned(pins, name)).map(Some)
+    /// The maps that are pinned.
+    pub fn pinned(pins: &Pins) -> Result<Self> {
+        Self::open(pins.id.direction, |name| pinned(pins, name))
     }
 
     /// Puts rules, and the tunnel of the packets that match them, into force at one instant. The
     /// tunnel's own packets are guarded against from before then on.
     pub fn install(&self, rules: &RuleSet, tunnel: bpf::Tunnel) -> Result<()> {
-        let live = self.config.live();
+        let live = self.common.config.live();
         let in_force = live.load(Ordering::Acquire);
         let free = Generation(usize::from(in_force as u32 != 0));
 
@@ -118,17 +117,13 @@ impl Maps {
 
     /// Puts all rules out of force: from here on the program only passes packets on.
     pub fn disable(&self) {
-        self.config.live().store(0, Ordering::Release);
-        wait_for_programs();
+        self.common.disable();
         self.endpoints.clear();
     }
 
     /// The tunnel of the rules in force.
     pub fn tunnel(&self) -> Option<bpf::Tunnel> {
-        match self.config.live().load(Ordering::Acquire) {
-            0 => None,
-            live => Some(self.tunnel.read(usize::from(live as u32 == 0))),
-        }
+        self.common.tunnel(&self.tunnel)
     }
 
     /// What became of the packets that matched, over all rules and CPUs, since the program was loaded.
@@ -147,7 +142,7 @@ impl Maps {
             write_masks(map, (table.of)(rules), generation);
         }
         for mask in &MASKS {
-            generation.put(slice::from_ref(self.config.word(mask.offset)), (mask.of)(rules));
+            generation.put(slice::from_ref(self.common.config.word(mask.offset)), (mask.of)(rules));
         }
     }
 
@@ -168,14 +163,16 @@ pub fn pinned(pins: &Pins, name: &str) -> Result<MapHandle> {
         .with_context(|| format!("cannot open the pinned map {}", path.display()))
 }
 
-/// Whether the pins are what a start or a stop of ours left that was killed half-way (or, unless we
-/// have our [turn](crate::host::Turn), what one is about to pin or has not yet removed). No packet
-/// comes to such an instance. l3afd calls us only once it has pinned all.
-pub fn are_remains(pins: &Pins) -> bool {
-    let config = || Mapped::new(&pinned(pins, &pins::map_name(pins.id.direction, "config"))?, 1);
-    let is_ours =
-        |config: Mapped<bpf::Config>| config.read(0).loader == bpf::Loader::MIRRORING_LOADER_SELF;
-    pins.exist() && !pins.are_complete() && config().is_ok_and(is_ours)
+/// A tunnel for each generation.
+fn tunnels(map: &MapHandle) -> Result<Mapped<bpf::Tunnel>> {
+    Mapped::new(map, 2)
+}
+
+/// The tunnel of the rules that a pinned instance has in force, whose other maps may be another
+/// version's.
+pub fn tunnel(pins: &Pins, common: &Common) -> Result<Option<bpf::Tunnel>> {
+    let map = pinned(pins, &pins::map_name(pins.id.direction, "tunnel"))?;
+    Ok(common.tunnel(&tunnels(&map)?))
 }
 
 /// One of the two halves of every mask.

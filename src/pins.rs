@@ -47,26 +47,37 @@ impl Pins {
         self.dir("links").join(format!("{PACKAGE}_tc_{}", self.id.direction))
     }
 
-    /// Whether there are any: the first of [`map_names`] is what tells.
+    /// Whether there are any: the first of [`map_names`] is what tells, in every version.
     pub fn exist(&self) -> bool {
         self.map(&map_name(self.id.direction, "config")).exists()
-    }
-
-    /// Whether every map is pinned.
-    pub fn are_complete(&self) -> bool {
-        map_names(self.id.direction).iter().all(|name| self.map(name).exists())
     }
 
     /// Removes all pins of the instance, and the directories that are empty then.
     pub fn remove(&self) -> Result<()> {
         remove(&self.link())?;
         remove(&self.program())?;
+        // cut short from here on, this is known for remains
+        remove(&self.map(&jmp_table(self.id.direction)))?;
         // the one that tells of the others goes last: cut short, this is still found
-        for name in map_names(self.id.direction).iter().rev() {
-            remove(&self.map(name))?;
-        }
+        let config = map_name(self.id.direction, "config");
+        self.remove_maps_but(&[&config])?;
+        remove(&self.map(&config))?;
         for kind in ["links", "progs", "tc/globals"] {
             self.remove_empty_dirs(&self.dir(kind));
+        }
+        Ok(())
+    }
+
+    /// Removes the pins of all other maps of the direction, the jump table apart: also of those that
+    /// only another version has.
+    pub fn remove_maps_but(&self, kept: &[impl AsRef<str>]) -> Result<()> {
+        let of_direction = map_name(self.id.direction, "");
+        for entry in fs::read_dir(self.dir("tc/globals")).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(&of_direction) && !kept.iter().any(|kept| kept.as_ref() == name) {
+                unlink(&entry.path())?;
+            }
         }
         Ok(())
     }
@@ -136,7 +147,7 @@ pub fn program_name(direction: Direction) -> String {
 }
 
 /// The names of all maps of a direction's object (`bpf/mirroring_maps.bpf.h`), in the order in
-/// which they are pinned.
+/// which they are pinned. In every version the config is the first, and the jump table the last.
 pub fn map_names(direction: Direction) -> Vec<String> {
     const NAMES: [&str; 26] = [
         "config",

@@ -3,11 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-
 use crate::host::Turn;
-use crate::maps::{self, Counters};
-use crate::pins::{self, Pins};
+use crate::maps::Counters;
+use crate::pins::Pins;
 
 /// l3afd reads them once a second.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -38,15 +36,9 @@ impl<'a> Publisher<'a> {
         }
         self.due = now + PERIOD;
         if let Some(_turn) = Turn::take_if_free(self.bpffs)
-            && let Err(error) = self.publish()
+            && let Err(error) = Counters::pinned(self.pins).and_then(|counters| counters.publish())
         {
             log::debug!("cannot publish the counters: {error:#}");
         }
-    }
-
-    fn publish(&self) -> Result<()> {
-        let map =
-            |name: &str| maps::pinned(self.pins, &pins::map_name(self.pins.id.direction, name));
-        Counters::open(map)?.publish()
     }
 }

@@ -16,7 +16,7 @@ use crate::guard::{self, Endpoint, Endpoints};
 use crate::hook::{self, Filter, TcxLink};
 use crate::host::{self, Turn};
 use crate::instance::Instance;
-use crate::maps::Maps;
+use crate::maps::{Common, Maps};
 use crate::netlink::{Link, Netlink};
 use crate::pins::{self, Pins};
 use crate::process::Process;
@@ -58,7 +58,7 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     }
     if let (Some(slot), Some(previous)) = (&slot, &previous) {
         ensure!(
-            slot.map_id()? != previous.jmp_table_id()?,
+            slot.map_id()? != previous.common.jmp_table_id()?,
             "--map-name: that is the jump table of {} itself; give the previous program's",
             start.id
         );
@@ -145,11 +145,11 @@ struct Launch<'a> {
 impl Launch<'_> {
     /// l3afd has loaded and attached the program: its maps are all that is left to do.
     fn fill_in(&self, instance: &Instance, process: Option<Process>) -> Result<()> {
-        let record = self.record(process);
-        instance.maps.instance.write(0, record);
-        self.install(&instance.maps)?;
+        let maps = instance.maps()?;
+        maps.common.instance.write(0, self.record(process));
+        self.install(&maps)?;
         // what a program counted before l3afd crashed goes on
-        instance.maps.publish()
+        maps.publish()
     }
 
     fn install(&self, maps: &Maps) -> Result<()> {
@@ -170,11 +170,11 @@ impl Launch<'_> {
         let direction = self.pins.id.direction;
         let jmp_table = pins::jmp_table(direction);
         // whoever is linked behind the previous program is behind this one at once
-        let reuse = previous.map(|previous| (jmp_table.as_str(), &previous.maps.jmp_table));
+        let reuse = previous.map(|previous| (jmp_table.as_str(), &previous.common.jmp_table));
         let object = bpf::load(bpf::object_bytes(direction), reuse.as_slice())?;
         let program = bpf::program(&object);
         let maps = Maps::of(&object, direction)?;
-        maps.config.write(
+        maps.common.config.write(
             0,
             bpf::Config {
                 loader: bpf::Loader::MIRRORING_LOADER_SELF,
@@ -187,7 +187,7 @@ impl Launch<'_> {
         let mut record = self.record(None);
         record.program = Program::id_from_fd(program.as_fd())?;
         record.previous_map = slot.map(Slot::map_id).transpose()?.unwrap_or(0);
-        maps.instance.write(0, record);
+        maps.common.instance.write(0, record);
 
         // Killed at any moment, we leave what the next command finds by its pins: so they come
         // before the packets. A previous program keeps its own until the new one is in its place.
@@ -198,8 +198,8 @@ impl Launch<'_> {
         }
         let dead = previous.map(|previous| (previous, previous.record()));
         match slot {
-            Some(slot) => enter_chain(slot, &program, &maps, previous)?,
-            None => self.attach(&program, &maps, previous, netlink)?,
+            Some(slot) => enter_chain(slot, &program, &maps.common, previous)?,
+            None => self.attach(&program, &maps.common, previous, netlink)?,
         }
         if let Some((dead, known)) = dead {
             // it may have had its packets from elsewhere: another chain, or none
@@ -208,9 +208,9 @@ impl Launch<'_> {
         }
         // the last word: until now nothing says that this runs
         let process = Process::current()?;
-        let mut record = maps.instance.read(0);
+        let mut record = maps.common.instance.read(0);
         (record.pid, record.start_time) = (process.pid, process.start_time);
-        maps.instance.write(0, record);
+        maps.common.instance.write(0, record);
         Ok(())
     }
 
@@ -226,9 +226,12 @@ impl Launch<'_> {
     fn pin(&self, object: &Object, program: &ProgramMut<'_>) -> Result<()> {
         // a previous program's pin goes first: beside our maps it would be taken for one of l3afd's
         pins::remove(&self.pins.program())?;
-        for name in pins::map_names(self.pins.id.direction) {
-            pins::pin(bpf::map(object, &name)?.as_fd(), &self.pins.map(&name))?;
+        let names = pins::map_names(self.pins.id.direction);
+        for name in &names {
+            pins::pin(bpf::map(object, name)?.as_fd(), &self.pins.map(name))?;
         }
+        // of another version
+        self.pins.remove_maps_but(&names)?;
         pins::pin(program.as_fd(), &self.pins.program())
     }
 
@@ -236,7 +239,7 @@ impl Launch<'_> {
     fn attach(
         &self,
         program: &ProgramMut<'_>,
-        maps: &Maps,
+        common: &Common,
         previous: Option<&Instance>,
         netlink: &mut Netlink,
     ) -> Result<()> {
@@ -255,40 +258,37 @@ impl Launch<'_> {
             && let Some(filter) = Filter::of(&previous.record(), direction)
         {
             if filter.ifindex == self.ifindex && filter.replace(program).is_ok() {
-                let mut record = maps.instance.read(0);
+                let mut record = common.instance.read(0);
                 filter.note_in(&mut record);
                 record.made_clsact = previous.record().made_clsact;
-                maps.instance.write(0, record);
+                common.instance.write(0, record);
                 return Ok(());
             }
             // its place in the record is needed for the next one
-            filter.detach(program, |id| previous.owns(id))?;
+            let programs = previous.programs()?;
+            filter.detach(program, |id| programs.contains(&id))?;
         }
-        let records = [Some(maps), previous.map(|previous| &previous.maps)];
+        let records = [Some(common), previous.map(|previous| &previous.common)];
         let records: Vec<_> = records.into_iter().flatten().map(|maps| &maps.instance).collect();
         hook::attach(program, self.ifindex, self.pins, netlink, &records)
     }
 }
 
-/// Takes the slot. Who stood there comes behind us, so that nobody drops out of the chain. A
-/// previous instance's record tells of the slot, too: its pins may be all that a crash leaves.
+/// Takes the place of the previous program in the chain that begins with the slot. Where there is none,
+/// takes the slot: who stood there comes behind us, so that nobody drops out of the chain.
 fn enter_chain(
     slot: &Slot,
     program: &ProgramMut<'_>,
-    maps: &Maps,
+    common: &Common,
     previous: Option<&Instance>,
 ) -> Result<()> {
-    let is_ours = |id| previous.is_some_and(|previous| previous.owns(id));
-    if let Some(id) = slot.program()?
-        && !is_ours(id)
-    {
-        let successor = ProgramHandle::from_prog_id(id).context("cannot open the next program")?;
-        Slot::of_jmp_table(&maps.jmp_table)?.put(successor.as_fd())?;
+    let programs = previous.map(Instance::programs).transpose()?.unwrap_or_default();
+    if let Some(place) = slot.place_of(|id| programs.contains(&id))? {
+        return place.put(program.as_fd());
     }
-    if let Some(previous) = previous {
-        let mut record = previous.record();
-        record.entering_map = slot.map_id()?;
-        previous.maps.instance.write(0, record);
+    if let Some(id) = slot.program()? {
+        let successor = ProgramHandle::from_prog_id(id).context("cannot open the next program")?;
+        Slot::of_jmp_table(&common.jmp_table)?.put(successor.as_fd())?;
     }
     slot.put(program.as_fd())
 }

@@ -45,7 +45,7 @@ fn is_running(bpffs: &Path, selection: &Selection) -> Result<bool> {
 fn publish(instances: &[Instance], bpffs: &Path) {
     let Some(_turn) = Turn::take_if_free(bpffs) else { return };
     for instance in instances.iter().filter(|it| !it.process().is_alive()) {
-        if let Err(error) = instance.maps.publish() {
+        if let Err(error) = instance.counters().and_then(|counters| counters.publish()) {
             log::debug!("cannot publish the counters of {}: {error:#}", instance.pins.id);
         }
     }

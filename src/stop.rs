@@ -9,6 +9,7 @@ use anyhow::{Result, bail, ensure};
 use crate::bpf;
 use crate::chain::Slot;
 use crate::config::{InstanceId, Selection};
+use crate::guard;
 use crate::hook::{Filter, TcxLink, remove_clsact};
 use crate::host::{self, Turn};
 use crate::instance::Instance;
@@ -96,16 +97,32 @@ fn selected(bpffs: &Path, selection: &Selection) -> Vec<Instance> {
 fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let id = &instance.pins.id;
     // the kernel takes its time to end a link, and others soon stop to guard against our copies
-    instance.maps.disable();
-    instance.maps.publish()?;
+    instance.common.disable();
+    // an older version's list may be another
+    if let Ok(list) = guard::List::pinned(&instance.pins) {
+        list.clear();
+    }
+    let outcomes = instance.counters().and_then(|counters| {
+        counters.publish()?;
+        counters.total()
+    });
     if instance.is_self_loaded() {
-        detach(instance, &instance.record(), |program| instance.owns(program), netlink, bpffs)?;
+        let programs = instance.programs()?;
+        detach(instance, &instance.record(), |id| programs.contains(&id), netlink, bpffs)?;
         instance.pins.remove()?;
     } else {
         // the program and its pins are l3afd's
-        instance.maps.instance.write(0, bpf::Instance::default());
+        instance.common.instance.write(0, bpf::Instance::default());
     }
-    let it = instance.maps.outcomes()?;
+    match outcomes {
+        Ok(outcomes) => log::info!("ended {id}: {}", in_words(&outcomes)),
+        Err(error) => log::warn!("ended {id}; what it did is not known: {error:#}"),
+    }
+    Ok(())
+}
+
+/// What became of the packets.
+fn in_words(it: &bpf::Outcomes) -> String {
     // these are what rules ask for, and tunnels of others
     let others = [
         (it.excluded, "excluded"),
@@ -117,28 +134,22 @@ fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
         .filter(|(count, _)| *count > 0)
         .map(|(count, reason)| format!(", {count} {reason}"))
         .collect();
-    log::info!(
-        "ended {id}: {} packets matched, {} copies sent; left out: {} of the tunnel's own, \
+    format!(
+        "{} packets matched, {} copies sent; left out: {} of the tunnel's own, \
          {} oversize, {} over the rate, {} refused by the tunnel{others}",
-        it.matched,
-        it.sent,
-        it.guarded,
-        it.oversize,
-        it.over_rate,
-        it.failed
-    );
-    Ok(())
+        it.matched, it.sent, it.guarded, it.oversize, it.over_rate, it.failed
+    )
 }
 
 /// Takes away what a dead instance of ours left attached, over whose maps l3afd has loaded a program
 /// of its own since.
 pub fn make_way_for_l3afd(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
-    if instance.maps.config.read(0).loader == bpf::Loader::MIRRORING_LOADER_L3AFD {
+    if instance.common.config.read(0).loader == bpf::Loader::MIRRORING_LOADER_L3AFD {
         return Ok(());
     }
     let successor = instance.pinned_program().unwrap_or(0);
     detach_dead(instance, &instance.record(), successor, netlink, bpffs)?;
-    instance.maps.config.give_to_l3afd();
+    instance.common.config.give_to_l3afd();
     Ok(())
 }
 
@@ -151,7 +162,8 @@ pub fn detach_dead(
     netlink: &mut Netlink,
     bpffs: &Path,
 ) -> Result<()> {
-    let is_dead = |program| program != successor && instance.owns(program);
+    let programs = instance.programs()?;
+    let is_dead = |program| program != successor && programs.contains(&program);
     detach(instance, record, is_dead, netlink, bpffs)?;
     let link = instance.pins.link();
     if TcxLink::program(&link).is_some_and(is_dead) {
@@ -168,12 +180,11 @@ fn detach(
     netlink: &mut Netlink,
     bpffs: &Path,
 ) -> Result<()> {
-    for map in [record.previous_map, record.entering_map] {
-        if let Some(slot) = Slot::of_map(map) {
-            slot.leave(&is_ours, &Slot::of_jmp_table(&instance.maps.jmp_table)?)?;
-        }
+    let next = Slot::of_jmp_table(&instance.common.jmp_table)?;
+    for slot in Slot::all_of(&is_ours) {
+        slot.leave(&next)?;
     }
-    let any = instance.maps.jmp_table.as_fd();
+    let any = instance.common.jmp_table.as_fd();
     if let Some(filter) = Filter::of(record, instance.pins.id.direction) {
         filter.detach(any, is_ours)?;
         if record.made_clsact != 0 && !remove_clsact(any, record.ifindex, netlink)? {
@@ -191,7 +202,7 @@ fn bequeath_clsact(instance: &Instance, bpffs: &Path) {
         let same_interface = record.ifindex == instance.record().ifindex;
         if heir.pins != instance.pins && same_interface && record.filter_handle != 0 {
             record.made_clsact = 1;
-            heir.maps.instance.write(0, record);
+            heir.common.instance.write(0, record);
             return;
         }
     }

@@ -11,6 +11,7 @@ use crate::config;
 use crate::filter;
 use crate::host::{self, Turn};
 use crate::instance::Instance;
+use crate::maps::Maps;
 use crate::pins::Pins;
 use crate::tunnel;
 
@@ -32,7 +33,7 @@ pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
         bail!(not_running());
     }
     let rules = update.rules.as_deref().map(filter::compile).transpose()?;
-    let (instance, mut tunnel, _turn) = started(bpffs, update)?.with_context(not_running)?;
+    let (maps, mut tunnel, _turn) = started(bpffs, update)?.with_context(not_running)?;
     if let Some(rules) = &rules {
         tunnel::warn_of_whole_copies(&tunnel, rules);
     }
@@ -41,12 +42,12 @@ pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
     }
     match (&rules, update.max_rate) {
         (Some(rules), cap) => {
-            instance.maps.install(rules, tunnel)?;
+            maps.install(rules, tunnel)?;
             let cap = cap.map_or(String::new(), |cap| format!(", and the cap to {cap}"));
             log::info!("updated the rules of {id}{cap}");
         }
         (None, Some(cap)) => {
-            instance.maps.redirect(tunnel)?;
+            maps.redirect(tunnel)?;
             log::info!("updated the cap of {id} to {cap}; its rules are as they were");
         }
         (None, None) => log::info!(
@@ -57,16 +58,19 @@ pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
     Ok(())
 }
 
-/// The instance that is mirrored, and its tunnel, in our turn. Where l3afd has loaded the program, and
+/// The maps of the instance that is mirrored, and its tunnel, in our turn. Where l3afd has loaded the program, and
 /// its start is to stay, it does not wait for that to mirror before it calls us: so we do.
-fn started(bpffs: &Path, update: &config::Update) -> Result<Option<(Instance, bpf::Tunnel, Turn)>> {
+fn started(bpffs: &Path, update: &config::Update) -> Result<Option<(Maps, bpf::Tunnel, Turn)>> {
     let deadline = Instant::now() + PATIENCE;
     let mut told = false;
     loop {
         let turn = Turn::take(bpffs)?;
         let Some(instance) = Instance::open(Pins::new(bpffs, &update.id))? else { return Ok(None) };
-        if let Some(tunnel) = instance.maps.tunnel() {
-            return Ok(Some((instance, tunnel, turn)));
+        if instance.is_live() {
+            let maps = instance.maps()?;
+            if let Some(tunnel) = maps.tunnel() {
+                return Ok(Some((maps, tunnel, turn)));
+            }
         }
         if !instance.is_loaded_by_l3afd() || Instant::now() >= deadline {
             return Ok(None);

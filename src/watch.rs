@@ -143,7 +143,7 @@ impl<'a> Watch<'a> {
                 }
                 let mut record = instance.record();
                 record.ifindex = link.index;
-                instance.maps.instance.write(0, record);
+                instance.common.instance.write(0, record);
                 self.mirrored = link.clone();
                 Ok(None)
             }
@@ -159,12 +159,12 @@ impl<'a> Watch<'a> {
         }
         let plan = Plan::new(netlink, wanted, &self.mirrored, self.bpffs)?;
         let tunnel = plan.carry_out(netlink, Some(&self.plan))?;
-        let in_force = instance.maps.tunnel();
+        let in_force = instance.tunnel()?;
         let redirected = in_force.and_then(|in_force| tunnel::redirected(in_force, tunnel));
         if let Some(tunnel) = redirected {
             // before the first copy leaves for there
             guard::announce(self.bpffs, Endpoint::of(&tunnel))?;
-            instance.maps.redirect(tunnel)?;
+            instance.maps()?.redirect(tunnel)?;
         }
         if redirected.is_some() || !plan.leads_as(&self.plan) {
             log::info!("from now on, {}", plan.way());
@@ -200,7 +200,7 @@ fn attach_again(instance: &Instance, link: &Link, netlink: &mut Netlink) -> Resu
     let program = Program::fd_from_pinned_path(instance.pins.program())
         .context("cannot open the pinned program")?;
     use std::os::fd::AsFd;
-    hook::attach(program.as_fd(), link.index, &instance.pins, netlink, &[&instance.maps.instance])
+    hook::attach(program.as_fd(), link.index, &instance.pins, netlink, &[&instance.common.instance])
 }
 
 /// What became of the mirrored interface.

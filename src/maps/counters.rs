@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::bpf;
 use crate::mapped::Mapped;
+use crate::pins::{self, Pins};
 
 /// Entries of the map: one for each bit of a mask, and one for rules that have gone
 /// (`MIRRORING_RETIRED` in `bpf/mirroring.h`).
@@ -27,8 +28,19 @@ pub struct Counters {
 impl Counters {
     /// `open` opens a map of the instance by its name without the direction.
     pub fn open(open: impl Fn(&str) -> Result<MapHandle>) -> Result<Self> {
+        let outcomes = open("outcomes")?;
+        let found = (outcomes.value_size() as usize, outcomes.max_entries());
+        ensure!(
+            found == (size_of::<bpf::Outcomes>(), RETIRED + 1),
+            "the counters are another version's"
+        );
         let metrics = Mapped::new(&open("metrics")?, COUNTERS)?;
-        Ok(Self { outcomes: open("outcomes")?, metrics })
+        Ok(Self { outcomes, metrics })
+    }
+
+    /// Of a pinned instance, whose other maps may be another version's.
+    pub fn pinned(pins: &Pins) -> Result<Self> {
+        Self::open(|name| super::pinned(pins, &pins::map_name(pins.id.direction, name)))
     }
 
     /// What became of all packets that matched since the program was loaded.

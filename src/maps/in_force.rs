@@ -20,9 +20,9 @@ impl Maps {
     pub fn rules_in_force(&self) -> Result<RuleSet> {
         let generation = self.generation_in_force();
         let of = |word: &AtomicU64| generation.of(word.load(Ordering::Relaxed));
-        let mut rules = RuleSet { live: of(self.config.live()), ..RuleSet::default() };
+        let mut rules = RuleSet { live: of(self.common.config.live()), ..RuleSet::default() };
         for mask in &MASKS {
-            *(mask.of_mut)(&mut rules) = of(self.config.word(mask.offset));
+            *(mask.of_mut)(&mut rules) = of(self.common.config.word(mask.offset));
         }
         for (map, table) in self.tables.iter().zip(&TABLES) {
             *(table.of_mut)(&mut rules) = segments(map.words().iter().map(of));
@@ -57,11 +57,11 @@ impl Maps {
     /// Leaves one of the rules in force there, and puts the others of the same installation out of it.
     pub fn leave_only(&self, rule: u32) {
         let live = self.generation_in_force().mask(1 << rule);
-        self.config.live().store(live, Ordering::Release);
+        self.common.config.live().store(live, Ordering::Release);
     }
 
     fn generation_in_force(&self) -> Generation {
-        Generation(usize::from(self.config.live().load(Ordering::Acquire) as u32 == 0))
+        Generation(usize::from(self.common.config.live().load(Ordering::Acquire) as u32 == 0))
     }
 }
 

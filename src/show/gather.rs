@@ -14,6 +14,7 @@ use crate::filter;
 use crate::hook::Filter;
 use crate::host::Turn;
 use crate::instance;
+use crate::maps::Maps;
 use crate::netlink::{Link, Netlink};
 use crate::pins::Pins;
 
@@ -69,14 +70,15 @@ impl Host {
     }
 
     fn show(&mut self, it: &instance::Instance) -> Result<Instance> {
+        let maps = it.maps()?;
         let direction = it.pins.id.direction;
         let interface = self.interface(it).map(|link| (link.index, link.name.clone()));
-        let slot = Slot::of_jmp_table(&it.maps.jmp_table)?;
+        let slot = Slot::of_jmp_table(&maps.common.jmp_table)?;
         let program = it.pinned_program();
         let ifindex = interface.as_ref().map(|(index, _)| *index);
         let place = program
             .map(|id| Place::of(id, &slot, ifindex, direction, &self.programs, &mut self.netlink));
-        let tunnel = it.maps.tunnel();
+        let tunnel = maps.tunnel();
         let process = it.process();
         let read_at = Instant::now();
         Ok(Instance {
@@ -93,14 +95,14 @@ impl Host {
             attached: place.as_ref().is_some_and(|place| place.found),
             previous: place.as_ref().map_or_else(Vec::new, |place| place.previous.clone()),
             next: place.map_or_else(Vec::new, |place| place.next),
-            rules: rules(it)?,
-            retired: it.maps.outcomes_of_former_rules()?.into(),
+            rules: rules(&maps)?,
+            retired: maps.outcomes_of_former_rules()?.into(),
             rates: None,
             tunnel: tunnel
                 .map(|tunnel| way::of(&tunnel, &self.links, &mut self.netlink))
                 .transpose()?,
             read_at,
-            installation: it.maps.installation(),
+            installation: maps.installation(),
         })
     }
 }
@@ -119,13 +121,13 @@ fn launch_mode(it: &instance::Instance) -> LaunchMode {
 }
 
 /// Those in force, and what they have counted.
-fn rules(it: &instance::Instance) -> Result<Vec<Rule>> {
-    if !it.is_live() {
+fn rules(maps: &Maps) -> Result<Vec<Rule>> {
+    if !maps.common.config.is_live() {
         return Ok(Vec::new());
     }
-    let rules = filter::decompile(&it.maps.rules_in_force()?);
+    let rules = filter::decompile(&maps.rules_in_force()?);
     let rules = (0..).zip(rules).map(|(number, rule)| {
-        let outcomes = it.maps.outcomes_of(number)?.into();
+        let outcomes = maps.outcomes_of(number)?.into();
         Ok(Rule { rule, outcomes, rates: None })
     });
     rules.collect()

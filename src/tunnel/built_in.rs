@@ -17,12 +17,11 @@ use libbpf_rs::{ProgramMut, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook, TcHook
 use super::identity::{self, Identity};
 use super::{
     CARRIES_CUT, CARRIES_IPV6, CARRIES_TAGS, addresses, counters, in_force, next_hop, nic, outer,
-    trouble_with,
+    sweep, trouble_with,
 };
 use crate::bpf;
 use crate::config::{self, Oversize};
 use crate::guard;
-use crate::instance::Instance;
 use crate::mapped::Mapped;
 use crate::netlink::{Link, Netlink, VethPair};
 
@@ -301,13 +300,18 @@ fn to_replace(link: Link, identity: &Identity, bpffs: &Path) -> Result<Option<Li
         // of a version that says more, say
         Err(_) => "another meaning".to_owned(),
     };
-    let mut instances = Instance::all(bpffs).into_iter();
-    if let Some(user) = instances.find(|it| it.tunnel_ifindex() == Some(link.index)) {
+    let tunnels = sweep::in_use(bpffs).with_context(|| {
+        format!(
+            "the tunnel \"{}\" has {difference} ({alias}), and may be in use; give this one another \
+             --tunnel-interface-name",
+            link.name
+        )
+    })?;
+    if let Some((user, _)) = tunnels.iter().find(|(_, tunnel)| tunnel.ifindex == link.index) {
         bail!(
-            "the tunnel \"{}\" of {} has {difference} ({alias}); give this one another \
+            "the tunnel \"{}\" of {user} has {difference} ({alias}); give this one another \
              --tunnel-interface-name, or stop that instance",
-            link.name,
-            user.pins.id
+            link.name
         );
     }
     // whom it serves is not known here, so it is not ours to replace

@@ -1,21 +1,18 @@
 //! The maps of the programs on a built-in device, as the kernel has them.
 
 use anyhow::{Context, Result};
-use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
 use libbpf_rs::{MapCore, MapHandle};
 
 use super::built_in;
 use crate::bpf::GueTemplate;
 use crate::mapped::Mapped;
+use crate::programs;
 
 /// The map that has the name, with values of this size; `None` where no program of this version is
 /// on the device.
 pub fn map(ifindex: u32, name: &str, value_size: usize) -> Result<Option<MapHandle>> {
     let encapsulator = built_in::encapsulator(ifindex);
-    let with_maps = ProgInfoQueryOptions::default().include_map_ids(true);
-    let mut programs = ProgInfoIter::with_query_opts(with_maps);
-    let program = programs.find(|program| Some(program.id) == encapsulator);
-    for id in program.map_or(Vec::new(), |program| program.map_ids) {
+    for id in encapsulator.map_or(Vec::new(), programs::maps_of) {
         let map = MapHandle::from_map_id(id).context("cannot open a map of the tunnel")?;
         if map.name() == name && map.value_size() as usize == value_size {
             return Ok(Some(map));

@@ -77,12 +77,12 @@ fn needs_root_the_next_program_of_the_chain_runs_whatever_becomes_of_the_copy() 
         Harness::each(|harness| {
             let alone = harness.verdict;
             let key = 0_u32.to_ne_bytes();
-            let jmp_table = &harness.maps.jmp_table;
+            let jmp_table = &harness.maps.common.jmp_table;
             jmp_table.update(&key, &next.as_raw_fd().to_ne_bytes(), MapFlags::ANY).unwrap();
             harness.verdict = NEXT;
             check_every_fate(harness);
 
-            harness.maps.jmp_table.delete(&key).unwrap();
+            harness.maps.common.jmp_table.delete(&key).unwrap();
             harness.verdict = alone;
             check_every_fate(harness);
         });
@@ -93,7 +93,7 @@ fn needs_root_the_next_program_of_the_chain_runs_whatever_becomes_of_the_copy() 
 fn needs_root_maps_as_l3afd_makes_them_pass_everything_on() {
     for direction in Direction::ALL {
         let mut harness = Harness::new(direction, TC_ACT_OK);
-        harness.maps.config.write(0, Default::default());
+        harness.maps.common.config.write(0, Default::default());
         harness.verdict = TC_ACT_OK;
         assert_eq!(harness.fate(&tcp("10.0.0.1:1", "10.0.0.2:2").frame()), Fate::NoMatch);
     }

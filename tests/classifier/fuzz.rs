@@ -192,7 +192,12 @@ fn programs(chained: bool) -> [Harness; 4] {
             harness.install_to(&rules, tunnel);
             if chained {
                 let next = next.as_raw_fd().to_ne_bytes();
-                harness.maps.jmp_table.update(&0_u32.to_ne_bytes(), &next, MapFlags::ANY).unwrap();
+                harness
+                    .maps
+                    .common
+                    .jmp_table
+                    .update(&0_u32.to_ne_bytes(), &next, MapFlags::ANY)
+                    .unwrap();
                 harness.verdict = NEXT;
             }
             harness

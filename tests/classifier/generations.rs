@@ -82,7 +82,7 @@ impl Tables {
 
     /// What the generation in force says, as if it were generation 0; the other one holds nothing.
     fn contents(&self, harness: &Harness) -> Contents {
-        let live = harness.maps.config.live().load(Ordering::Relaxed);
+        let live = harness.maps.common.config.live().load(Ordering::Relaxed);
         let shift = if live as u32 == 0 { 32 } else { 0 };
         let in_force = |word: u64| {
             assert_eq!(word & !(u64::from(u32::MAX) << shift), 0, "a leftover, live is {live:#x}");
@@ -90,7 +90,7 @@ impl Tables {
         };
         let config = CONFIG_MASKS
             .iter()
-            .map(|offset| harness.maps.config.word(*offset).load(Ordering::Relaxed));
+            .map(|offset| harness.maps.common.config.word(*offset).load(Ordering::Relaxed));
         let mut masks: BTreeMap<_, _> =
             config.enumerate().map(|(place, word)| ((0, place), in_force(word))).collect();
         for (table, words) in (1..).zip(&self.masks) {
@@ -197,10 +197,10 @@ fn needs_root_what_an_update_cut_short_left_does_not_survive_the_next() {
         let tables = Tables::of(&harness, direction);
         let fresh = contents_after(direction, &[&narrow()]);
         for _ in 0..3 {
-            let live = harness.maps.config.live().load(Ordering::Relaxed);
+            let live = harness.maps.common.config.live().load(Ordering::Relaxed);
             let stray = if live as u32 == 0 { u64::from(u32::MAX) } else { !u64::from(u32::MAX) };
             for offset in &CONFIG_MASKS[1..] {
-                harness.maps.config.word(*offset).fetch_or(stray, Ordering::Relaxed);
+                harness.maps.common.config.word(*offset).fetch_or(stray, Ordering::Relaxed);
             }
             for word in tables.masks.iter().flat_map(|table| table.words()) {
                 word.fetch_or(stray, Ordering::Relaxed);

@@ -136,7 +136,7 @@ impl Harness {
         let object = bpf::load(bpf::object_bytes(direction), &[]).expect("load (are we root?)");
         let maps = Maps::of(&object, direction).unwrap();
         let loader = bpf::Loader::MIRRORING_LOADER_SELF;
-        maps.config.write(0, bpf::Config { loader, verdict, ..Default::default() });
+        maps.common.config.write(0, bpf::Config { loader, verdict, ..Default::default() });
         let outcomes = bpf::map(&object, &map_name(direction, "outcomes")).unwrap();
         Self { object, maps, outcomes, verdict }
     }
@@ -223,7 +223,7 @@ impl Harness {
 
     /// As [`Self::counts`], of one of the rules in force.
     pub fn counts_of(&self, rule: usize) -> [u64; 9] {
-        let live = self.maps.config.live().load(Ordering::Relaxed);
+        let live = self.maps.common.config.live().load(Ordering::Relaxed);
         let bit = if live as u32 == 0 { 32 + rule } else { rule };
         let cpus = self.outcomes.lookup_percpu(&(bit as u32).to_ne_bytes(), MapFlags::ANY);
         let mut counts = [0; 9];

@@ -292,7 +292,7 @@ fn needs_root_nothing_is_left_behind_of_a_tunnel_over_ipv6() {
         let tunnels = world.host().sh("ip -o link show type veth | grep -c 'mirroring: GUE'");
         assert_eq!(tunnels.trim(), "1", "shared");
         for instance in Instance::all(Path::new("/sys/fs/bpf")) {
-            let tunnel = instance.maps.tunnel().expect("a tunnel in force");
+            let tunnel = instance.tunnel().expect("its tunnels").expect("a tunnel in force");
             assert_eq!(tunnel.overhead, 52, "what the cap on the rate counts");
         }
         assert_eq!(copies_of_three_pings6(world), 6);

@@ -145,11 +145,8 @@ fn needs_root_a_slot_that_a_killed_start_has_taken_is_found_by_a_stop() {
         let dead = Instance::open(Pins::new("/sys/fs/bpf".as_ref(), &id));
         let dead = dead.expect("the pins").expect("an instance");
         let jmp_table = pins::jmp_table(Way::Ingress);
-        let reuse = [(jmp_table.as_str(), &dead.maps.jmp_table)];
+        let reuse = [(jmp_table.as_str(), &dead.common.jmp_table)];
         let killed = bpf::load(bpf::object_bytes(Way::Ingress), &reuse).expect("the object");
-        let mut record = dead.record();
-        record.entering_map = root.map_id();
-        dead.maps.instance.write(0, record);
         root.put(bpf::program(&killed).as_fd());
         drop((dead, killed));
 

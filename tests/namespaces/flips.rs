@@ -255,7 +255,7 @@ fn take_turns(world: &World) {
     let collector = Collector::listen(world.collector(), GUE_PORT);
     let done = AtomicBool::new(false);
     let flip = |way: Way| {
-        let maps = instance(way).maps;
+        let maps = instance(way).maps().expect("its maps");
         let tunnel = maps.tunnel().expect("a tunnel");
         (0..FLIPS - BY_COMMAND)
             .for_each(|n| maps.install(&compiled[n % 4], tunnel).expect("rules"));

@@ -121,7 +121,7 @@ fn needs_root_on_a_clsact_qdisc_filters_are_told_by_their_priorities() {
             let note = |filter: &Filter, _| {
                 let mut record = instance.record();
                 filter.note_in(&mut record);
-                instance.maps.instance.write(0, record);
+                instance.common.instance.write(0, record);
             };
             let mut netlink = Netlink::open().expect("netlink");
             let program = program.expect("the program");

@@ -65,7 +65,7 @@ fn needs_root_an_update_that_says_nothing_of_packets_leaves_the_rules() {
             r#"{"rules": [{"action": "exclude", "dst_port": ["5301"]}, {"protocol": ["udp"]}]}"#,
         );
         let _daemon = launcher.start(Way::Ingress, &[&rules]);
-        let rate = || instance(Way::Ingress).maps.tunnel().expect("a tunnel").rate;
+        let rate = || instance(Way::Ingress).tunnel().expect("its tunnels").expect("a tunnel").rate;
         for (flags, said, bytes_per_second) in [
             (&[][..], LEFT, 0),
             (

@@ -72,10 +72,6 @@ impl Root {
         libbpf_rs::Program::id_from_fd(self.program.as_fd()).expect("the program's id")
     }
 
-    pub fn map_id(&self) -> u32 {
-        self.map.info().expect("the array").info.id
-    }
-
     /// Pins the array a second time.
     pub fn pin_map(&self, path: &str) {
         pin(&self.map, path.as_ref());
