@@ -39,6 +39,7 @@ mod support;
 mod takeover;
 mod tunnels;
 mod update;
+mod upgrade;
 mod vlan;
 mod watch;
 mod whole;

@@ -65,11 +65,20 @@ pub fn load_as_l3afd(direction: Way, root: &Root) -> Pins {
         version: Default::default(),
     };
     let pins = Pins::new("/sys/fs/bpf".as_ref(), &id);
-    // maps that a crashed l3afd left pinned are used again
-    let left: Vec<(String, MapHandle)> = pins::map_names(direction)
-        .into_iter()
-        .filter_map(|name| Some((name.clone(), MapHandle::from_pinned_path(pins.map(&name)).ok()?)))
-        .collect();
+    // maps that a crashed l3afd left pinned are used again, where they are as the object has them
+    let fresh = bpf::load(bpf::object_bytes(direction), &[]).expect("the object");
+    let mut left: Vec<(String, MapHandle)> = vec![];
+    for map in fresh.maps() {
+        let name = map.name().to_string_lossy().into_owned();
+        let Ok(pinned) = MapHandle::from_pinned_path(pins.map(&name)) else { continue };
+        let suits = map.map_type() == pinned.map_type()
+            && map.value_size() == pinned.value_size()
+            && map.max_entries() == pinned.max_entries();
+        match suits {
+            true => left.push((name, pinned)),
+            false => pins::remove(&pins.map(&name)).expect("a pin to go"),
+        }
+    }
     let reuse: Vec<_> = left.iter().map(|(name, map)| (name.as_str(), map)).collect();
     let object = bpf::load(bpf::object_bytes(direction), &reuse).expect("the object");
     for map in object.maps() {

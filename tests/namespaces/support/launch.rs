@@ -36,6 +36,11 @@ impl Launcher<'_> {
         }
     }
 
+    /// Takes what stands in the slots of the roots out.
+    pub fn clear_slots(&self) {
+        self.roots.iter().for_each(Root::clear);
+    }
+
     /// Mirrors both directions of `eth0`, ingress by the first file of rules, egress by the second.
     pub fn start_both(&self, rules: &[String; 2]) -> [Option<Daemon>; 2] {
         [0, 1].map(|n| {
@@ -47,7 +52,16 @@ impl Launcher<'_> {
 
 /// Runs the test in a world of its own for each of them, and again where others' traffic has spoilt it.
 pub fn in_every_launch_mode(test: impl Fn(&World, &Launcher) + Sync) {
-    for mode in [Mode::Standalone, Mode::Chained, Mode::L3afd] {
+    in_launch_modes(&[Mode::Standalone, Mode::Chained, Mode::L3afd], test);
+}
+
+/// The same for those in which we load the program ourselves.
+pub fn in_self_loaded_modes(test: impl Fn(&World, &Launcher) + Sync) {
+    in_launch_modes(&[Mode::Standalone, Mode::Chained], test);
+}
+
+fn in_launch_modes(modes: &[Mode], test: impl Fn(&World, &Launcher) + Sync) {
+    for &mode in modes {
         undisturbed(|| {
             World::run(|world| {
                 let ways = if mode == Mode::Standalone { &[][..] } else { &["ingress", "egress"] };

@@ -19,6 +19,7 @@
 //! them, also after a panic or a SIGKILL, and worlds do not see each other.
 
 mod agent;
+mod another_version;
 mod capture;
 mod collector;
 mod collector6;
@@ -59,6 +60,7 @@ pub use agent::{
     QUIET, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table, load_as_l3afd,
     run_as_l3afd, start, start_chained, status,
 };
+pub use another_version::make_another_version;
 pub use capture::{Capture, Direction, Frame, Frames};
 pub use collector::{Collector, Copies, GUE_PORT};
 pub use collector6::{
@@ -75,7 +77,7 @@ pub use ipv6::{
 pub use kernel::has_tcx;
 pub use kernel_gue::{KernelCollector, kernel_gue};
 pub use kernel_log::KernelLog;
-pub use launch::in_every_launch_mode;
+pub use launch::{Mode, in_every_launch_mode, in_self_loaded_modes};
 pub use map_contents::map_contents;
 pub use ns::Ns;
 pub use observe::observe;

@@ -1,0 +1,267 @@
+//! From version N to N+1 in production: no gap in the mirror, and nobody else notices.
+
+use traffic_mirroring::config::Direction as Way;
+
+use crate::support::*;
+
+const PORT: u16 = 5300;
+
+/// How many copies of each of the stream's datagrams there are, requests and replies apart.
+fn copies_of_each(packets: &[Packet], sent: u64) -> Vec<usize> {
+    let mut copies = vec![0; 2 * sent as usize];
+    for (half, to) in [true, false].into_iter().enumerate() {
+        for number in Stream::numbers(packets, PORT, to) {
+            copies[half * sent as usize + number as usize] += 1;
+        }
+    }
+    copies
+}
+
+/// Two versions by their names run beside each other until the older one is stopped.
+#[test]
+fn needs_root_a_newer_version_beside_the_older_one_leaves_no_gap_and_then_stays_alone() {
+    in_self_loaded_modes(|world, launcher| {
+        let before = Snapshot::of(world.host());
+        let start = |version: &str| Way::ALL.map(|way| launcher.start(way, &[version]));
+        let older = start("--version=1.0");
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let stream = Stream::start(world.client(), world.host(), PORT);
+        let newer = start("--version=1.1");
+        command(world.host(), &["--cmd=stop", "--iface=eth0", "--version=1.0"]);
+        for daemon in older {
+            assert!(daemon.expect("a process").wait().success());
+        }
+        let sent = stream.stop();
+        let packets = collector.stop_after_quiet(QUIET).packets();
+        let copies = copies_of_each(&packets, sent);
+        assert!(sent > 20 && copies.iter().all(|count| [1, 2].contains(count)), "{copies:?}");
+        assert!(copies.contains(&1) && copies.contains(&2), "{copies:?}");
+
+        assert_eq!(copies_of_three_pings(world), 6, "once each");
+        assert_eq!(status(world, &["--version=1.1"]).0, "RUNNING");
+        assert_eq!(status(world, &["--version=1.0"]).0, "STOPPED");
+        for daemon in newer {
+            assert!(daemon.expect("a process").terminate().success());
+        }
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+/// What stands behind a version in the chain stands there still when that one has gone.
+#[test]
+fn needs_root_in_a_chain_whichever_version_leaves_first_the_rest_stays_linked() {
+    let jmp_table_of = |version: &str| jmp_table("ingress").replace("latest", version);
+    let sees = |world: &World, behind: &Counter, when: &str| {
+        let before = behind.count();
+        assert!(copies_of_three_pings(world) > 0, "{when}");
+        assert!(behind.count() >= before + 3, "{when}: it is not in the chain");
+    };
+    for newer_in_front in [true, false] {
+        for older_leaves_first in [true, false] {
+            World::run(|world| {
+                let root = Root::attach(world.host(), "ingress");
+                let before = Snapshot::of(world.host());
+                let older = start_chained(world, "ingress", &root, &["--version=1"]);
+                let behind = Counter::load();
+                behind.follow(&jmp_table_of("1"));
+                sees(world, &behind, "one version");
+                let newer = match newer_in_front {
+                    true => start_chained(world, "ingress", &root, &["--version=2"]),
+                    false => {
+                        let map_name = format!("--map-name={}", jmp_table_of("1"));
+                        start(world, "ingress", &["--version=2", &map_name])
+                    }
+                };
+                sees(world, &behind, "both");
+                assert_eq!(copies_of_three_pings(world), 6, "both");
+                let (first, last) =
+                    if older_leaves_first { (older, newer) } else { (newer, older) };
+                assert!(first.terminate().success());
+                sees(world, &behind, "one left");
+                assert_eq!(copies_of_three_pings(world), 3, "one left");
+                assert!(last.terminate().success());
+                assert_eq!(root.slot(), Some(behind.id()));
+                root.clear();
+                assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+            });
+        }
+    }
+}
+
+/// The newer version has come before it in the chain: the older one's next start keeps its place.
+#[test]
+fn needs_root_a_start_after_a_crash_takes_its_place_behind_another_version() {
+    World::run(|world| {
+        let root = Root::attach(world.host(), "ingress");
+        let older = start_chained(world, "ingress", &root, &["--version=1"]);
+        let behind = Counter::load();
+        behind.follow(&jmp_table("ingress").replace("latest", "1"));
+        let newer = start_chained(world, "ingress", &root, &["--version=2"]);
+        let front = root.slot();
+        older.kill();
+        let older = start_chained(world, "ingress", &root, &["--version=1"]);
+        assert_eq!(root.slot(), front);
+        let before = behind.count();
+        assert_eq!(copies_of_three_pings(world), 6, "one by each");
+        assert!(behind.count() >= before + 3);
+        for daemon in [newer, older] {
+            assert!(daemon.terminate().success());
+        }
+        assert_eq!(root.slot(), Some(behind.id()));
+    });
+}
+
+/// The older version's process is dead, its program mirrors on, and its maps are not as ours.
+#[test]
+fn needs_root_a_start_takes_the_place_of_a_dead_older_version_whatever_its_maps_look_like() {
+    in_self_loaded_modes(|world, launcher| {
+        let before = Snapshot::of(world.host());
+        let start = |way| launcher.start(way, &[]).expect("a process");
+        let behind = Counter::load();
+        for way in Way::ALL {
+            start(way).kill();
+            if launcher.mode == Mode::Chained {
+                behind.follow(&jmp_table(&way.to_string()));
+            }
+            make_another_version(way, &[]);
+        }
+        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let stream = Stream::start(world.client(), world.host(), PORT);
+        std::thread::sleep(QUIET);
+        let seen = behind.count();
+        let daemons = Way::ALL.map(start);
+        let sent = stream.stop();
+        let seen = behind.count() - seen;
+        let packets = collector.stop_after_quiet(QUIET).packets();
+        let copies = copies_of_each(&packets, sent);
+        assert!(sent > 100 && copies.iter().all(|count| *count == 1), "{copies:?}");
+        match launcher.mode {
+            Mode::Chained => assert!(seen > 100, "{seen}"),
+            _ => assert_eq!(seen, 0),
+        }
+        // all of its maps are there again
+        command(
+            world.host(),
+            &["--cmd=update", "--iface=eth0", "--direction=ingress", "--dst-port=1"],
+        );
+        assert_eq!(copies_of_three_pings(world), 3, "replies alone");
+        for daemon in daemons {
+            assert!(daemon.terminate().success());
+        }
+        launcher.clear_slots();
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+#[test]
+fn needs_root_a_dead_older_version_is_stopped_whatever_its_maps_look_like() {
+    in_every_launch_mode(|world, launcher| {
+        let before = Snapshot::of(world.host());
+        let daemon = launcher.start(Way::Ingress, &[]);
+        let is_of_l3afd = daemon.is_none();
+        let loaded = Snapshot::of(world.host());
+        if let Some(daemon) = daemon {
+            daemon.kill();
+        }
+        make_another_version(Way::Ingress, &["tunnel"]);
+        assert_eq!(copies_of_three_pings(world), 3);
+        let running = if is_of_l3afd { "RUNNING" } else { "STOPPED" };
+        assert_eq!(status(world, &["--iface=eth0"]).0, running);
+        let stop = mirroring(world.host(), ["--cmd=stop", "--iface=eth0"]);
+        assert!(stop.status.success());
+        assert_eq!(copies_of_three_pings(world), 0);
+        assert_eq!(status(world, &["--iface=eth0"]).0, "STOPPED");
+        if !is_of_l3afd {
+            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        } else {
+            let changes = Snapshot::of(world.host()).changes_since(&loaded);
+            assert!(changes.iter().all(|change| !change.contains("progs")), "{changes:#?}");
+        }
+    });
+}
+
+/// While it lives, it is as any instance that lives; what this version cannot do, it says.
+#[test]
+fn needs_root_a_live_older_version_is_known_and_what_is_not_known_of_it_is_said() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let mut older = start(world, "ingress", &[]);
+        make_another_version(Way::Ingress, &["tunnel"]);
+        assert_eq!(status(world, &[]).0, "RUNNING");
+        let as_it_is = Snapshot::of(world.host());
+        let this = ["--iface=eth0", "--direction=ingress"];
+        let elsewhere = "--tunnel-remote-address=10.2.0.77";
+        let by_pid = format!("process {}", older.pid());
+        for (args, said) in [
+            (args("ingress", &[]), by_pid.as_str()),
+            (args("egress", &[elsewhere]), "\"gue1\" has another collector"),
+            (
+                this.iter()
+                    .chain(&["--cmd=update", "--protocol=udp"])
+                    .map(|it| (*it).into())
+                    .collect(),
+                "another version's",
+            ),
+            (
+                this.iter()
+                    .chain(&["--cmd=update", "--protocol=udp", "--dry-run"])
+                    .map(|it| (*it).into())
+                    .collect(),
+                "another version's",
+            ),
+            (
+                this.iter()
+                    .chain(&["--cmd=explain", "--packet=10.0.0.1 > 10.0.0.2 icmp"])
+                    .map(|it| (*it).into())
+                    .collect(),
+                "another version's",
+            ),
+        ] {
+            let output = mirroring(world.host(), args.iter().map(|arg| arg.as_ref()));
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{args:?}");
+            assert!(stderr.contains(said), "{said:?} in {stderr}");
+            assert_eq!(Snapshot::of(world.host()), as_it_is, "{args:?}");
+        }
+        assert_eq!(copies_of_three_pings(world), 3);
+        // a tunnel that it may send to stays
+        assert!(start(world, "egress", &[]).terminate().success());
+        assert_eq!(copies_of_three_pings(world), 3);
+
+        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+        assert!(older.wait().success());
+        assert!(older.log().contains("what it did is not known"), "{}", older.log());
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+/// l3afd crashed, and has another version of the package when it is back: pinned maps that do not suit
+/// the new object are replaced, the others are used again.
+#[test]
+fn needs_root_l3afd_loads_another_version_over_the_maps_of_an_older_one() {
+    for of_l3afd in [true, false] {
+        World::run(|world| {
+            let root = match of_l3afd {
+                true => {
+                    let root = Root::attach(world.host(), "ingress");
+                    load_as_l3afd(Way::Ingress, &root);
+                    run_as_l3afd(world, "ingress", &[]);
+                    root
+                }
+                false => {
+                    start(world, "ingress", &[]).kill();
+                    Root::attach(world.host(), "ingress")
+                }
+            };
+            make_another_version(Way::Ingress, &["tunnel"]);
+            load_as_l3afd(Way::Ingress, &root);
+            run_as_l3afd(world, "ingress", &["--protocol=icmp"]);
+            assert_eq!(copies_of_three_pings(world), 3, "once each");
+            udp_exchange(world.client(), world.host(), PORT, 3, 100);
+            assert_eq!(status(world, &[]).0, "RUNNING");
+            assert_eq!(outcomes(Way::Ingress).matched, 3);
+            command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+            assert_eq!(copies_of_three_pings(world), 0);
+        });
+    }
+}
