@@ -3,6 +3,7 @@
 mod bad_input;
 mod chain;
 mod chaos;
+mod coexistence;
 mod collector_ipv6;
 mod completeness;
 mod crashes;

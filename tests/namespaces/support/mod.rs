@@ -47,6 +47,7 @@ mod shown;
 mod snapshot;
 mod socket;
 mod stream;
+pub mod tcx;
 mod terminal;
 mod traffic;
 mod undisturbed;

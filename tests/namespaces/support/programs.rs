@@ -11,6 +11,7 @@ use traffic_mirroring::config::Direction as Way;
 use traffic_mirroring::hook::{Filter, remove_clsact};
 use traffic_mirroring::netlink::Netlink;
 
+use super::tcx::{self, Place};
 use super::{Ns, has_tcx};
 
 /// One instruction, as the kernel reads it (struct bpf_insn, little endian).
@@ -98,20 +99,13 @@ enum Attached {
 impl Attached {
     fn new(program: BorrowedFd<'_>, direction: &str) -> Self {
         let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0") as i32;
-        if has_tcx() {
-            let hook = match direction {
-                "ingress" => libbpf_sys::BPF_TCX_INGRESS,
-                _ => libbpf_sys::BPF_TCX_EGRESS,
-            };
-            let fd = program.as_raw_fd();
-            // SAFETY: open descriptors, and null for options that there are none of
-            let link = unsafe { libbpf_sys::bpf_link_create(fd, ifindex, hook, std::ptr::null()) };
-            return Self::Tcx { _link: owned(link) };
-        }
         let (point, direction) = match direction {
             "ingress" => (TC_INGRESS, Way::Ingress),
             _ => (TC_EGRESS, Way::Egress),
         };
+        if has_tcx() {
+            return Self::Tcx { _link: tcx::attach(program, direction, Place::Behind) };
+        }
         let mut hook = TcHookBuilder::new(program).ifindex(ifindex).priority(7).hook(point);
         let hook = hook.create().and_then(|mut hook| hook.attach()).expect("a filter");
         let filter = Filter {
@@ -140,13 +134,14 @@ impl Drop for Attached {
 const TC_ACT_OK: i32 = 0;
 const TC_ACT_UNSPEC: i32 = -1;
 
-/// A program that counts the packets it sees and lets them pass.
+/// A program that counts the packets it sees.
 pub struct Counter {
     counts: MapHandle,
     pub program: OwnedFd,
 }
 
 impl Counter {
+    /// One that lets them pass, by whoever is attached behind it.
     pub fn load() -> Self {
         Self::load_with(TC_ACT_OK)
     }
@@ -156,7 +151,22 @@ impl Counter {
         Self::load_with(TC_ACT_UNSPEC)
     }
 
+    /// One that sends all packets out of another interface.
+    pub fn load_redirecting(ifname: &str) -> Self {
+        let ifindex = nix::net::if_::if_nametoindex(ifname).expect(ifname) as i32;
+        Self::load_ending_with(&[
+            insn(0xb7, 1, 0, 0, ifindex),
+            insn(0xb7, 2, 0, 0, 0),
+            insn(0x85, 0, 0, 0, 23), // bpf_redirect(ifindex, 0)
+        ])
+    }
+
     fn load_with(verdict: i32) -> Self {
+        Self::load_ending_with(&[insn(0xb7, 0, 0, 0, verdict)])
+    }
+
+    /// These instructions leave the verdict in r0.
+    fn load_ending_with(end: &[u64]) -> Self {
         let counts = array(MapType::Array, 8);
         let mut program = vec![
             insn(0x62, 10, 0, -4, 0), // key = 0
@@ -169,9 +179,9 @@ impl Counter {
             insn(0x15, 0, 0, 2, 0), // none: past the next two
             insn(0xb7, 1, 0, 0, 1),
             insn(0xdb, 0, 1, 0, 0), // lock *(u64 *)r0 += 1
-            insn(0xb7, 0, 0, 0, verdict),
-            insn(0x95, 0, 0, 0, 0), // exit
         ]);
+        program.extend(end);
+        program.push(insn(0x95, 0, 0, 0, 0)); // exit
         let program = load(&program);
         Self { counts, program }
     }
@@ -234,7 +244,7 @@ fn load(program: &[u64]) -> OwnedFd {
     })
 }
 
-fn owned(fd: i32) -> OwnedFd {
+pub fn owned(fd: i32) -> OwnedFd {
     assert!(fd >= 0, "{}", std::io::Error::from_raw_os_error(-fd));
     // SAFETY: just opened, for nobody else
     unsafe { OwnedFd::from_raw_fd(fd) }

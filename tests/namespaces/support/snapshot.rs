@@ -8,10 +8,10 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use libbpf_sys::{BPF_TCX_EGRESS, BPF_TCX_INGRESS, bpf_attach_type};
+use libbpf_sys::{BPF_TCX_EGRESS, BPF_TCX_INGRESS};
 use nix::net::if_::if_nameindex;
 
-use super::Ns;
+use super::{Ns, tcx};
 
 /// Links, addresses, routes, rules, qdiscs, filters, TCX programs and pins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +29,14 @@ impl Snapshot {
         add("rule", &ns.sh("ip -o rule"));
         add("qdisc", &ns.sh("tc qdisc show"));
         for (ifindex, ifname) in ns.run(interfaces) {
-            for (direction, tcx) in [("ingress", BPF_TCX_INGRESS), ("egress", BPF_TCX_EGRESS)] {
+            for (direction, hook) in [("ingress", BPF_TCX_INGRESS), ("egress", BPF_TCX_EGRESS)] {
                 // without a clsact qdisc this is an error, and no news
                 let filters = ns.sh(&format!("tc filter show dev {ifname} {direction} 2>&1 || :"));
                 add(&format!("filter on {ifname} {direction}"), &filters);
-                let programs = ns.run(|| tcx_programs(ifindex, tcx));
-                add(&format!("tcx on {ifname} {direction}"), &programs);
+                let attached = ns.run(|| tcx::query(ifindex, hook)).attached;
+                let attached =
+                    if attached.is_empty() { vec![] } else { vec![format!("{attached:?}")] };
+                add(&format!("tcx on {ifname} {direction}"), &attached.concat());
             }
         }
         add("pin", &pins_below(Path::new("/sys/fs/bpf")));
@@ -55,28 +57,6 @@ fn interfaces() -> Vec<(c_int, String)> {
         (i.index() as c_int, i.name().to_str().expect("a name in ASCII").to_owned())
     };
     interfaces.iter().map(interface).collect()
-}
-
-/// The ids of the programs at a TCX hook, in their order, one line; none on kernels before 6.6.
-fn tcx_programs(ifindex: c_int, hook: bpf_attach_type) -> String {
-    let mut ids = [0u32; 64];
-    let mut query = libbpf_sys::bpf_prog_query_opts {
-        sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as _,
-        prog_ids: ids.as_mut_ptr(),
-        ..Default::default()
-    };
-    query.__bindgen_anon_1.count = ids.len() as u32;
-    // SAFETY: `prog_ids` has room for `count` ids, and both live until the call returns
-    let result = unsafe { libbpf_sys::bpf_prog_query_opts(ifindex, hook, &mut query) };
-    match -result {
-        0 => {
-            // SAFETY: the kernel has set the count; both names of the union are a u32
-            let count = unsafe { query.__bindgen_anon_1.count } as usize;
-            if count == 0 { String::new() } else { format!("{:?}", &ids[..count]) }
-        }
-        libc::ENOENT | libc::EINVAL => String::new(),
-        error => panic!("TCX programs of {ifindex}: {}", io::Error::from_raw_os_error(error)),
-    }
 }
 
 /// Every directory, map, program and link, one line each.
