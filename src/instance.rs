@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libbpf_rs::Program;
 
 use crate::bpf;
@@ -54,8 +54,14 @@ impl Instance {
         Ok(all.filter(|instance| instance.pins.id.interface != *now).find(of_link))
     }
 
-    /// All of its maps, where it is of this version.
+    /// All of its maps, where it is of this version. Those that a start which was cut short has pinned
+    /// need not be those of the program that runs: its pin comes last.
     pub fn maps(&self) -> Result<Maps> {
+        ensure!(
+            self.pinned_program().is_some(),
+            "the last start of {} was cut short; start it once more",
+            self.pins.id
+        );
         Maps::pinned(&self.pins).with_context(|| {
             format!(
                 "the maps of {} are another version's; start it anew with this version",

@@ -80,6 +80,25 @@ fn needs_root_pins_cut_short_are_in_nobodys_way_and_go_with_a_stop() {
     });
 }
 
+/// Over a dead instance, a start pins its program last: without it, whose the maps are is not known.
+#[test]
+fn needs_root_an_instance_whose_start_was_cut_short_takes_no_update_but_a_start() {
+    World::run(|world| {
+        start(world, "ingress", &[]).kill();
+        pins::remove(&instance(Way::Ingress).pins.program()).expect("the program's pin to go");
+        let update = ["--cmd=update", "--iface=eth0", "--direction=ingress", "--protocol=udp"];
+        let output = mirroring(world.host(), update);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr.contains("was cut short; start it once more"), "{stderr}");
+        assert_eq!(copies_of_three_pings(world), 3, "as before");
+        let daemon = start(world, "ingress", &[]);
+        command(world.host(), &update);
+        assert_eq!(copies_of_three_pings(world), 0);
+        assert!(daemon.terminate().success());
+    });
+}
+
 #[test]
 fn needs_root_a_pin_takes_another_ones_place_at_one_instant() {
     World::run(|_| {

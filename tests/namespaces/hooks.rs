@@ -273,6 +273,26 @@ fn needs_root_a_foreign_filter_of_another_kind_in_front_does_not_stop_us() {
 }
 
 #[test]
+fn needs_root_a_foreign_filter_that_has_our_priority_and_handle_keeps_them() {
+    World::run(|world| {
+        let (ours, foreign) = (Counter::load_undecided(), Counter::load_undecided());
+        let before = Snapshot::of(world.host());
+        let (as_ours, _) = attach(&foreign, Way::Ingress);
+        let with_theirs = Snapshot::of(world.host());
+        let (filter, made_clsact) = attach(&ours, Way::Ingress);
+        assert!(!made_clsact);
+        assert_eq!((filter.handle, filter.priority), (as_ours.handle, as_ours.priority + 1));
+        assert_eq!(seen(world, 5, [&ours, &foreign]), [5, 5]);
+        detach(&filter, &ours);
+        assert_eq!(seen(world, 5, [&ours, &foreign]), [0, 5]);
+        assert_eq!(Snapshot::of(world.host()).changes_since(&with_theirs), [""; 0]);
+        detach(&as_ours, &foreign);
+        assert!(remove(&ours));
+        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+#[test]
 fn needs_root_a_qdisc_that_went_before_us_is_gone_be_it_with_its_interface() {
     World::run(|world| {
         let ours = Counter::load_undecided();

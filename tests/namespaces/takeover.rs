@@ -99,7 +99,7 @@ fn needs_root_a_takeover_under_traffic_mirrors_each_packet_exactly_once() {
     }
 }
 
-/// Starts over a dead instance die, too, at any moment of theirs.
+/// Starts over a dead instance, of another version at first, die, too, at any moment of theirs.
 #[test]
 fn needs_root_starts_killed_at_random_moments_never_interrupt_the_mirroring() {
     let mut random = Random::seeded_by("KILL_SEED");
@@ -108,8 +108,12 @@ fn needs_root_starts_killed_at_random_moments_never_interrupt_the_mirroring() {
             let stage = Stage::new(world, mode);
             let before = Snapshot::of(world.host());
             let began = Instant::now();
-            for side in [0, 1] {
+            for (side, way) in Way::ALL.into_iter().enumerate() {
                 stage.start(side).kill();
+                // l3afd would see to it that its maps are the package's
+                if !matches!(mode, Mode::Resident) {
+                    make_another_version(way, &[]);
+                }
             }
             // with everything loaded, how long a start takes
             let whole = began.elapsed().as_millis() as u64 / 2 + 20;

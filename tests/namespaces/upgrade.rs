@@ -1,6 +1,7 @@
 //! From version N to N+1 in production: no gap in the mirror, and nobody else notices.
 
 use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::pins;
 
 use crate::support::*;
 
@@ -124,6 +125,7 @@ fn needs_root_a_start_takes_the_place_of_a_dead_older_version_whatever_its_maps_
                 behind.follow(&jmp_table(&way.to_string()));
             }
             make_another_version(way, &[]);
+            shorten_record(way);
         }
         let collector = Collector::listen(world.collector(), GUE_PORT);
         let stream = Stream::start(world.client(), world.host(), PORT);
@@ -139,7 +141,9 @@ fn needs_root_a_start_takes_the_place_of_a_dead_older_version_whatever_its_maps_
             Mode::Chained => assert!(seen > 100, "{seen}"),
             _ => assert_eq!(seen, 0),
         }
-        // all of its maps are there again
+        // its maps are this version's, all of them and no others
+        let maps = std::fs::read_dir("/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest");
+        assert_eq!(maps.expect("pins").count(), 2 * pins::map_names(Way::Ingress).len());
         command(
             world.host(),
             &["--cmd=update", "--iface=eth0", "--direction=ingress", "--dst-port=1"],
@@ -164,6 +168,7 @@ fn needs_root_a_dead_older_version_is_stopped_whatever_its_maps_look_like() {
             daemon.kill();
         }
         make_another_version(Way::Ingress, &["tunnel"]);
+        shorten_record(Way::Ingress);
         assert_eq!(copies_of_three_pings(world), 3);
         let running = if is_of_l3afd { "RUNNING" } else { "STOPPED" };
         assert_eq!(status(world, &["--iface=eth0"]).0, running);
@@ -187,6 +192,7 @@ fn needs_root_a_live_older_version_is_known_and_what_is_not_known_of_it_is_said(
         let before = Snapshot::of(world.host());
         let mut older = start(world, "ingress", &[]);
         make_another_version(Way::Ingress, &["tunnel"]);
+        shorten_record(Way::Ingress);
         assert_eq!(status(world, &[]).0, "RUNNING");
         let as_it_is = Snapshot::of(world.host());
         let this = ["--iface=eth0", "--direction=ingress"];

@@ -1,6 +1,8 @@
 //! An instance as another version of `mirroring` would have it.
 
 use std::fs;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use traffic_mirroring::config::{Direction as Way, InstanceId};
@@ -12,13 +14,7 @@ use super::Counter;
 /// another size (`changed` among them), and one that this version does not know. The program in the
 /// kernel has its own maps all the same, and mirrors on.
 pub fn make_another_version(direction: Way, changed: &[&str]) {
-    let id = InstanceId {
-        interface: "eth0".parse().expect("a name"),
-        direction,
-        version: Default::default(),
-    };
-    let pins = Pins::new("/sys/fs/bpf".as_ref(), &id);
-    let path = |name| pins.map(&pins::map_name(direction, name));
+    let path = |name| path(direction, name);
     fs::remove_file(path("datagram")).expect("a pin");
     for name in ["outcomes", "rule", "protocol"].iter().chain(changed) {
         fs::remove_file(path(name)).expect("a pin");
@@ -26,12 +22,12 @@ pub fn make_another_version(direction: Way, changed: &[&str]) {
     for name in ["outcomes", "rule", "protocol", "unknown"].iter().chain(changed) {
         Counter::load().pin_counts(path(name).to_str().expect("a path"));
     }
-    shorten(&path("instance"));
 }
 
-/// Pins a map whose entry lacks the last word of the one that is pinned there.
-fn shorten(path: &std::path::Path) {
-    let whole = MapHandle::from_pinned_path(path).expect("a pinned map");
+/// Has a record that ends a word earlier in place of the one that is pinned.
+pub fn shorten_record(direction: Way) {
+    let path = path(direction, "instance");
+    let whole = MapHandle::from_pinned_path(&path).expect("a pinned map");
     let value = whole.lookup(&[0; 4], MapFlags::ANY).expect("a look").expect("an entry");
     let value = &value[..value.len() - 4];
     let options = libbpf_sys::bpf_map_create_opts {
@@ -43,5 +39,14 @@ fn shorten(path: &std::path::Path) {
     let short = MapHandle::create(MapType::Array, Some("short"), 4, size, 1, &options);
     let short = short.expect("a map");
     short.update(&[0; 4], value, MapFlags::ANY).expect("an entry");
-    pins::pin(std::os::fd::AsFd::as_fd(&short), path).expect("a pin");
+    pins::pin(short.as_fd(), &path).expect("a pin");
+}
+
+fn path(direction: Way, name: &str) -> PathBuf {
+    let id = InstanceId {
+        interface: "eth0".parse().expect("a name"),
+        direction,
+        version: Default::default(),
+    };
+    Pins::new("/sys/fs/bpf".as_ref(), &id).map(&pins::map_name(direction, name))
 }

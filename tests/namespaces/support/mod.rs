@@ -61,7 +61,7 @@ pub use agent::{
     QUIET, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table, load_as_l3afd,
     run_as_l3afd, start, start_chained, status,
 };
-pub use another_version::make_another_version;
+pub use another_version::{make_another_version, shorten_record};
 pub use capture::{Capture, Direction, Frame, Frames};
 pub use collector::{Collector, Copies, GUE_PORT};
 pub use collector6::{
