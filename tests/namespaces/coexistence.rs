@@ -209,14 +209,15 @@ fn needs_root_standalone_theirs_run_on_as_they_were_whoever_comes_and_goes_first
                 let before = Snapshot::of(world.host());
                 let theirs = || Theirs::attach(world, kind, way, come_first);
                 let ours = || start(world, &way.to_string(), &[]);
-                let (theirs, ours_now) = if come_first {
+                let (theirs, first, without_us) = if come_first {
                     let theirs = theirs();
-                    (theirs, ours())
+                    let without_us = Snapshot::of(world.host());
+                    (theirs, ours(), Some(without_us))
                 } else {
-                    let ours = ours();
-                    (theirs(), ours)
+                    let first = ours();
+                    (theirs(), first, None)
                 };
-                let ours = live(world, &theirs, ours_now, ours);
+                let ours = live(world, &theirs, first, ours);
                 if go_first {
                     theirs.detach(world);
                     assert_eq!(send(world, way), FRAMES, "without them");
@@ -226,6 +227,10 @@ fn needs_root_standalone_theirs_run_on_as_they_were_whoever_comes_and_goes_first
                     assert!(ours.terminate().success());
                     assert_eq!(theirs.send(world), 0, "after our end");
                     assert_eq!(theirs.in_place(world), in_place, "after our end");
+                    if let Some(without_us) = without_us {
+                        let changes = Snapshot::of(world.host()).changes_since(&without_us);
+                        assert_eq!(changes, [""; 0], "after our end");
+                    }
                     theirs.detach(world);
                 }
                 // a qdisc that they made is theirs, and so is one that they had a filter on when we ended
