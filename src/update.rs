@@ -58,8 +58,8 @@ pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
     Ok(())
 }
 
-/// The maps of the instance that is mirrored, and its tunnel, in our turn. Where l3afd has loaded the program, and
-/// its start is to stay, it does not wait for that to mirror before it calls us: so we do.
+/// The maps of the instance that is mirrored, and its tunnel, in our turn. Where l3afd has loaded the
+/// program, and its start is to stay, it does not wait for that to mirror before it calls us: so we do.
 fn started(bpffs: &Path, update: &config::Update) -> Result<Option<(Maps, bpf::Tunnel, Turn)>> {
     let deadline = Instant::now() + PATIENCE;
     let mut told = false;

@@ -18,6 +18,28 @@ fn copies_of_each(packets: &[Packet], sent: u64) -> Vec<usize> {
     copies
 }
 
+/// What stands behind both directions' instances: where they are in a chain, a program that counts.
+struct Behind(Option<Counter>);
+
+fn follow_both(launcher: &Launcher, version: &str) -> Behind {
+    Behind((launcher.mode == Mode::Chained).then(|| {
+        let counter = Counter::load();
+        for way in Way::ALL {
+            counter.follow(&jmp_table(&way.to_string()).replace("latest", version));
+        }
+        counter
+    }))
+}
+
+impl Behind {
+    /// Datagrams came in, and went out again.
+    fn assert_saw_all(&self, sent: u64) {
+        if let Behind(Some(counter)) = self {
+            assert!(counter.count() >= 2 * sent, "{} of {sent} each way", counter.count());
+        }
+    }
+}
+
 /// Two versions by their names run beside each other until the older one is stopped.
 #[test]
 fn needs_root_a_newer_version_beside_the_older_one_leaves_no_gap_and_then_stays_alone() {
@@ -25,6 +47,7 @@ fn needs_root_a_newer_version_beside_the_older_one_leaves_no_gap_and_then_stays_
         let before = Snapshot::of(world.host());
         let start = |version: &str| Way::ALL.map(|way| launcher.start(way, &[version]));
         let older = start("--version=1.0");
+        let behind = follow_both(launcher, "1_0");
         let collector = Collector::listen(world.collector(), GUE_PORT);
         let stream = Stream::start(world.client(), world.host(), PORT);
         let newer = start("--version=1.1");
@@ -34,6 +57,7 @@ fn needs_root_a_newer_version_beside_the_older_one_leaves_no_gap_and_then_stays_
         }
         let sent = stream.stop();
         let packets = collector.stop_after_quiet(QUIET).packets();
+        behind.assert_saw_all(sent);
         let copies = copies_of_each(&packets, sent);
         assert!(sent > 20 && copies.iter().all(|count| [1, 2].contains(count)), "{copies:?}");
         assert!(copies.contains(&1) && copies.contains(&2), "{copies:?}");
@@ -82,7 +106,6 @@ fn needs_root_in_a_chain_whichever_version_leaves_first_the_rest_stays_linked() 
                 assert_eq!(copies_of_three_pings(world), 3, "one left");
                 assert!(last.terminate().success());
                 assert_eq!(root.slot(), Some(behind.id()));
-                root.clear();
                 assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
             });
         }
@@ -118,29 +141,20 @@ fn needs_root_a_start_takes_the_place_of_a_dead_older_version_whatever_its_maps_
     in_self_loaded_modes(|world, launcher| {
         let before = Snapshot::of(world.host());
         let start = |way| launcher.start(way, &[]).expect("a process");
-        let behind = Counter::load();
         for way in Way::ALL {
             start(way).kill();
-            if launcher.mode == Mode::Chained {
-                behind.follow(&jmp_table(&way.to_string()));
-            }
             make_another_version(way, &[]);
             shorten_record(way);
         }
+        let behind = follow_both(launcher, "latest");
         let collector = Collector::listen(world.collector(), GUE_PORT);
         let stream = Stream::start(world.client(), world.host(), PORT);
-        std::thread::sleep(QUIET);
-        let seen = behind.count();
         let daemons = Way::ALL.map(start);
         let sent = stream.stop();
-        let seen = behind.count() - seen;
         let packets = collector.stop_after_quiet(QUIET).packets();
         let copies = copies_of_each(&packets, sent);
-        assert!(sent > 100 && copies.iter().all(|count| *count == 1), "{copies:?}");
-        match launcher.mode {
-            Mode::Chained => assert!(seen > 100, "{seen}"),
-            _ => assert_eq!(seen, 0),
-        }
+        assert!(sent > 20 && copies.iter().all(|count| *count == 1), "{copies:?}");
+        behind.assert_saw_all(sent);
         // its maps are this version's, all of them and no others
         let maps = std::fs::read_dir("/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest");
         assert_eq!(maps.expect("pins").count(), 2 * pins::map_names(Way::Ingress).len());
@@ -152,7 +166,6 @@ fn needs_root_a_start_takes_the_place_of_a_dead_older_version_whatever_its_maps_
         for daemon in daemons {
             assert!(daemon.terminate().success());
         }
-        launcher.clear_slots();
         assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
     });
 }

@@ -36,11 +36,6 @@ impl Launcher<'_> {
         }
     }
 
-    /// Takes what stands in the slots of the roots out.
-    pub fn clear_slots(&self) {
-        self.roots.iter().for_each(Root::clear);
-    }
-
     /// Mirrors both directions of `eth0`, ingress by the first file of rules, egress by the second.
     pub fn start_both(&self, rules: &[String; 2]) -> [Option<Daemon>; 2] {
         [0, 1].map(|n| {

@@ -78,7 +78,7 @@ pub use ipv6::{
 pub use kernel::has_tcx;
 pub use kernel_gue::{KernelCollector, kernel_gue};
 pub use kernel_log::KernelLog;
-pub use launch::{Mode, in_every_launch_mode, in_self_loaded_modes};
+pub use launch::{Launcher, Mode, in_every_launch_mode, in_self_loaded_modes};
 pub use map_contents::map_contents;
 pub use ns::Ns;
 pub use observe::observe;
