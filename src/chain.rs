@@ -1,11 +1,11 @@
 //! The chain: the slot of the previous program's PROG_ARRAY in which we stand.
 
 use std::collections::HashSet;
+use std::iter;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::query::MapInfoIter;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, ProgramHandle};
 use nix::sys::statfs::statfs;
 
@@ -54,8 +54,7 @@ impl Slot {
     /// All slots of this host in which one of ours stands: whoever started before or after us may
     /// have taken the one that we took, and put us behind.
     pub fn all_of(is_ours: impl Fn(u32) -> bool) -> Vec<Self> {
-        let arrays = MapInfoIter::default().filter(|map| map.ty == MapType::ProgArray);
-        let slots = arrays.filter_map(|map| Self::of_map(map.id));
+        let slots = map_ids().filter_map(Self::of_map);
         slots.filter(|slot| slot.holds(&is_ours)).collect()
     }
 
@@ -114,4 +113,14 @@ impl Slot {
             _ => self.map.delete(&KEY).context("cannot clear the chain's slot"),
         }
     }
+}
+
+/// The ids of all maps of this host, also of those that cannot be opened.
+fn map_ids() -> impl Iterator<Item = u32> {
+    let mut id = 0;
+    iter::from_fn(move || {
+        // SAFETY: an integer to write to, which lives until the call returns
+        let result = unsafe { libbpf_sys::bpf_map_get_next_id(id, &mut id) };
+        (result == 0).then_some(id)
+    })
 }
