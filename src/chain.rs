@@ -51,11 +51,15 @@ impl Slot {
         (map.map_type() == MapType::ProgArray).then_some(Self { map })
     }
 
+    /// Those of all PROG_ARRAYs of this host.
+    pub fn all() -> impl Iterator<Item = Self> {
+        map_ids().filter_map(Self::of_map)
+    }
+
     /// All slots of this host in which one of ours stands: whoever started before or after us may
     /// have taken the one that we took, and put us behind.
     pub fn all_of(is_ours: impl Fn(u32) -> bool) -> Vec<Self> {
-        let slots = map_ids().filter_map(Self::of_map);
-        slots.filter(|slot| slot.holds(&is_ours)).collect()
+        Self::all().filter(|slot| slot.holds(&is_ours)).collect()
     }
 
     /// The slot in which one of ours stands in the chain that begins with this one, whichever

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions, ProgramInfo};
 
-fn all() -> impl Iterator<Item = ProgramInfo> {
+/// Each with the ids of the maps that it uses.
+pub fn all() -> impl Iterator<Item = ProgramInfo> {
     ProgInfoIter::with_query_opts(ProgInfoQueryOptions::default().include_map_ids(true))
 }
 

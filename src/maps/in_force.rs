@@ -46,7 +46,7 @@ impl Maps {
 
     /// What became of the packets that met rules which are no longer in force.
     pub fn outcomes_of_former_rules(&self) -> Result<bpf::Outcomes> {
-        self.counters.of_all_but(self.config.live().load(Ordering::Acquire))
+        self.counters.of_all_but(self.common.config.live().load(Ordering::Acquire))
     }
 
     /// A number that tells the rules in force from all that were before them.

@@ -1,13 +1,11 @@
 //! Who else sees the packets of an interface: the programs of this host, and who leads to whom.
 
-use libbpf_rs::MapType;
-use libbpf_rs::query::{MapInfoIter, ProgInfoIter, ProgInfoQueryOptions};
-
 use super::report::{By, Neighbour, Program};
 use crate::chain::Slot;
 use crate::config::Direction;
 use crate::hook;
 use crate::netlink::Netlink;
+use crate::programs;
 
 /// The programs that are loaded, at one moment.
 pub struct Programs {
@@ -28,16 +26,13 @@ struct TailCall {
 
 impl Programs {
     pub fn look() -> Self {
-        let with_maps = ProgInfoQueryOptions::default().include_map_ids(true);
-        let all = ProgInfoIter::with_query_opts(with_maps).map(|it| Loaded {
+        let all = programs::all().map(|it| Loaded {
             program: Program { id: it.id, name: it.name.to_string_lossy().into_owned() },
             map_ids: it.map_ids,
         });
-        let arrays = MapInfoIter::default().filter(|map| map.ty == MapType::ProgArray);
-        let slots = arrays.filter_map(|map| {
-            // what goes away meanwhile leads nowhere
-            let to = Slot::of_map(map.id)?.program().ok()??;
-            Some(TailCall { map: map.id, to })
+        // what goes away meanwhile leads nowhere
+        let slots = Slot::all().filter_map(|slot| {
+            Some(TailCall { map: slot.map_id().ok()?, to: slot.program().ok()?? })
         });
         Self { all: all.collect(), slots: slots.collect() }
     }

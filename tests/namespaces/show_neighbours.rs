@@ -18,6 +18,10 @@ fn neighbour(by: &str, id: u32) -> Value {
     json!({ "by": by, "id": id, "name": "test" })
 }
 
+fn root_of(way: Way, by: &str, root: &Root) -> Value {
+    json!({ "by": by, "id": root.id(), "name": format!("tc_{way}_root") })
+}
+
 /// By what a start attaches, and `Root` does.
 fn hook() -> &'static str {
     if has_tcx() { "tcx" } else { "clsact" }
@@ -32,7 +36,7 @@ fn needs_root_in_a_chain_the_previous_and_the_next_program_are_told() {
             let daemon = start_chained(world, &name, &root, &[]);
             let shown = shown_one(world);
             assert_eq!(shown["launch_mode"], "chain");
-            assert_eq!(shown["previous"], json!([neighbour("tail_call", root.id())]));
+            assert_eq!(shown["previous"], json!([root_of(way, "tail_call", &root)]));
             assert_eq!(shown["next"], json!([]));
 
             let behind = Counter::load();
@@ -41,7 +45,7 @@ fn needs_root_in_a_chain_the_previous_and_the_next_program_are_told() {
             assert_eq!(shown["next"], json!([neighbour("tail_call", behind.id())]));
             let table = show(world, &[]);
             for line in [
-                format!("\n  previous  {} test (tail call)\n", root.id()),
+                format!("\n  previous  {} tc_{name}_root (tail call)\n", root.id()),
                 format!("\n  next      {} test (tail call)\n", behind.id()),
             ] {
                 assert!(table.contains(&line), "{table}");
@@ -67,7 +71,7 @@ fn needs_root_a_program_of_l3afds_has_its_neighbours_too() {
         behind.follow(&jmp_table("egress"));
         let shown = shown_one(world);
         assert_eq!((&shown["launch_mode"], &shown["process"]), (&json!("l3afd"), &Value::Null));
-        assert_eq!(shown["previous"], json!([neighbour("tail_call", root.id())]));
+        assert_eq!(shown["previous"], json!([root_of(Way::Egress, "tail_call", &root)]));
         assert_eq!(shown["next"], json!([neighbour("tail_call", behind.id())]));
         assert!(show(world, &[]).starts_with("eth0 egress (latest): running, without a process\n"));
     });
@@ -83,7 +87,7 @@ fn needs_root_on_an_interface_those_before_and_behind_us_are_told_in_their_order
             let shown = shown_one(world);
             assert_eq!(shown["launch_mode"], hook());
             assert_eq!(shown["previous"], json!([]));
-            assert_eq!(shown["next"], json!([neighbour(hook(), behind.id())]));
+            assert_eq!(shown["next"], json!([root_of(way, hook(), &behind)]));
 
             let called = Counter::load();
             called.follow(&jmp_table(&name));
@@ -93,8 +97,7 @@ fn needs_root_on_an_interface_those_before_and_behind_us_are_told_in_their_order
                 tc filter add dev eth0 {name} prio 9 u32 match u32 1 1 at 0"
             ));
             let filter = json!({ "by": "clsact", "id": null, "name": "u32" });
-            let next =
-                [neighbour("tail_call", called.id()), neighbour(hook(), behind.id()), filter];
+            let next = [neighbour("tail_call", called.id()), root_of(way, hook(), &behind), filter];
             assert_eq!(shown_one(world)["next"], json!(next));
 
             let before = Counter::load_undecided();

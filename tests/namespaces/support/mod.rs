@@ -48,11 +48,8 @@ mod snapshot;
 mod socket;
 mod stream;
 pub mod tcx;
-<<<<<<< HEAD
 mod terminal;
-=======
 pub mod theirs;
->>>>>>> 5e60437 (Tests: what others redirect arrives where they send it; theirs in a file of its own)
 mod traffic;
 mod undisturbed;
 mod vxlan;

@@ -2,6 +2,7 @@
 //!
 //! They are a few instructions each, written out here, so that tests need no compiler.
 
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -48,7 +49,8 @@ impl Root {
             insn(0xb7, 0, 0, 0, 0),  // r0 = TC_ACT_OK
             insn(0x95, 0, 0, 0, 0),  // exit
         ]);
-        let program = load(&program);
+        let name = CString::new(format!("tc_{direction}_root")).expect("a name");
+        let program = load(&name, &program);
         let attached = ns.run(|| Attached::new(program.as_fd(), direction));
         let dir = Path::new("/sys/fs/bpf/tc/globals/eth0/tc-root/latest");
         fs::create_dir_all(dir).expect("a directory for pins");
@@ -182,7 +184,7 @@ impl Counter {
         ]);
         program.extend(end);
         program.push(insn(0x95, 0, 0, 0, 0)); // exit
-        let program = load(&program);
+        let program = load(c"test", &program);
         Self { counts, program }
     }
 
@@ -230,12 +232,12 @@ fn array(kind: MapType, value_size: u32) -> MapHandle {
     MapHandle::create(kind, Some("test"), 4, value_size, 1, &options).expect("a map")
 }
 
-fn load(program: &[u64]) -> OwnedFd {
+fn load(name: &CStr, program: &[u64]) -> OwnedFd {
     // SAFETY: as many instructions as it says, strings that end in 0, and null for options
     owned(unsafe {
         libbpf_sys::bpf_prog_load(
             libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
-            c"test".as_ptr(),
+            name.as_ptr(),
             c"GPL".as_ptr(),
             program.as_ptr().cast(),
             program.len() as _,
