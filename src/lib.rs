@@ -31,6 +31,7 @@ pub mod rules_file;
 pub mod run;
 pub mod show;
 pub mod start;
+pub mod starting;
 pub mod status;
 pub mod stay;
 pub mod stop;

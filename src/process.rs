@@ -23,8 +23,13 @@ impl Process {
         Ok(Self { pid, start_time })
     }
 
+    /// The one that has this id now; `None` where none has, or where it has ended.
+    pub fn of(pid: u32) -> Option<Self> {
+        start_time(pid).map(|start_time| Self { pid, start_time })
+    }
+
     pub fn is_alive(self) -> bool {
-        self.pid != 0 && start_time(self.pid) == Some(self.start_time)
+        self.pid != 0 && Self::of(self.pid) == Some(self)
     }
 
     /// Asks the process to end (SIGTERM) and waits for it, for as long as `patience`.

@@ -13,6 +13,7 @@ use crate::host::{self, Turn};
 use crate::instance::Instance;
 use crate::maps::Maps;
 use crate::pins::Pins;
+use crate::starting;
 use crate::tunnel;
 
 /// For a start that is on its way.
@@ -58,22 +59,20 @@ pub fn update(bpffs: &Path, update: &config::Update) -> Result<()> {
     Ok(())
 }
 
-/// The maps of the instance that is mirrored, and its tunnel, in our turn. Where l3afd has loaded the
-/// program, and its start is to stay, it does not wait for that to mirror before it calls us: so we do.
+/// The maps of the instance that is mirrored, and its tunnel, in our turn. l3afd does not wait for a start
+/// that is to stay before it calls us: so we do. (It may be over the maps of one that was killed, which
+/// are in force.)
 fn started(bpffs: &Path, update: &config::Update) -> Result<Option<(Maps, bpf::Tunnel, Turn)>> {
     let deadline = Instant::now() + PATIENCE;
     let mut told = false;
     loop {
         let turn = Turn::take(bpffs)?;
-        let Some(instance) = Instance::open(Pins::new(bpffs, &update.id))? else { return Ok(None) };
-        if instance.is_live() {
+        let instance = Instance::open(Pins::new(bpffs, &update.id))?;
+        let staying = instance.as_ref().map(Instance::process);
+        if !starting::is_on_its_way(&update.id, bpffs, staying)? || Instant::now() >= deadline {
+            let Some(instance) = instance.filter(Instance::is_live) else { return Ok(None) };
             let maps = instance.maps()?;
-            if let Some(tunnel) = maps.tunnel() {
-                return Ok(Some((maps, tunnel, turn)));
-            }
-        }
-        if !instance.is_loaded_by_l3afd() || Instant::now() >= deadline {
-            return Ok(None);
+            return Ok(maps.tunnel().map(|tunnel| (maps, tunnel, turn)));
         }
         drop(turn);
         if !told {

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::host::Turn;
 
 use crate::support::*;
 
@@ -90,21 +91,44 @@ fn needs_root_an_update_that_says_nothing_of_packets_leaves_the_rules() {
     });
 }
 
-/// l3afd does not wait for a user program that stays before it runs the update.
+/// l3afd does not wait for a user program that stays before it runs the update: neither for one whose program
+/// it has loaded nor for one that loads it, nor over what is in force since a crash.
 #[test]
 fn needs_root_an_update_waits_for_a_start_that_is_on_its_way() {
+    for (loaded, crashed) in [(true, false), (true, true), (false, false), (false, true)] {
+        println!("loaded by l3afd: {loaded}; after a crash: {crashed}");
+        World::run(|world| {
+            let root = Root::attach(world.host(), "ingress");
+            let map_name = format!("--map-name={}", root.map_path.display());
+            let flags = [if loaded { "--resident" } else { &map_name }, "--protocol=udp"];
+            let load = || loaded.then(|| load_as_l3afd(Way::Ingress, &root));
+            let pins = load();
+            if crashed {
+                start(world, "ingress", &flags).kill();
+                if let Some(pins) = pins {
+                    fs::remove_file(pins.program()).expect("the pin of the program");
+                }
+                load();
+            }
+
+            // neither gets its turn before both run
+            let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("a turn");
+            let flags = args("ingress", &flags);
+            let _daemon = Daemon::mirroring(world.host(), flags.iter().map(|flag| flag.as_ref()));
+            let update = [&UPDATE[..4], &["--protocol=icmp"]].concat();
+            let mut update = Daemon::mirroring(world.host(), update);
+            drop(turn);
+            assert!(update.wait().success());
+            assert_eq!(mirrored(world), [None; 3]);
+        });
+    }
+}
+
+#[test]
+fn needs_root_an_update_of_what_is_not_started_says_so() {
     World::run(|world| {
         let root = Root::attach(world.host(), "ingress");
         load_as_l3afd(Way::Ingress, &root);
-        let args = [&UPDATE[..4], &["--protocol=icmp"]].concat();
-        let mut waiting = Daemon::mirroring(world.host(), args);
-        waiting.wait_ready("waiting for the start of eth0 ingress", Duration::from_secs(5));
-        let daemon = start(world, "ingress", &["--resident", "--protocol=udp"]);
-        assert!(waiting.wait().success());
-        assert_eq!(mirrored(world), [None; 3]);
-        assert!(daemon.terminate().success());
-
-        // of one that does not come, it says so
         let output = mirroring(world.host(), UPDATE);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1));
