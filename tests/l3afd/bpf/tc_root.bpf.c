@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The root of a chain: on to its first program. */
+#include "chain.h"
+
+#define ARRAY CONCAT(tc_, DIRECTION, _root_array)
+
+JMP_TABLE(ARRAY);
+
+SEC("tc")
+int CONCAT(tc_, DIRECTION, _root)(struct __sk_buff *skb)
+{
+	bpf_tail_call(skb, &ARRAY, 0);
+	return TC_ACT_OK;
+}

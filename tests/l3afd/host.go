@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+package l3afd
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+const bpffs = "/sys/fs/bpf"
+
+// mountBPFFS mounts a BPF file system, which goes after the test with all that is pinned in it.
+func mountBPFFS(t testing.TB) {
+	t.Helper()
+	if err := unix.Mount("bpf", bpffs, "bpf", 0, ""); err != nil {
+		t.Fatalf("%s: %v", bpffs, err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(bpffs, unix.MNT_DETACH); err != nil {
+			t.Errorf("%s: %v", bpffs, err)
+		}
+	})
+}
+
+// ourPins has all that is pinned under the name of our package.
+func ourPins(t testing.TB) []string {
+	return pins(t, func(path string) bool { return strings.Contains(path, "/"+ourName+"/") })
+}
+
+func pins(t testing.TB, of func(path string) bool) []string {
+	t.Helper()
+	var found []string
+	err := filepath.WalkDir(bpffs, func(path string, entry fs.DirEntry, err error) error {
+		// kernels have pins of their own at the top
+		if err == nil && !entry.IsDir() && filepath.Dir(path) != bpffs && of(path) {
+			found = append(found, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// counted is how many packets a neighbour has seen.
+func counted(t testing.TB, name, direction string) uint64 {
+	t.Helper()
+	path := fmt.Sprintf("%s/tc/globals/eth0/%s/latest/neighbour_%s_count", bpffs, name, direction)
+	counter, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	defer counter.Close()
+	var count uint64
+	if err := counter.Lookup(uint32(0), &count); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return count
+}
+
+// isLoaded tells whether the kernel has a program.
+func isLoaded(id uint32) bool {
+	program, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+	if err != nil {
+		return false
+	}
+	program.Close()
+	return true
+}
+
+// userProgram is the process of our program that stays for a direction; 0: there is none.
+func userProgram(direction string) int {
+	// the command line of a process that has ended is empty
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range lines {
+		line, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		words := strings.Split(string(line), "\x00")
+		if filepath.Base(words[0]) == ourProgram && slices.Contains(words, "--direction="+direction) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			return pid
+		}
+	}
+	return 0
+}
+
+// hasDevice tells whether the host has a network device.
+func hasDevice(name string) bool {
+	_, err := net.InterfaceByName(name)
+	return err == nil
+}

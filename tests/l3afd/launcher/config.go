@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+type config struct {
+	packages       string // where they are unpacked
+	logs           string // for user programs; empty: nothing is said of it
+	store          string // what is deployed, to find it again
+	bpffs          string
+	repository     string
+	chaining       bool
+	maxRestarts    int
+	pollInterval   time.Duration
+	restAddress    string
+	metricsAddress string
+	debugAddress   string
+}
+
+// readConfig reads what we know of l3afd's configuration.
+func readConfig(path string) (*config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	values := make(map[string]string)
+	section := ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, "["); ok {
+			section = strings.TrimSuffix(name, "]")
+		} else if key, value, ok := strings.Cut(line, ":"); ok {
+			values[section+" "+key] = strings.TrimSpace(value)
+		}
+	}
+
+	chaining, err := strconv.ParseBool(values["l3afd bpf-chaining-enabled"])
+	if err != nil {
+		return nil, fmt.Errorf("%s: bpf-chaining-enabled: %w", path, err)
+	}
+	maxRestarts, err := strconv.Atoi(values["l3afd max-ebpf-restart-count"])
+	if err != nil {
+		return nil, fmt.Errorf("%s: max-ebpf-restart-count: %w", path, err)
+	}
+	pollInterval, err := time.ParseDuration(values["web ebpf-poll-interval"])
+	if err != nil {
+		return nil, fmt.Errorf("%s: ebpf-poll-interval: %w", path, err)
+	}
+	return &config{
+		packages:       values["l3afd bpf-dir"],
+		logs:           values["l3afd bpf-log-dir"],
+		store:          values["l3af-config-store filename"],
+		bpffs:          values["l3afd BpfMapDefaultPath"],
+		repository:     strings.TrimPrefix(values["ebpf-repo url"], "file://"),
+		chaining:       chaining,
+		maxRestarts:    maxRestarts,
+		pollInterval:   pollInterval,
+		restAddress:    values["l3af-configs restapi-addr"],
+		metricsAddress: values["web metrics-addr"],
+		debugAddress:   values["ebpf-chain-debug addr"],
+	}, nil
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// folder is where the package of a program is unpacked.
+func (p *program) folder() string {
+	name, _, _ := strings.Cut(p.Artifact, ".")
+	return filepath.Join(p.packages, p.Name, p.Version, name)
+}
+
+// unpack gets the package from the repository, unless it is there.
+func (p *program) unpack() error {
+	if _, err := os.Stat(p.folder()); err == nil {
+		return nil
+	}
+	platform, err := exec.Command("lsb_release", "-cs").Output()
+	if err != nil {
+		return fmt.Errorf("lsb_release -cs: %w", err)
+	}
+	archive := filepath.Join(
+		p.repository, p.Name, p.Version, strings.TrimSpace(string(platform)), p.Artifact)
+	into := filepath.Dir(p.folder())
+	if err := os.MkdirAll(into, 0o755); err != nil {
+		return err
+	}
+	said, err := exec.Command("tar", "--extract", "--gzip", "--file", archive, "--directory", into).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %s", archive, said)
+	}
+	return nil
+}
+
+func indexOf(iface string) (int, error) {
+	it, err := net.InterfaceByName(iface)
+	if err != nil {
+		return 0, err
+	}
+	return it.Index, nil
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"l3afd/payload"
+)
+
+// patience is how long a user program may take for what it does to the chain.
+const patience = 10 * time.Second
+
+// program is one program of a chain.
+type program struct {
+	payload.Program
+	*config
+	hook
+	collection *ebpf.Collection // nil: the user program loads its own
+	link       link.Link        // nil: it is called by the program before it
+	next       *ebpf.Map        // its jump table
+	id         ebpf.ProgramID
+	user       *exec.Cmd // nil: no daemon
+	restarts   int
+}
+
+// newRoot makes the program that the chain of a hook begins with.
+func newRoot(config *config, at hook) *program {
+	return &program{
+		Program: payload.Program{
+			Name:              "tc-root",
+			Artifact:          "l3af_tc_root.tar.gz",
+			Version:           "latest",
+			MapName:           fmt.Sprintf("tc_%s_root_array", at.direction),
+			ObjectFile:        fmt.Sprintf("tc_root_%s.bpf.o", at.direction),
+			EntryFunctionName: fmt.Sprintf("tc_%s_root", at.direction),
+		},
+		config: config,
+		hook:   at,
+	}
+}
+
+func (p *program) String() string {
+	return fmt.Sprintf("%s %s %s", p.Name, p.iface, p.direction)
+}
+
+// version is as paths and user programs have it.
+func (p *program) version() string {
+	return strings.ReplaceAll(p.Version, ".", "_")
+}
+
+// the folders of pins
+const (
+	maps     = "tc/globals"
+	programs = "progs"
+	links    = "links"
+)
+
+func (p *program) pins(kind, name string) string {
+	return filepath.Join(p.bpffs, kind, p.iface, p.Name, p.version(), name)
+}
+
+func (p *program) mapPin(name string) string { return p.pins(maps, name) }
+func (p *program) programPin() string        { return p.pins(programs, p.EntryFunctionName+"_tc") }
+func (p *program) linkPin() string           { return p.pins(links, p.Name+"_tc_"+p.direction) }
+
+// start loads the program, gives it its packets, and starts the user program.
+func (p *program) start(before *program) error {
+	if err := p.unpack(); err != nil {
+		return err
+	}
+	if p.CmdStart != "" {
+		if err := killStrangers(p.CmdStart); err != nil {
+			return err
+		}
+	}
+	// a program that was killed may have left them
+	os.Remove(p.programPin())
+	os.Remove(p.linkPin())
+	if before != nil {
+		before.leadNowhere()
+	}
+	if p.ObjectFile != "" {
+		if err := p.load(before); err != nil {
+			return fmt.Errorf("cannot load %s: %w", p, err)
+		}
+	}
+	if p.CmdStart != "" {
+		if err := p.startUser(before); err != nil {
+			return err
+		}
+	}
+	if p.chaining && p.collection == nil {
+		if err := p.findLoaded(before); err != nil {
+			return err
+		}
+	}
+	if len(p.UpdateArgs) > 0 {
+		if err := p.update(); err != nil {
+			return err
+		}
+	}
+	if user, kernel := p.isRunning(); !user && !kernel {
+		return fmt.Errorf("%s does not run", p)
+	}
+	return nil
+}
+
+// load has the kernel take the object, and either the program before or the interface give it packets.
+func (p *program) load(before *program) error {
+	spec, err := ebpf.LoadCollectionSpec(filepath.Join(p.folder(), p.ObjectFile))
+	if err != nil {
+		return err
+	}
+	for _, kind := range []string{maps, programs, links} {
+		if err := os.MkdirAll(p.pins(kind, ""), 0o750); err != nil {
+			return err
+		}
+	}
+	options := ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: p.mapPin("")}}
+	p.collection, err = ebpf.NewCollectionWithOptions(spec, options)
+	if err != nil {
+		return err
+	}
+	entry := p.collection.Programs[p.EntryFunctionName]
+	if entry == nil {
+		return fmt.Errorf("no program %q", p.EntryFunctionName)
+	}
+	info, err := entry.Info()
+	if err != nil {
+		return err
+	}
+	p.id, _ = info.ID()
+	if err := p.pinMaps(); err != nil {
+		return err
+	}
+	p.next, err = p.collection.Maps[p.MapName].Clone()
+	if err != nil {
+		return err
+	}
+	if before != nil {
+		if err := entry.Pin(p.programPin()); err != nil {
+			return err
+		}
+		return before.leadTo(p.id)
+	}
+	if err := p.attach(entry); err != nil {
+		return err
+	}
+	return entry.Pin(p.programPin())
+}
+
+// pinMaps pins the maps, and sets to 0 what is to be monitored.
+func (p *program) pinMaps() error {
+	for _, it := range p.MonitorMaps {
+		if monitored := p.collection.Maps[it.Name]; monitored != nil {
+			if err := monitored.Put(uint32(0), uint64(0)); err != nil {
+				return fmt.Errorf("%s: %w", it.Name, err)
+			}
+		}
+	}
+	for name, it := range p.collection.Maps {
+		if name == ".bss" {
+			continue
+		}
+		if _, err := os.Stat(p.mapPin(name)); err == nil {
+			continue
+		}
+		if err := it.Pin(p.mapPin(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *program) attach(entry *ebpf.Program) error {
+	index, err := indexOf(p.iface)
+	if err != nil {
+		return err
+	}
+	where := ebpf.AttachTCXIngress
+	if p.direction == "egress" {
+		where = ebpf.AttachTCXEgress
+	}
+	p.link, err = link.AttachTCX(link.TCXOptions{Program: entry, Interface: index, Attach: where})
+	if err != nil {
+		return err
+	}
+	return p.link.Pin(p.linkPin())
+}
+
+// findLoaded waits for what the user program has loaded.
+func (p *program) findLoaded(before *program) error {
+	return eventually(func() (err error) {
+		if p.next, err = ebpf.LoadPinnedMap(p.mapPin(p.MapName), nil); err != nil {
+			return err
+		}
+		var id uint32
+		if err := before.next.Lookup(uint32(0), &id); err != nil {
+			return fmt.Errorf("%s is not in the chain: %w", p, err)
+		}
+		p.id = ebpf.ProgramID(id)
+		return p.probe()
+	})
+}
+
+// probe asks whether the program is loaded.
+func (p *program) probe() error {
+	loaded, err := ebpf.NewProgramFromID(p.id)
+	if err != nil {
+		return err
+	}
+	return loaded.Close()
+}
+
+// stop ends the user program and unloads the program.
+func (p *program) stop() error {
+	if p.UserProgramDaemon {
+		if p.user == nil {
+			return fmt.Errorf("%s does not run", p)
+		}
+		if err := p.stopUser(); err != nil {
+			return err
+		}
+	}
+	p.id = 0
+	if p.collection != nil {
+		if err := p.unload(); err != nil {
+			return err
+		}
+	}
+	if p.next != nil {
+		p.next.Close()
+		p.next = nil
+	}
+	if !p.chaining {
+		return nil
+	}
+	return eventually(func() error {
+		if _, err := os.Stat(p.mapPin(p.MapName)); !os.IsNotExist(err) {
+			return fmt.Errorf("%s is still pinned", p.mapPin(p.MapName))
+		}
+		return nil
+	})
+}
+
+// unload takes away the pins and all that holds the program.
+func (p *program) unload() error {
+	var failures []error
+	for _, it := range p.collection.Maps {
+		failures = append(failures, it.Unpin())
+	}
+	for _, it := range p.collection.Programs {
+		failures = append(failures, it.Unpin())
+	}
+	if p.link != nil {
+		failures = append(failures, p.link.Unpin(), p.link.Close())
+		p.link = nil
+	}
+	p.collection.Close()
+	p.collection = nil
+	return errors.Join(failures...)
+}
+
+// leadTo puts a program behind this one.
+func (p *program) leadTo(id ebpf.ProgramID) error {
+	successor, err := ebpf.NewProgramFromID(id)
+	if err != nil {
+		return err
+	}
+	defer successor.Close()
+	return p.next.Put(uint32(0), successor)
+}
+
+// leadNowhere takes away who stands behind this one, if anybody does.
+func (p *program) leadNowhere() {
+	_ = p.next.Delete(uint32(0))
+}
+
+// read reads a value to be monitored.
+func (p *program) read(it payload.MonitorMap) (float64, error) {
+	if p.collection == nil || p.collection.Maps[it.Name] == nil {
+		return 0, fmt.Errorf("%s has no map %q", p, it.Name)
+	}
+	if it.Aggregator != "scalar" {
+		return 0, fmt.Errorf("%s: no aggregator but \"scalar\" is known here", it.Name)
+	}
+	var value int64
+	err := p.collection.Maps[it.Name].Lookup(it.Key, &value)
+	return float64(value), err
+}
+
+// eventually tries until it works, or patience ends.
+func eventually(try func() error) error {
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		err := try()
+		if err == nil || time.Since(start) > patience {
+			return err
+		}
+	}
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+package l3afd
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"l3afd/payload"
+)
+
+const (
+	ourName    = "traffic-mirroring"
+	ourProgram = "mirroring"
+)
+
+var directions = []string{"ingress", "egress"}
+
+// ours is what scripts/payload prints in one of its styles, classic or recommended: both directions of
+// eth0, mirrored to the collector.
+func ours(t testing.TB, style string) payload.Deployment {
+	t.Helper()
+	script := exec.Command(payloadScript)
+	script.Env = append(os.Environ(),
+		"STYLE="+style, "IFACE=eth0", "HOST_ADDRESS="+hostAddress, "COLLECTOR="+collectorAddress, "REDIRECT_TO=eth1")
+	text, err := script.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", payloadScript, err)
+	}
+	var all []payload.Deployment
+	if err := json.Unmarshal(text, &all); err != nil || len(all) != 1 {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return all[0]
+}
+
+// each changes our program in each direction.
+func each(it *payload.Deployment, change func(program *payload.Program, direction string)) {
+	for _, direction := range directions {
+		for _, program := range *it.Programs.In(direction) {
+			if program.Name == ourName {
+				change(program, direction)
+			}
+		}
+	}
+}
+
+// neighbour is a program that counts, by this name at this place of the chain.
+func neighbour(name string, seqID int, direction string) *payload.Program {
+	return &payload.Program{
+		Name:              name,
+		SeqID:             seqID,
+		Artifact:          fmt.Sprintf("l3af_%s.tar.gz", name),
+		MapName:           fmt.Sprintf("neighbour_%s_jmp_table", direction),
+		Version:           "latest",
+		AdminStatus:       payload.Enabled,
+		ProgType:          "tc",
+		ObjectFile:        fmt.Sprintf("neighbour_%s.bpf.o", direction),
+		EntryFunctionName: fmt.Sprintf("neighbour_%s_pass", direction),
+	}
+}
+
+// asks sets arguments that name the messages of a protocol, seen from the direction.
+func asks(arguments payload.Args, protocol, direction string) {
+	ports := map[string]string{"tcp": fmt.Sprint(tcpPort), "udp": fmt.Sprint(udpPort)}
+	arguments["protocol"] = protocol
+	if direction == "ingress" {
+		arguments["dst-port"] = ports[protocol]
+	} else {
+		arguments["src-port"] = ports[protocol]
+	}
+}
