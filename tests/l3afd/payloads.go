@@ -73,3 +73,12 @@ func asks(arguments payload.Args, protocol, direction string) {
 		arguments["src-port"] = ports[protocol]
 	}
 }
+
+// withRules has rules say what is mirrored, and flags only where to.
+func withRules(program *payload.Program, rules string) {
+	program.RulesFile, program.Rules = "rules.json", rules
+	program.UpdateArgs = nil
+	for _, filter := range []string{"src-address", "dst-address", "src-port", "dst-port", "protocol"} {
+		delete(program.StartArgs, filter)
+	}
+}

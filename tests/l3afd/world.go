@@ -5,6 +5,7 @@ package l3afd
 import (
 	"fmt"
 	"os/exec"
+	"slices"
 	"testing"
 )
 
@@ -25,14 +26,19 @@ type world struct {
 func newWorld(t testing.TB, settings settings) *world {
 	mountBPFFS(t)
 	makeNetworks(t)
-	collector := startCollector(t, "collector", collectorAddress+":6080")
-	return &world{
-		TB:        t,
-		chained:   !settings.unchained,
-		daemon:    startDaemon(t, settings),
-		traffic:   startTraffic(t),
-		collector: collector,
+	w := &world{
+		TB:      t,
+		chained: !settings.unchained,
+		daemon:  startDaemon(t, settings),
+		traffic: startTraffic(t),
 	}
+	w.collectAt("collector", collectorAddress+":6080")
+	return w
+}
+
+// collectAt has the copies looked for at an address in a network namespace.
+func (w *world) collectAt(netns, address string) {
+	w.collector = startCollector(w, netns, address)
 }
 
 // expect looks at the rounds from now on: of the wanted messages, a copy arrives, and nothing else does.
@@ -94,8 +100,8 @@ func (w *world) count() map[string]uint64 {
 }
 
 // expectNothingLeft looks at what is left when all our programs have ended: no pin and no process. A
-// tunnel device that l3afd told nobody to remove is gone after the next stop.
-func (w *world) expectNothingLeft() {
+// tunnel device that l3afd told nobody to remove is gone after the next stop, unless it is somebody's.
+func (w *world) expectNothingLeft(devices ...string) {
 	w.Helper()
 	if left := ourPins(w); len(left) > 0 {
 		w.Fatalf("left: %q", left)
@@ -106,8 +112,8 @@ func (w *world) expectNothingLeft() {
 		}
 	}
 	run(w, mirroring, "--cmd=stop", "--iface=eth0")
-	if hasDevice("gue1") {
-		w.Fatal("left: gue1")
+	if hasDevice("gue1") != slices.Contains(devices, "gue1") {
+		w.Fatalf("gue1 is there: %t", hasDevice("gue1"))
 	}
 }
 

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+package l3afd
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"l3afd/payload"
+)
+
+// the ports of packets that are counted
+const (
+	mirroredPort = 7777
+	excludedPort = 7778
+)
+
+// the keys of the documented maps
+const (
+	matched = iota
+	sent
+	excluded
+	keys = 9
+)
+
+func TestMonitorMapsCountPacketsExactlyOnManyCPUs(t *testing.T) {
+	for _, style := range []string{"recommended", "classic"} {
+		t.Run(style, func(t *testing.T) {
+			w := newWorld(t, settings{poll: time.Second})
+			it := ours(t, style)
+			each(&it, func(program *payload.Program, direction string) {
+				withRules(program, fmt.Sprintf(`{"rules": [
+					{"action": "exclude", "protocol": ["udp"], "dst_port": ["%d"]},
+					{"protocol": ["udp"], "dst_port": ["%d"]}
+				]}`, excludedPort, mirroredPort))
+				monitored(program, direction)
+			})
+			w.add(w, it)
+			w.expect("add")
+			w.waitUntilRunning("add")
+
+			counts := make([]float64, keys)
+			for _, packets := range []int{1000, 1} {
+				cpus := blast(t, mirroredPort, packets)
+				blast(t, excludedPort, 2*packets)
+				counts[sent] += float64(cpus * packets)
+				counts[excluded] += float64(cpus * 2 * packets)
+				counts[matched] = counts[sent] + counts[excluded]
+				for _, direction := range directions {
+					w.eventuallyCounts(direction, counts)
+				}
+			}
+		})
+	}
+}
+
+// monitored has l3afd read all counters. Without a process, they are as new as the last status.
+func monitored(program *payload.Program, direction string) {
+	program.MonitorMaps = nil
+	for key := range uint32(keys) {
+		it := payload.MonitorMap{Name: direction + "_metrics", Key: key, Aggregator: "scalar"}
+		program.MonitorMaps = append(program.MonitorMaps, it)
+	}
+	program.CmdStatus = ourProgram
+	program.StatusArgs = payload.Args{"cmd": "status", "iface": "eth0", "direction": direction}
+}
+
+func (w *world) eventuallyCounts(direction string, counts []float64) {
+	w.Helper()
+	eventually(w, func() string {
+		for key, count := range counts {
+			name := fmt.Sprintf("%s_metrics_%d_scalar", direction, key)
+			read, ok := w.metric(w, "l3afd_BPFMonitorMap", "map_name", name)
+			if !ok || read != count {
+				return fmt.Sprintf("%s is %v (%t), not %v", name, read, ok, count)
+			}
+		}
+		return ""
+	})
+}
+
+// blast sends so many packets to a port from each CPU, from the host and from the peer, all at once. It
+// returns how many CPUs there are.
+func blast(t testing.TB, port uint16, packets int) int {
+	t.Helper()
+	var cpus unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error)
+	send := func(netns, to string) {
+		var socket net.PacketConn
+		within(t, netns, func() (err error) {
+			socket, err = net.ListenPacket("udp", ":0")
+			return err
+		})
+		t.Cleanup(func() { socket.Close() })
+		address := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(to), port))
+		for cpu := range 64 * len(cpus) {
+			if cpus.IsSet(cpu) {
+				go func() { failed <- sendFrom(cpu, socket, address, packets) }()
+			}
+		}
+	}
+	send("", peerAddress)
+	send("peer", hostAddress)
+	for range 2 * cpus.Count() {
+		if err := <-failed; err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cpus.Count()
+}
+
+func sendFrom(cpu int, socket net.PacketConn, to net.Addr, packets int) error {
+	// never unlocked: the thread ends with the goroutine
+	runtime.LockOSThread()
+	var here unix.CPUSet
+	here.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &here); err != nil {
+		return err
+	}
+	for range packets {
+		if _, err := socket.WriteTo([]byte("counted"), to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
