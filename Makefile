@@ -6,7 +6,7 @@ PACKAGE := dist/l3af_traffic_mirroring.tar.gz
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build setup demo test test-kernels check package publish payload clean help
+.PHONY: build setup demo test test-l3afd test-kernels check package publish payload clean help
 
 build: ## Build the release binary and the tc programs
 	$(Q)cargo build --locked --release
@@ -21,12 +21,15 @@ demo: setup ## Mirror real traffic between network namespaces, and show it
 test: setup check ## Run all checks and tests; as root, also those that need it; KERNELS= leaves out guests
 	$(Q)scripts/test
 
+test-l3afd: ## Launch the package as l3afd does, under traffic: [L3AFD=<an l3afd> FILTER=Chain]
+	$(Q)scripts/test-l3afd
+
 test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 6.1" FILTER=fixture]
 	$(Q)scripts/test-kernels
 
 check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy
 	$(Q)cargo fmt --check
-	$(Q)clang-format --dry-run --Werror bpf/*.[ch]
+	$(Q)clang-format --dry-run --Werror bpf/*.[ch] tests/l3afd/bpf/*.[ch]
 	$(Q)shellcheck scripts/* .ci/run
 	$(Q)cargo clippy --locked --all-targets -- -D warnings
 
@@ -44,5 +47,5 @@ clean: ## Remove all that was built
 	$(Q)rm -rf dist
 
 help: ## List these targets
-	$(Q)sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | \
+	$(Q)sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | \
 		while read -r target text; do printf '%-14s%s\n' "$$target" "$$text"; done

@@ -22,6 +22,7 @@ import (
 // settings are what differs between the tests in the configuration of l3afd.
 type settings struct {
 	unchained bool
+	clsact    bool          // even where there is TCX; l3afd itself takes what is there
 	logs      bool          // user programs are told where their logs go
 	poll      time.Duration // between two looks at what runs; 0: none while the test runs
 }
@@ -77,6 +78,9 @@ enabled: false
 
 [graceful-restart]
 version-limit: 1
+
+[launcher]
+tcx: %[7]t
 `
 
 func startDaemon(t testing.TB, settings settings) *daemon {
@@ -90,7 +94,8 @@ func startDaemon(t testing.TB, settings settings) *daemon {
 		settings.poll = time.Hour
 	}
 	text := fmt.Sprintf(
-		configuration, folder, told, !settings.unchained, bpffs, repository, settings.poll)
+		configuration, folder, told, !settings.unchained, bpffs, repository, settings.poll,
+		hasTCX(t) && !settings.clsact)
 	it := &daemon{config: filepath.Join(folder, "l3afd.cfg"), said: filepath.Join(folder, "said")}
 	if err := os.WriteFile(it.config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

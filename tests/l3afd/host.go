@@ -97,6 +97,20 @@ func userProgram(direction string) int {
 	return 0
 }
 
+// hasTCX tells whether l3afd would attach by TCX: from Linux 6.8 on.
+func hasTCX(t testing.TB) bool {
+	t.Helper()
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	return major > 6 || major == 6 && minor >= 8
+}
+
 // hasDevice tells whether the host has a network device.
 func hasDevice(name string) bool {
 	_, err := net.InterfaceByName(name)

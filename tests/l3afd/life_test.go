@@ -3,6 +3,7 @@
 package l3afd
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -79,6 +80,20 @@ func TestLifeWithoutAChain(t *testing.T) {
 	}
 }
 
+// l3afd attaches so before Linux 6.8, and then this is what the other tests have.
+func TestLifeOnClsact(t *testing.T) {
+	if isReal {
+		t.Skip("l3afd itself takes TCX where that is there")
+	}
+	for _, unchained := range []bool{false, true} {
+		for _, variant := range variants {
+			t.Run(fmt.Sprintf("%s, unchained: %t", variant.name, unchained), func(t *testing.T) {
+				live(newWorld(t, settings{clsact: true, unchained: unchained}), variant)
+			})
+		}
+	}
+}
+
 // live goes through all that l3afd does with a program, under traffic.
 func live(w *world, variant variant) {
 	const place = 3
@@ -124,7 +139,12 @@ func live(w *world, variant variant) {
 	}
 
 	if len(w.neighbours) == 2 {
-		for _, seqID := range []int{1, place} {
+		places := []int{1, place, 9, place}
+		if isReal {
+			// l3afd loses the chain where one moves to its end
+			places = places[:2]
+		}
+		for _, seqID := range places {
 			each(&it, func(program *payload.Program, _ string) { program.SeqID = seqID })
 			w.update(w, it)
 			w.expect("another seq_id", both("tcp")...)

@@ -26,6 +26,10 @@ type world struct {
 func newWorld(t testing.TB, settings settings) *world {
 	mountBPFFS(t)
 	makeNetworks(t)
+	if settings.clsact || !hasTCX(t) {
+		// whoever adds this qdisc, the kernel drops what the device is sending at that moment
+		run(t, "tc", "qdisc", "add", "dev", "eth0", "clsact")
+	}
 	w := &world{
 		TB:      t,
 		chained: !settings.unchained,

@@ -17,6 +17,7 @@ type config struct {
 	bpffs          string
 	repository     string
 	chaining       bool
+	tcx            bool // by TCX, which l3afd takes for there from Linux 6.8 on
 	maxRestarts    int
 	pollInterval   time.Duration
 	restAddress    string
@@ -24,7 +25,7 @@ type config struct {
 	debugAddress   string
 }
 
-// readConfig reads what we know of l3afd's configuration.
+// readConfig reads what we know of l3afd's configuration, and the section of our own.
 func readConfig(path string) (*config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -45,6 +46,10 @@ func readConfig(path string) (*config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: bpf-chaining-enabled: %w", path, err)
 	}
+	tcx, err := strconv.ParseBool(values["launcher tcx"])
+	if err != nil {
+		return nil, fmt.Errorf("%s: tcx: %w", path, err)
+	}
 	maxRestarts, err := strconv.Atoi(values["l3afd max-ebpf-restart-count"])
 	if err != nil {
 		return nil, fmt.Errorf("%s: max-ebpf-restart-count: %w", path, err)
@@ -60,6 +65,7 @@ func readConfig(path string) (*config, error) {
 		bpffs:          values["l3afd BpfMapDefaultPath"],
 		repository:     strings.TrimPrefix(values["ebpf-repo url"], "file://"),
 		chaining:       chaining,
+		tcx:            tcx,
 		maxRestarts:    maxRestarts,
 		pollInterval:   pollInterval,
 		restAddress:    values["l3af-configs restapi-addr"],

@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,17 +31,10 @@ func (p *program) unpack() error {
 	if err := os.MkdirAll(into, 0o755); err != nil {
 		return err
 	}
-	said, err := exec.Command("tar", "--extract", "--gzip", "--file", archive, "--directory", into).CombinedOutput()
+	tar := exec.Command("tar", "--extract", "--gzip", "--file", archive, "--directory", into)
+	said, err := tar.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %s", archive, said)
 	}
 	return nil
-}
-
-func indexOf(iface string) (int, error) {
-	it, err := net.InterfaceByName(iface)
-	if err != nil {
-		return 0, err
-	}
-	return it.Index, nil
 }

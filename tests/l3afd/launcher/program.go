@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 
 	"l3afd/payload"
 )
@@ -26,7 +25,7 @@ type program struct {
 	*config
 	hook
 	collection *ebpf.Collection // nil: the user program loads its own
-	link       link.Link        // nil: it is called by the program before it
+	attached   attachment       // nil: it is called by the program before it
 	next       *ebpf.Map        // its jump table
 	id         ebpf.ProgramID
 	user       *exec.Cmd // nil: no daemon
@@ -147,16 +146,13 @@ func (p *program) load(before *program) error {
 	if err != nil {
 		return err
 	}
-	if before != nil {
-		if err := entry.Pin(p.programPin()); err != nil {
-			return err
-		}
-		return before.leadTo(p.id)
-	}
-	if err := p.attach(entry); err != nil {
+	if err := entry.Pin(p.programPin()); err != nil {
 		return err
 	}
-	return entry.Pin(p.programPin())
+	if before != nil {
+		return before.leadTo(p.id)
+	}
+	return p.attach(entry)
 }
 
 // pinMaps pins the maps, and sets to 0 what is to be monitored.
@@ -180,22 +176,6 @@ func (p *program) pinMaps() error {
 		}
 	}
 	return nil
-}
-
-func (p *program) attach(entry *ebpf.Program) error {
-	index, err := indexOf(p.iface)
-	if err != nil {
-		return err
-	}
-	where := ebpf.AttachTCXIngress
-	if p.direction == "egress" {
-		where = ebpf.AttachTCXEgress
-	}
-	p.link, err = link.AttachTCX(link.TCXOptions{Program: entry, Interface: index, Attach: where})
-	if err != nil {
-		return err
-	}
-	return p.link.Pin(p.linkPin())
 }
 
 // findLoaded waits for what the user program has loaded.
@@ -262,9 +242,9 @@ func (p *program) unload() error {
 	for _, it := range p.collection.Programs {
 		failures = append(failures, it.Unpin())
 	}
-	if p.link != nil {
-		failures = append(failures, p.link.Unpin(), p.link.Close())
-		p.link = nil
+	if p.attached != nil {
+		failures = append(failures, p.attached.detach())
+		p.attached = nil
 	}
 	p.collection.Close()
 	p.collection = nil

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// attachment is a program that gets its packets from the interface itself.
+type attachment interface {
+	detach() error
+}
+
+// attach attaches by TCX or, on older kernels, by a filter of clsact.
+func (p *program) attach(entry *ebpf.Program) error {
+	if !p.tcx {
+		return p.attachFilter()
+	}
+	iface, err := net.InterfaceByName(p.iface)
+	if err != nil {
+		return err
+	}
+	where := ebpf.AttachTCXIngress
+	if p.direction == "egress" {
+		where = ebpf.AttachTCXEgress
+	}
+	it, err := link.AttachTCX(link.TCXOptions{Program: entry, Interface: iface.Index, Attach: where})
+	if err != nil {
+		return err
+	}
+	p.attached = tcxLink{it}
+	return it.Pin(p.linkPin())
+}
+
+type tcxLink struct{ link.Link }
+
+func (it tcxLink) detach() error {
+	return errors.Join(it.Unpin(), it.Close())
+}
+
+// filter is the arguments of tc that name a filter.
+type filter []string
+
+// attachFilter attaches the program that is pinned.
+func (p *program) attachFilter() error {
+	// it may be there, and stays there
+	_ = tc("qdisc", "add", "dev", p.iface, "clsact")
+	it := filter{"dev", p.iface, p.direction, "protocol", "all", "pref", "1"}
+	// one that a killed launcher left goes
+	_ = it.detach()
+	p.attached = it
+	program := []string{"bpf", "direct-action", "object-pinned", p.programPin()}
+	return tc("filter", slices.Concat([]string{"add"}, it, program)...)
+}
+
+func (it filter) detach() error {
+	return tc("filter", append([]string{"delete"}, it...)...)
+}
+
+func tc(object string, arguments ...string) error {
+	said, err := exec.Command("tc", append([]string{object}, arguments...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("tc %s %q: %s", object, arguments, said)
+	}
+	return nil
+}
