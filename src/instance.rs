@@ -4,17 +4,24 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::Program;
 
 use crate::bpf;
 use crate::config::InterfaceName;
+use crate::host::Turn;
 use crate::maps::{self, Common, Counters, Maps};
 use crate::netlink::Netlink;
 use crate::pins::Pins;
 use crate::process::Process;
 use crate::programs;
+
+/// For a process that is dying.
+const DYING: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// An instance that has its maps pinned, of whichever version.
 #[derive(Debug)]
@@ -27,6 +34,29 @@ impl Instance {
     pub fn open(pins: Pins) -> Result<Option<Self>> {
         let common = Common::pinned(&pins)?;
         Ok(common.map(|common| Self { pins, common }))
+    }
+
+    /// Our turn, and what a previous start left behind. Its process has to be gone, or about to: l3afd kills
+    /// one and starts the next at once.
+    pub fn left_behind(pins: &Pins, bpffs: &Path) -> Result<(Turn, Option<Self>)> {
+        let deadline = Instant::now() + DYING;
+        loop {
+            let turn = Turn::take(bpffs)?;
+            let previous = Self::open(pins.clone())?;
+            let process = previous.as_ref().map(Self::process);
+            let Some(process) = process.filter(|process| process.is_alive()) else {
+                return Ok((turn, previous));
+            };
+            ensure!(
+                process.is_dying() && Instant::now() < deadline,
+                "{} is mirrored by process {} already; change it with --cmd=update, or end it with \
+                 --cmd=stop",
+                pins.id,
+                process.pid
+            );
+            drop(turn);
+            thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// All that can be opened; the others are named in the log.

@@ -32,6 +32,24 @@ impl Process {
         self.pid != 0 && Self::of(self.pid) == Some(self)
     }
 
+    /// Whether a SIGKILL awaits it, or it is ending already.
+    pub fn is_dying(self) -> bool {
+        const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
+        // linux/sched.h
+        const PF_EXITING: u64 = 4;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let killed = ["SigPnd:", "ShdPnd:"].iter().any(|set| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(set));
+            mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+                .is_some_and(|mask| mask & SIGKILL != 0)
+        });
+        // proc_pid_stat(5), field 9; the second one ends with a parenthesis
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let flags = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(6));
+        let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
+        killed || flags.is_none_or(|flags| flags & PF_EXITING != 0)
+    }
+
     /// Asks the process to end (SIGTERM) and waits for it, for as long as `patience`.
     /// Returns whether it has ended.
     pub fn terminate(self, patience: Duration) -> Result<bool> {
@@ -91,6 +109,18 @@ mod tests {
         assert!(us.is_alive());
         let earlier = Process { start_time: us.start_time - 1, ..us };
         assert!(!earlier.is_alive());
+    }
+
+    #[test]
+    fn who_is_killed_is_dying_until_it_has_ended() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::of(child.id()).unwrap();
+        assert!(!process.is_dying());
+        child.kill().unwrap();
+        while process.is_alive() {
+            assert!(process.is_dying() || !process.is_alive());
+        }
+        child.wait().unwrap();
     }
 
     #[test]

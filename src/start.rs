@@ -37,25 +37,14 @@ pub fn start(bpffs: &Path, start: &config::Start) -> Result<()> {
     // from here on a signal ends us in order, not half-way
     let stay = Stay::prepare()?;
     let mounted = host::check_bpffs(bpffs)?;
-    let turn = Turn::take(bpffs)?;
+    let pins = Pins::new(bpffs, &start.id);
+    let (turn, previous) = Instance::left_behind(&pins, bpffs)?;
 
     let mut netlink = Netlink::open()?;
     let mirrored = mirrored_interface(&mut netlink, &start.id)?;
     let rules = filter::compile(&start.rules)?;
     let slot = start.map_name.as_ref();
     let slot = slot.map(|path| Slot::pinned(path, bpffs)).transpose()?;
-    let pins = Pins::new(bpffs, &start.id);
-    let previous = Instance::open(pins.clone())?;
-    if let Some(previous) = &previous {
-        let process = previous.process();
-        ensure!(
-            !process.is_alive(),
-            "{} is mirrored by process {} already; change it with --cmd=update, or end it with \
-             --cmd=stop",
-            start.id,
-            process.pid
-        );
-    }
     if let (Some(slot), Some(previous)) = (&slot, &previous) {
         ensure!(
             slot.map_id()? != previous.common.jmp_table_id()?,

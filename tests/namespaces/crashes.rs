@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use nix::sys::signal::Signal;
 use traffic_mirroring::bpf;
 use traffic_mirroring::config::{Direction as Way, InstanceId};
 use traffic_mirroring::instance::Instance;
@@ -38,6 +39,19 @@ fn needs_root_a_start_after_a_sigkill_takes_over_and_mirrors_each_packet_once() 
         assert_eq!(copies_of_three_pings(world), 3);
         assert!(daemon.terminate().success());
         assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    });
+}
+
+/// l3afd kills whatever has our name and starts anew, without waiting for the dead to be gone.
+#[test]
+fn needs_root_a_start_waits_for_a_process_that_is_dying() {
+    World::run(|world| {
+        let mut daemon = start(world, "ingress", &[]);
+        for _ in 0..10 {
+            daemon.signal(Signal::SIGKILL);
+            daemon = start(world, "ingress", &[]);
+        }
+        assert_eq!(copies_of_three_pings(world), 3);
     });
 }
 
