@@ -96,6 +96,8 @@ func startDaemon(t testing.TB, settings settings) *daemon {
 	text := fmt.Sprintf(
 		configuration, folder, told, !settings.unchained, bpffs, repository, settings.poll,
 		hasTCX(t) && !settings.clsact)
+	log := filepath.Join(logs, "mirroring.log")
+	_ = os.Remove(log) // another test's
 	it := &daemon{config: filepath.Join(folder, "l3afd.cfg"), said: filepath.Join(folder, "said")}
 	if err := os.WriteFile(it.config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -104,8 +106,8 @@ func startDaemon(t testing.TB, settings settings) *daemon {
 		it.kill(t)
 		if t.Failed() {
 			said, _ := os.ReadFile(it.said)
-			log, _ := os.ReadFile(filepath.Join(logs, "mirroring.log"))
-			t.Logf("what %s said:\n%s\nthe log of mirroring:\n%s", l3afd, said, log)
+			logged, _ := os.ReadFile(log)
+			t.Logf("what %s said:\n%s\nthe log of mirroring:\n%s", l3afd, said, logged)
 		}
 	})
 	it.start(t)

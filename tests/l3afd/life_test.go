@@ -141,7 +141,7 @@ func live(w *world, variant variant) {
 	if len(w.neighbours) == 2 {
 		places := []int{1, place, 9, place}
 		if isReal {
-			// l3afd loses the chain where one moves to its end
+			// l3afd fails to move one to the end
 			places = places[:2]
 		}
 		for _, seqID := range places {
