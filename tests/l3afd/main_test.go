@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+package l3afd
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// On a host that is not made for them, the tests would do harm.
+func TestMain(m *testing.M) {
+	if l3afd == "" {
+		fmt.Fprintln(os.Stderr, "these tests need namespaces of their own; run them by: make test-l3afd")
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
