@@ -1,8 +1,8 @@
 //! A tunnel device that somebody else made, and packets that are too long for it: to send those there
 //! would have the kernel tell production's sender to send shorter ones.
 
-use std::time::Duration;
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 

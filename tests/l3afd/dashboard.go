@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+package l3afd
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// dashboard is what we read of grafana-dashboard.json.
+type dashboard struct {
+	Title  string
+	Panels []panel
+}
+
+type panel struct {
+	Title   string
+	Type    string // timeseries or stat
+	GridPos struct{ X, Y, W, H int }
+	Targets []struct {
+		Expr         string
+		LegendFormat string
+	}
+	FieldConfig struct {
+		Defaults struct {
+			Unit     string
+			Mappings []struct {
+				Options map[string]struct{ Text, Color string }
+			}
+		}
+	}
+	Options struct {
+		ColorMode string
+	}
+}
+
+// dashboardFile is where make test-l3afd says it is.
+var dashboardFile = os.Getenv("DASHBOARD")
+
+func readDashboard(t testing.TB) dashboard {
+	t.Helper()
+	text, err := os.ReadFile(dashboardFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var it dashboard
+	if err := json.Unmarshal(text, &it); err != nil {
+		t.Fatalf("%s: %v", dashboardFile, err)
+	}
+	return it
+}
+
+// asked puts values in the place of Grafana's variables: everything, over the last 15 s.
+func asked(expr string) string {
+	return strings.NewReplacer("$host", ".*", "$interface", ".*", "$__rate_interval", "15s").Replace(expr)
+}
+
+var (
+	selector = regexp.MustCompile(`\b(l3afd_\w+)\{([^}]*)\}`)
+	matcher  = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*"`)
+	legend   = regexp.MustCompile(`\{\{(\w+)\}\}`)
+)
+
+// selected has the metrics that an expression asks for, each with the labels that it names.
+func selected(expr string) map[string][]string {
+	all := make(map[string][]string)
+	for _, found := range selector.FindAllStringSubmatch(expr, -1) {
+		for _, label := range matcher.FindAllStringSubmatch(found[2], -1) {
+			all[found[1]] = append(all[found[1]], label[1])
+		}
+	}
+	return all
+}
