@@ -211,6 +211,7 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
         "README.md",
         // where l3afd writes the rules of a payload
         "egress/",
+        "grafana-dashboard.json",
         "ingress/",
         "l3af-manifest.json",
         "mirroring",
