@@ -6,7 +6,7 @@ PACKAGE := dist/l3af_traffic_mirroring.tar.gz
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build setup demo test test-l3afd test-kernels check package publish payload clean help
+.PHONY: build setup demo test test-l3afd test-kernels bench check package publish payload clean help
 
 build: ## Build the release binary and the tc programs
 	$(Q)cargo build --locked --release
@@ -26,6 +26,11 @@ test-l3afd: ## Launch the package as l3afd does, under traffic: [L3AFD=<path> FI
 
 test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 6.1" FILTER=fixture]
 	$(Q)scripts/test-kernels
+
+bench: ## Measure what mirroring costs: [BENCH=quick JSON=<path> PLOT=<path>.svg]
+	$(Q)scripts/setup bench
+	$(Q)cargo bench --locked --bench mirroring -- $(if $(filter quick,$(BENCH)),--quick) \
+		--json=$(abspath $(or $(JSON),target/bench.json)) $(if $(PLOT),--plot=$(abspath $(PLOT)))
 
 check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy
 	$(Q)cargo fmt --check

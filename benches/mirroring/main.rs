@@ -1,0 +1,109 @@
+//! `make bench`: what mirroring costs, each figure beside something that was measured in the same rounds. (The
+//! machine may be busy with other things, and those come and go.)
+
+mod figure;
+mod hit;
+mod lane;
+mod miss;
+mod path;
+mod plot;
+mod process;
+mod programs;
+mod run;
+mod spread;
+mod table;
+
+// what tests have built for the same purposes, and more than is used here
+#[allow(dead_code)]
+#[path = "../../tests/oracle/datagrams.rs"]
+mod datagrams;
+#[allow(dead_code)]
+#[path = "../../tests/oracle/frame.rs"]
+mod frame;
+#[allow(dead_code)]
+#[path = "../../tests/classifier/harness.rs"]
+mod harness;
+#[allow(dead_code)]
+#[path = "../../tests/oracle/meaning.rs"]
+mod meaning;
+#[allow(dead_code)]
+#[path = "../../tests/classifier/packets.rs"]
+mod packets;
+#[allow(dead_code)]
+#[path = "../../tests/classifier/packets6.rs"]
+mod packets6;
+#[allow(dead_code)]
+#[path = "../../tests/oracle/schemas.rs"]
+mod schemas;
+#[allow(dead_code, unused_imports)]
+#[path = "../../tests/namespaces/support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use figure::Figure;
+
+/// Measures what mirroring costs
+#[derive(Parser)]
+struct Cli {
+    /// A few rounds of each, to see that all of it runs
+    #[arg(long)]
+    quick: bool,
+
+    /// Write the figures there, as JSON
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+
+    /// Draw them there, as SVG
+    #[arg(long, value_name = "PATH")]
+    plot: Option<PathBuf>,
+
+    /// What cargo bench adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// How much is done to have figures that can be relied on.
+#[derive(Clone, Copy)]
+pub struct Effort {
+    quick: bool,
+}
+
+impl Effort {
+    pub fn rounds(self, thorough: usize) -> usize {
+        self.of(thorough, 3)
+    }
+
+    pub fn of<T>(self, thorough: T, quick: T) -> T {
+        if self.quick { quick } else { thorough }
+    }
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let effort = Effort { quick: cli.quick };
+    let mut figures: Vec<Figure> = Vec::new();
+    for (what, measure) in [
+        ("packets that no rule matches", miss::measure as fn(Effort) -> Vec<Figure>),
+        ("packets that are mirrored", hit::measure),
+        ("all the way to the collector", path::measure),
+        ("the process", process::measure),
+    ] {
+        eprintln!("measuring {what}");
+        figures.extend(measure(effort));
+    }
+    print!("{}", table::table(&figures));
+    if let Some(path) = cli.json {
+        let json = serde_json::to_string_pretty(&figures)?;
+        fs::write(&path, json + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = cli.plot {
+        plot::plot(&figures, &path)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! What the process takes: time until it mirrors, time for an update, memory, room.
+
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libbpf_rs::MapHandle;
+use traffic_mirroring::config::Direction;
+use traffic_mirroring::pins;
+
+use crate::Effort;
+use crate::figure::{Figure, Part, Reach};
+use crate::spread::Spread;
+use crate::support::{self, Daemon, GUE_PORT, World};
+
+const PORT: u16 = 5300;
+const PREFIXES: u32 = 10_000;
+
+pub fn measure(effort: Effort) -> Vec<Figure> {
+    World::run(|world| {
+        let mut figures = starts(world, effort);
+        let daemon = support::start(world, "ingress", &["--protocol=udp", "--dst-port=5300"]);
+        figures.extend(updates(world, effort));
+        figures.extend(room(&daemon));
+        figures
+    })
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// From the start of the process to the first copy, of packets that come all the while.
+fn starts(world: &World, effort: Effort) -> Vec<Figure> {
+    let (client, host, collector) = (world.client(), world.host(), world.collector());
+    let listener = support::bind(collector, || UdpSocket::bind((collector.address(), GUE_PORT)));
+    let sender = support::bind(client, || UdpSocket::bind((client.address(), 0)));
+    sender.connect((host.address(), PORT)).expect("connect");
+    let _receiver = support::bind(host, || UdpSocket::bind((host.address(), PORT)));
+    let stop = AtomicBool::new(false);
+    let mut to_first_copy = Vec::new();
+    let mut nothing = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                sender.send(b"a packet").expect("send");
+                thread::sleep(Duration::from_micros(200));
+            }
+        });
+        for _ in 0..effort.rounds(11) {
+            let began = Instant::now();
+            support::command(host, &["-V"]);
+            nothing.push(milliseconds(began.elapsed()));
+
+            let began = Instant::now();
+            let args = support::args("ingress", &["--protocol=udp", "--dst-port=5300"]);
+            let daemon = Daemon::mirroring(host, args.iter().map(|arg| arg.as_ref()));
+            let mut buffer = [0; 2048];
+            listener.recv(&mut buffer).expect("a copy");
+            to_first_copy.push(milliseconds(began.elapsed()));
+            assert!(daemon.terminate().success());
+            while drained(&listener, &mut buffer) {}
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let ratio = Spread::of(to_first_copy.iter().zip(&nothing).map(|(it, base)| it / base));
+    let figure =
+        Figure::new(Part::Process, "start to the first copy", Spread::of(to_first_copy), "ms")
+            .against("mirroring -V", ratio)
+            .reach(Reach::ValueAtMost(100.0));
+    vec![figure]
+}
+
+/// Takes what is left in the socket; false where there is nothing.
+fn drained(listener: &UdpSocket, buffer: &mut [u8]) -> bool {
+    listener.set_nonblocking(true).expect("not to wait");
+    let any = listener.recv(buffer).is_ok();
+    listener.set_nonblocking(false).expect("to wait");
+    any
+}
+
+/// Of a filter of many prefixes by the command, and of one prefix.
+fn updates(world: &World, effort: Effort) -> Vec<Figure> {
+    let rules = |name: &str, prefixes: Vec<String>| {
+        let rules = serde_json::json!({"rules": [{"action": "mirror", "dst": prefixes}]});
+        support::rules_file(name, &rules.to_string())
+    };
+    let prefix = |number: u32| format!("{}/24", Ipv4Addr::from_bits((0x10_0000 + number * 7) << 8));
+    let one = rules("one", vec![prefix(0)]);
+    let many = [0, 1]
+        .map(|n| rules(&format!("many-{n}"), (0..PREFIXES).map(|i| prefix(2 * i + n)).collect()));
+    let update = |file: &str| {
+        let began = Instant::now();
+        let args = ["--cmd=update", "--iface=eth0", "--direction=ingress", file];
+        support::command(world.host(), &args);
+        milliseconds(began.elapsed())
+    };
+    let (mut of_one, mut of_many) = (Vec::new(), Vec::new());
+    for round in 0..effort.rounds(11) {
+        of_one.push(update(&one));
+        of_many.push(update(&many[round % 2]));
+    }
+    let ratio = Spread::of(of_many.iter().zip(&of_one).map(|(it, base)| it / base));
+    let figure = Figure::new(Part::Process, "update to 10,000 prefixes", Spread::of(of_many), "ms")
+        .against("update to one", ratio)
+        .reach(Reach::ValueAtMost(50.0));
+    vec![figure]
+}
+
+fn room(daemon: &Daemon) -> Vec<Figure> {
+    const MIB: f64 = (1 << 20) as f64;
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("its status");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    let resident: f64 = resident.trim().trim_end_matches(" kB").parse().expect("kilobytes");
+    let maps: u64 = pins::map_names(Direction::Ingress).iter().map(|name| memory(name)).sum();
+    let binary =
+        fs::metadata(Path::new(env!("CARGO_BIN_EXE_mirroring"))).expect("the binary").len();
+    let figure =
+        |what: &str, mebibytes| Figure::new(Part::Process, what, Spread::exactly(mebibytes), "MiB");
+    vec![
+        figure("resident memory of the process", resident / 1024.0).reach(Reach::ValueAtMost(6.0)),
+        figure("maps of one instance", maps as f64 / MIB),
+        figure("the binary, with all programs", binary as f64 / MIB),
+    ]
+}
+
+/// Bytes that the kernel charges for a map (`memlock` in its fdinfo).
+fn memory(name: &str) -> u64 {
+    use std::os::fd::{AsFd, AsRawFd};
+    let path = format!("/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/{name}");
+    let map = MapHandle::from_pinned_path(path).expect("a pinned map");
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd()));
+    let info = info.expect("what the kernel says of it");
+    let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")).expect("memlock");
+    bytes.trim().parse().expect("bytes")
+}
