@@ -20,14 +20,14 @@ struct gue_outer {
 	struct iphdr ip;
 	struct udphdr udp; /* check stays 0: no checksum (RFC 768) */
 	struct gue_header gue;
-} __attribute__((packed));
+} __attribute__((packed, aligned(2)));
 
 /* The same to a collector over IPv6. */
 struct gue_outer6 {
 	struct ipv6hdr ip;
 	struct udphdr udp; /* its checksum is needed (RFC 8200, 8.1) */
 	struct gue_header gue;
-} __attribute__((packed));
+} __attribute__((packed, aligned(2)));
 
 enum gue_size {
 	GUE_LONGEST_PIECE = 8976, /* payload of an outer fragment: as much as fits an MTU of 9000 */

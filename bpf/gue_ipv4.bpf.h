@@ -10,16 +10,16 @@ enum {
 	AF_INET = 2,
 };
 
-/* packed: the IP header follows the 14 bytes of Ethernet without a gap */
+/* packed: the IP header follows the 14 bytes of Ethernet without a gap; aligned: bytes go in pairs */
 struct frame {
 	struct ethhdr eth;
 	struct iphdr ip;
-} __attribute__((packed));
+} __attribute__((packed, aligned(2)));
 
 struct encapsulated_frame {
 	struct ethhdr eth;
 	struct gue_outer outer;
-} __attribute__((packed));
+} __attribute__((packed, aligned(2)));
 
 /*
  * Room without a mark, in front of a packet that is to count as one of IPv4: of IPv6, the kernel takes

@@ -17,12 +17,12 @@ enum {
 struct frame6 {
 	struct ethhdr eth;
 	struct ipv6hdr ip;
-} __attribute__((packed));
+} __attribute__((packed, aligned(2)));
 
 struct fragment_frame6 {
 	struct frame6 frame;
 	struct extension_header fragment;
-} __attribute__((packed));
+} __attribute__((packed, aligned(2)));
 
 static __always_inline int leave_ipv6(const struct gue_template *template)
 {

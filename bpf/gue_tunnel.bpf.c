@@ -87,16 +87,14 @@ static __always_inline bool look(struct __sk_buff *skb, struct inner *inner)
 		inner->len = ip.payload_len ? sizeof(ip) + bpf_ntohs(ip.payload_len) : 0;
 		inner->protocol = ip.nexthdr;
 	} else {
-		const struct frame *in;
+		struct iphdr copy;
+		const struct iphdr *ip = header(skb, ETH_HLEN, &copy, sizeof(copy));
 
-		if (bpf_skb_pull_data(skb, sizeof(*in)))
+		if (!ip)
 			return false;
-		in = (const struct frame *)(long)skb->data;
-		if ((const void *)(in + 1) > (const void *)(long)skb->data_end)
-			return false;
-		inner->ip_hlen = in->ip.ihl * 4;
-		inner->len = bpf_ntohs(in->ip.tot_len);
-		inner->protocol = in->ip.protocol;
+		inner->ip_hlen = ip->ihl * 4;
+		inner->len = bpf_ntohs(ip->tot_len);
+		inner->protocol = ip->protocol;
 	}
 	return true;
 }
