@@ -104,7 +104,7 @@ impl Maps {
 
         // a program sees all of the above before the new rules, and none of the below before it
         // has done with the old ones
-        wait_for_programs();
+        keep_the_order();
         live.store(free.mask(rules.live), Ordering::Release);
         wait_for_programs();
 
@@ -226,6 +226,15 @@ fn write_masks(table: &Mapped<u64>, segments: &Segments, generation: Generation)
         (rest, first) = (behind, end);
     }
     generation.put(rest, 0);
+}
+
+/// Has every program that sees a later store see all the earlier ones. Nothing is to be done where a CPU's
+/// stores, and its loads, are seen in their order (Intel SDM, volume 3, 10.2.2); elsewhere a program may
+/// have read a table before it read which rules are live.
+fn keep_the_order() {
+    if !cfg!(target_arch = "x86_64") {
+        wait_for_programs();
+    }
 }
 
 /// Returns when every program that was running has ended: tc programs run inside RCU read-side
