@@ -173,8 +173,11 @@ static __always_inline __u64 classify_protocol(const struct mirroring_config *co
 static __always_inline __u64 classify_ports(const struct mirroring_config *config, __u64 rules,
 					    __u32 src_port, __u32 dst_port)
 {
-	if (rules & ~config->any_dst_port)
+	if (rules & ~config->any_dst_port) {
 		rules &= accepting(config->any_dst_port, &MAP(dst_port), dst_port);
+		if (!rules)
+			return 0;
+	}
 	if (rules & ~config->any_src_port)
 		rules &= accepting(config->any_src_port, &MAP(src_port), src_port);
 	return rules;
