@@ -1,73 +1,54 @@
 //! What mirroring is held against: programs of a few instructions, so that no compiler is needed.
 
-use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
+
+use crate::support::programs::{insn, load};
 
 /// linux/pkt_cls.h
 const TC_ACT_UNSPEC: i32 = -1;
 const TC_ACT_SHOT: i32 = 2;
 
-/// One instruction, as the kernel reads it (struct bpf_insn, little endian).
-const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
-    code as u64
-        | (dst as u64) << 8
-        | (src as u64) << 12
-        | (off as u16 as u64) << 16
-        | (imm as u32 as u64) << 32
-}
-
 const EXIT: u64 = insn(0x95, 0, 0, 0, 0);
 
 /// Does nothing.
 pub fn empty() -> OwnedFd {
-    load(&[insn(0xb7, 0, 0, 0, TC_ACT_UNSPEC), EXIT])
+    load(c"bench", &[insn(0xb7, 0, 0, 0, TC_ACT_UNSPEC), EXIT])
 }
 
 /// Clones each packet to a device, whatever it is.
 pub fn bare_clone(ifindex: u32) -> OwnedFd {
-    load(&[
-        insn(0xb4, 2, 0, 0, ifindex as i32), // w2 = ifindex
-        insn(0xb7, 3, 0, 0, 0),              // r3 = 0
-        insn(0x85, 0, 0, 0, 13),             // bpf_clone_redirect(ctx, ifindex, 0)
-        insn(0xb7, 0, 0, 0, TC_ACT_UNSPEC),
-        EXIT,
-    ])
+    load(
+        c"bench",
+        &[
+            insn(0xb4, 2, 0, 0, ifindex as i32), // w2 = ifindex
+            insn(0xb7, 3, 0, 0, 0),              // r3 = 0
+            insn(0x85, 0, 0, 0, 13),             // bpf_clone_redirect(ctx, ifindex, 0)
+            insn(0xb7, 0, 0, 0, TC_ACT_UNSPEC),
+            EXIT,
+        ],
+    )
 }
 
 /// Drops what is UDP over IPv4, as far as it tells: the tenth byte of the header is 17.
 pub fn drop_udp() -> OwnedFd {
-    load(&[
-        insn(0xb7, 0, 0, 0, TC_ACT_UNSPEC),
-        insn(0x61, 2, 1, 76, 0), // r2 = ctx->data
-        insn(0x61, 3, 1, 80, 0), // r3 = ctx->data_end
-        insn(0xbf, 4, 2, 0, 0),
-        insn(0x07, 4, 0, 0, 34), // r4 = data + 34
-        insn(0x2d, 4, 3, 3, 0),  // shorter: exit
-        insn(0x71, 5, 2, 23, 0), // r5 = protocol
-        insn(0x55, 5, 0, 1, 17), // another: exit
-        insn(0xb7, 0, 0, 0, TC_ACT_SHOT),
-        EXIT,
-    ])
+    load(
+        c"bench",
+        &[
+            insn(0xb7, 0, 0, 0, TC_ACT_UNSPEC),
+            insn(0x61, 2, 1, 76, 0), // r2 = ctx->data
+            insn(0x61, 3, 1, 80, 0), // r3 = ctx->data_end
+            insn(0xbf, 4, 2, 0, 0),
+            insn(0x07, 4, 0, 0, 34), // r4 = data + 34
+            insn(0x2d, 4, 3, 3, 0),  // shorter: exit
+            insn(0x71, 5, 2, 23, 0), // r5 = protocol
+            insn(0x55, 5, 0, 1, 17), // another: exit
+            insn(0xb7, 0, 0, 0, TC_ACT_SHOT),
+            EXIT,
+        ],
+    )
 }
 
 /// Drops everything.
 pub fn drop_all() -> OwnedFd {
-    load(&[insn(0xb7, 0, 0, 0, TC_ACT_SHOT), EXIT])
-}
-
-fn load(program: &[u64]) -> OwnedFd {
-    // SAFETY: as many instructions as it says, strings that end in 0, and null for options
-    let fd = unsafe {
-        libbpf_sys::bpf_prog_load(
-            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
-            c"bench".as_ptr(),
-            c"GPL".as_ptr(),
-            program.as_ptr().cast(),
-            program.len() as _,
-            std::ptr::null_mut(),
-        )
-    };
-    assert!(fd >= 0, "a program of a few instructions: {}", io::Error::from_raw_os_error(-fd));
-    // SAFETY: just opened, and nobody else's
-    unsafe { OwnedFd::from_raw_fd(fd) }
+    load(c"bench", &[insn(0xb7, 0, 0, 0, TC_ACT_SHOT), EXIT])
 }

@@ -38,7 +38,7 @@ mod ns;
 mod observe;
 mod packet;
 mod patience;
-mod programs;
+pub mod programs;
 mod random;
 mod reassembly;
 mod receiver;

@@ -16,7 +16,7 @@ use super::tcx::{self, Place};
 use super::{Ns, has_tcx};
 
 /// One instruction, as the kernel reads it (struct bpf_insn, little endian).
-const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
+pub const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
     code as u64
         | (dst as u64) << 8
         | (src as u64) << 12
@@ -232,7 +232,8 @@ fn array(kind: MapType, value_size: u32) -> MapHandle {
     MapHandle::create(kind, Some("test"), 4, value_size, 1, &options).expect("a map")
 }
 
-fn load(name: &CStr, program: &[u64]) -> OwnedFd {
+/// Loads a program of these instructions.
+pub fn load(name: &CStr, program: &[u64]) -> OwnedFd {
     // SAFETY: as many instructions as it says, strings that end in 0, and null for options
     owned(unsafe {
         libbpf_sys::bpf_prog_load(
