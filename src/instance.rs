@@ -154,7 +154,7 @@ impl Instance {
         }
     }
 
-    /// What became of the packets that matched. Fails where another version counts in another way.
+    /// What it counts. Fails where another version counts in another way.
     pub fn counters(&self) -> Result<Counters> {
         Counters::pinned(&self.pins)
     }

@@ -131,11 +131,6 @@ impl Maps {
         self.counters.total()
     }
 
-    /// Stores the same where anybody can read it; see [`Counters::publish`].
-    pub fn publish(&self) -> Result<()> {
-        self.counters.publish()
-    }
-
     /// Everything but the prefixes, in place of what the generation held.
     fn write_fields(&self, rules: &RuleSet, generation: Generation) {
         for (map, table) in self.tables.iter().zip(&TABLES) {

@@ -138,7 +138,7 @@ impl Launch<'_> {
         maps.common.instance.write(0, self.record(process));
         self.install(&maps)?;
         // what a program counted before l3afd crashed goes on
-        maps.publish()
+        instance.counters()?.publish()
     }
 
     fn install(&self, maps: &Maps) -> Result<()> {

@@ -69,18 +69,10 @@ fn measure_here(effort: Effort) -> Vec<Figure> {
 
 /// A device that takes everything, and drops it at its far end. Returns its index.
 fn sink() -> u32 {
-    let made = Command::new("ip")
-        .args(["-batch", "-"])
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .and_then(|mut ip| {
-            use std::io::Write;
-            let links = "link add sink type veth peer name drain
-                         link set sink up
-                         link set drain up";
-            ip.stdin.take().expect("a pipe").write_all(links.as_bytes())?;
-            ip.wait()
-        });
-    assert!(made.expect("ip(8)").success(), "a veth pair");
+    let links = "ip link add sink type veth peer name drain
+                 ip link set sink up
+                 ip link set drain up";
+    let made = Command::new("sh").args(["-ec", links]).status();
+    assert!(made.expect("sh").success(), "a veth pair");
     nix::net::if_::if_nametoindex("sink").expect("the device")
 }
