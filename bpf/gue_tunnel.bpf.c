@@ -6,8 +6,8 @@
  * hands it to the NIC. A copy that does not fit one outer packet, or that goes to a collector over IPv6,
  * falls through to the far end: on the way the kernel makes what a wire would carry of it, cuts
  * super-packets into segments and fills in checksums, as the device has none of the offloads for that.
- * There, on the ingress hook, gue_cut sends it back as often as it takes pieces, and gue_encapsulate makes
- * of each the fragment of one outer packet that its mark says.
+ * There, on the ingress hook, gue_cut sends it back as often as it takes pieces, the last time itself, and
+ * gue_encapsulate makes of each the fragment of one outer packet that its mark says.
  *
  * Everything that becomes of a copy here is counted (struct gue_counters).
  */
@@ -161,6 +161,7 @@ static __always_inline int send_piece(struct __sk_buff *skb, const struct gue_te
 				      struct gue_counters *counters)
 {
 	__u32 frag_off = skb->cb[2] & 0xffff, id = skb->cb[3];
+	bool last = !(frag_off & IP_MORE_FRAGMENTS);
 	int verdict;
 
 	if (template->is_ipv6)
@@ -170,8 +171,18 @@ static __always_inline int send_piece(struct __sk_buff *skb, const struct gue_te
 	else
 		verdict = frag_off & IP_OFFSET_MASK ? send_later_ipv4(skb, template, id, frag_off)
 						    : send_first_ipv4(skb, template, id, frag_off);
-	if (frag_off && verdict != TC_ACT_SHOT)
+	if (verdict == TC_ACT_SHOT) {
+		/* of another piece, gue_cut learns that it was refused */
+		if (last)
+			counters->torn++;
+		return verdict;
+	}
+	if (frag_off)
 		counters->fragments++;
+	if (last && frag_off)
+		counters->cut++;
+	else if (last)
+		counters->fitting++;
 	return verdict;
 }
 
@@ -291,15 +302,11 @@ int gue_cut(struct __sk_buff *skb)
 		bool last = len <= whole_len || offset + piece_len >= len + FIRST_HEADERS;
 
 		skb->cb[2] = PIECE | offset / 8 | (last ? 0 : IP_MORE_FRAGMENTS);
+		/* (TC_ACT_STOLEN would not end it: to TCX that is no verdict, and the stack would take the packet.) */
+		if (last)
+			return bpf_redirect(template->tunnel_ifindex, 0);
 		if (bpf_clone_redirect(skb, template->tunnel_ifindex, 0))
 			break;
-		if (last) {
-			if (offset)
-				counters->cut++;
-			else
-				counters->fitting++;
-			return TC_ACT_STOLEN;
-		}
 		offset += piece_len;
 	}
 	return drop(&counters->torn);

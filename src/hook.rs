@@ -100,7 +100,7 @@ impl TcxLink {
     }
 }
 
-fn tcx(direction: Direction) -> libbpf_sys::bpf_attach_type {
+pub fn tcx(direction: Direction) -> libbpf_sys::bpf_attach_type {
     match direction {
         Direction::Ingress => libbpf_sys::BPF_TCX_INGRESS,
         Direction::Egress => libbpf_sys::BPF_TCX_EGRESS,

@@ -4,23 +4,21 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use etherparse::IpNumber;
-use libbpf_rs::{ProgramMut, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook, TcHookBuilder};
 
 use super::identity::{self, Identity};
 use super::{
-    CARRIES_CUT, CARRIES_IPV6, CARRIES_TAGS, addresses, counters, in_force, next_hop, nic, outer,
-    sweep, trouble_with,
+    CARRIES_CUT, CARRIES_IPV6, CARRIES_TAGS, addresses, counters, ends, in_force, next_hop, nic,
+    outer, sweep, trouble_with,
 };
 use crate::bpf;
-use crate::config::{self, Oversize};
+use crate::config::{self, Direction, Oversize};
 use crate::guard;
 use crate::mapped::Mapped;
 use crate::netlink::{Link, Netlink, VethPair};
@@ -31,10 +29,6 @@ const ADDRESS: [u8; 6] = [2, b'm', b'i', b'r', b'r', b'o'];
 
 /// Longest packet of IPv4: what the device takes is limited by the NIC alone.
 const MTU: u32 = 65535;
-
-/// Our filter on each end of the device, on which there is no other.
-const FILTER_HANDLE: u32 = 1;
-const FILTER_PRIORITY: u32 = 1;
 
 pub fn is_ours(link: &Link) -> bool {
     link.alias.as_deref().is_some_and(|alias| alias.starts_with(identity::PREFIX))
@@ -258,33 +252,11 @@ impl BuiltIn {
         let object = bpf::load(bpf::gue_tunnel_bytes(), counters.as_slice())?;
         let template = self.path.template(ifindex);
         Mapped::new(&bpf::map(&object, "gue_template")?, 1)?.write(0, template);
-        put(&bpf::cutter(&object), far.index, TC_INGRESS)
+        ends::put(bpf::cutter(&object).as_fd(), far.index, Direction::Ingress)
             .with_context(|| format!("cannot attach the cutter to \"{peer}\""))?;
-        put(&bpf::program(&object), ifindex, TC_EGRESS)
+        ends::put(bpf::program(&object).as_fd(), ifindex, Direction::Egress)
             .with_context(|| format!("cannot attach the encapsulator to \"{}\"", self.name))
     }
-}
-
-/// Puts a program on a device's hook, in the place of one of ours.
-fn put(program: &ProgramMut<'_>, ifindex: u32, point: TcAttachPoint) -> Result<()> {
-    let mut hook = hook(program.as_fd(), ifindex, point);
-    hook.replace(true);
-    hook.create()?.attach()?;
-    Ok(())
-}
-
-fn hook(program: BorrowedFd<'_>, ifindex: u32, point: TcAttachPoint) -> TcHook {
-    TcHookBuilder::new(program)
-        .ifindex(ifindex as i32)
-        .handle(FILTER_HANDLE)
-        .priority(FILTER_PRIORITY)
-        .hook(point)
-}
-
-/// Id of the encapsulator on a device; `None` where there is none.
-pub(super) fn encapsulator(ifindex: u32) -> Option<u32> {
-    // libbpf's builder wants a descriptor, of which a query makes no use
-    hook(io::stdin().as_fd(), ifindex, TC_EGRESS).query().ok()
 }
 
 /// The device that has the name, where it is to make way: another tunnel, which nobody uses.

@@ -3,15 +3,16 @@
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapHandle};
 
-use super::built_in;
+use super::ends;
 use crate::bpf::GueTemplate;
+use crate::config::Direction;
 use crate::mapped::Mapped;
 use crate::programs;
 
 /// The map that has the name, with values of this size; `None` where no program of this version is
 /// on the device.
 pub fn map(ifindex: u32, name: &str, value_size: usize) -> Result<Option<MapHandle>> {
-    let encapsulator = built_in::encapsulator(ifindex);
+    let encapsulator = ends::program(ifindex, Direction::Egress);
     for id in encapsulator.map_or(Vec::new(), programs::maps_of) {
         let map = MapHandle::from_map_id(id).context("cannot open a map of the tunnel")?;
         if map.name() == name && map.value_size() as usize == value_size {

@@ -5,6 +5,7 @@
 
 mod built_in;
 pub mod counters;
+mod ends;
 mod existing;
 pub mod identity;
 pub mod in_force;

@@ -37,7 +37,6 @@ const JUMBO: usize = ETH_HLEN + 9000;
 const SHORT: usize = 3300;
 
 const TC_ACT_SHOT: i32 = 2;
-const TC_ACT_STOLEN: i32 = 4;
 const TC_ACT_REDIRECT: i32 = 7;
 
 fn number(variable: &str, default: usize) -> usize {
@@ -282,7 +281,7 @@ fn needs_root_mutated_frames_leave_the_tunnel_or_end_there() {
             let context = Context { gso_size: 0, ..context };
             let run = try_tunnel(&bpf::cutter(object), &frame, context);
             assert!(
-                [TC_ACT_STOLEN, TC_ACT_SHOT].contains(&run.verdict),
+                [TC_ACT_REDIRECT, TC_ACT_SHOT].contains(&run.verdict),
                 "{} on {}",
                 run.verdict,
                 shown()

@@ -17,7 +17,6 @@ use crate::packets6::{HOP_BY_HOP, Packet6, tcp6, udp6};
 
 const TC_ACT_OK: i32 = 0;
 const TC_ACT_SHOT: i32 = 2;
-const TC_ACT_STOLEN: i32 = 4;
 const TC_ACT_REDIRECT: i32 = 7;
 
 const SOURCE: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 2, 0, 0, 0, 1);
@@ -192,7 +191,7 @@ fn needs_root_the_cutter_sums_up_copies_of_every_length() {
         for len in lengths {
             let packet = udp(A, B).of_length(len).bytes();
             let run = try_run(&bpf::cutter(&object), &framed(&packet), marked(), 1).expect("a run");
-            assert_eq!(run.verdict, TC_ACT_STOLEN, "{len}");
+            assert_eq!(run.verdict, TC_ACT_REDIRECT, "{len}");
             let found = run.context.cb[4];
             assert_eq!(sum(&found.to_ne_bytes()), sum(&packet), "{len}");
         }

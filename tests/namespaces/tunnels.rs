@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use nix::net::if_::if_nametoindex;
+use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::hook::tcx_programs;
+
 use crate::support::*;
 
 /// Collectors that get copies about their own copies would see ever more of them.
@@ -52,6 +56,36 @@ fn needs_root_instances_with_one_collector_share_a_tunnel_until_the_last_one_end
         assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3, "egress goes on");
         assert!(egress.terminate().success());
         assert!(!world.host().sh("ip -o link").contains("gue1"));
+    });
+}
+
+/// A start puts its programs in the place of those that another one has put there.
+#[test]
+fn needs_root_each_hook_of_a_shared_tunnel_runs_one_program() {
+    let programs = |world: &World, direction: Way, device: &str| -> Vec<u32> {
+        let device = device.to_owned();
+        let ids = move || tcx_programs(if_nametoindex(&*device).expect("a device"), direction);
+        world.host().run(ids)
+    };
+    World::run(|world| {
+        let of_device = || {
+            [("gue1", Way::Egress), ("gue1-p", Way::Ingress)].map(|(device, direction)| {
+                let attached = programs(world, direction, device);
+                let look = format!("tc filter show dev {device} {direction}");
+                let filters = world.host().sh(&look).matches(" handle ").count();
+                let (expected, other) = if has_tcx() { (1, 0) } else { (0, 1) };
+                assert_eq!((attached.len(), filters), (expected, other), "{device}: {attached:?}");
+                attached
+            })
+        };
+        let ingress = start(world, "ingress", &[]);
+        let first = of_device();
+        let egress = start(world, "egress", &[]);
+        let second = of_device();
+        assert!(!has_tcx() || first != second, "those of the second start");
+        for daemon in [ingress, egress] {
+            assert!(daemon.terminate().success());
+        }
     });
 }
 

@@ -1,0 +1,78 @@
+//! The programs on the two ends of a built-in device, which has no others: on its TCX hooks (Linux 6.6),
+//! else as clsact filters. Nobody holds them: they are there for as long as the device is.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use anyhow::{Context, Result};
+use libbpf_rs::{Program, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
+use nix::errno::Errno;
+
+use crate::config::Direction;
+use crate::hook::{tcx, tcx_programs};
+
+/// Our filter on each end of the device.
+const FILTER_HANDLE: u32 = 1;
+const FILTER_PRIORITY: u32 = 1;
+
+/// Puts a program on a device's hook, in place of those that are there, at one instant.
+pub fn put(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> Result<()> {
+    let before = tcx_programs(ifindex, direction);
+    if !put_in_front(program, ifindex, direction)? {
+        let mut hook = filter(program, ifindex, direction);
+        hook.replace(true);
+        hook.create()?.attach()?;
+    }
+    // in front of them, the new one has them see nothing any more; one that has gone by now is no loss
+    for old in before.into_iter().filter_map(|id| Program::fd_from_id(id).ok()) {
+        // SAFETY: a descriptor that is open, and null for options that there are none of
+        unsafe {
+            let hook = tcx(direction);
+            libbpf_sys::bpf_prog_detach_opts(
+                old.as_raw_fd(),
+                ifindex as i32,
+                hook,
+                std::ptr::null(),
+            )
+        };
+    }
+    Ok(())
+}
+
+/// Id of the program that the device's hook runs; `None` where there is none.
+pub fn program(ifindex: u32, direction: Direction) -> Option<u32> {
+    let first = tcx_programs(ifindex, direction).first().copied();
+    // libbpf's builder wants a descriptor, of which a query makes no use
+    first.or_else(|| filter(io::stdin().as_fd(), ifindex, direction).query().ok())
+}
+
+/// Attaches to TCX; `false` where the kernel has none.
+fn put_in_front(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> Result<bool> {
+    let options = libbpf_sys::bpf_prog_attach_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_attach_opts>() as _,
+        flags: libbpf_sys::BPF_F_BEFORE,
+        ..Default::default()
+    };
+    // SAFETY: a descriptor that is open, and options that say their size
+    let result = unsafe {
+        let hook = tcx(direction);
+        libbpf_sys::bpf_prog_attach_opts(program.as_raw_fd(), ifindex as i32, hook, &options)
+    };
+    match result {
+        0 => Ok(true),
+        // an attach type that the kernel does not know
+        error if error == -(Errno::EINVAL as i32) => Ok(false),
+        error => Err(Errno::from_raw(-error)).context("the kernel refuses the program (TCX)"),
+    }
+}
+
+fn filter(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> TcHook {
+    TcHookBuilder::new(program)
+        .ifindex(ifindex as i32)
+        .handle(FILTER_HANDLE)
+        .priority(FILTER_PRIORITY)
+        .hook(match direction {
+            Direction::Ingress => TC_INGRESS,
+            Direction::Egress => TC_EGRESS,
+        })
+}
