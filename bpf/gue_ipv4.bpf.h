@@ -73,13 +73,18 @@ static __always_inline int leave_ipv4(const struct gue_template *template)
 	return bpf_redirect_neigh(template->ifindex, &next_hop, sizeof(next_hop), 0);
 }
 
-/* Fills in the outer Ethernet and IPv4 header. `len` is what the latter says. */
+/*
+ * Fills in the outer Ethernet and IPv4 header, and what the template has of those behind them, `headers_len`
+ * bytes in all. `len` is what the IPv4 header says.
+ */
 static __always_inline void put_headers(const struct gue_template *template, struct frame *out,
-					__u32 len, __be16 id, __be16 frag_off)
+					__u32 headers_len, __u32 len, __be16 id, __be16 frag_off)
 {
 	__builtin_memset(&out->eth, 0, offsetof(struct ethhdr, h_proto));
 	out->eth.h_proto = bpf_htons(ETH_P_IP);
-	__builtin_memcpy(&out->ip, template->outer, sizeof(out->ip));
+	/* in words: that is how the kernel aligns an IP header, where it has to (NET_IP_ALIGN) */
+	__builtin_memcpy(__builtin_assume_aligned(&out->ip, 4),
+			 __builtin_assume_aligned(template->outer, 4), headers_len - ETH_HLEN);
 	/* of a super-packet, the kernel sets both lengths again in each segment */
 	out->ip.tot_len = bpf_htons(len);
 	out->ip.id = id;
@@ -93,12 +98,10 @@ static __always_inline int put_outer(struct __sk_buff *skb, const struct gue_tem
 				     __be16 frag_off)
 {
 	struct encapsulated_frame *out = (struct encapsulated_frame *)(long)skb->data;
-	const struct gue_outer *outer = (const struct gue_outer *)template->outer;
 
 	if ((void *)(out + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_SHOT;
-	put_headers(template, (struct frame *)out, skb->len - ETH_HLEN, id, frag_off);
-	__builtin_memcpy(&out->outer.udp, &outer->udp, FIRST_HEADERS);
+	put_headers(template, (struct frame *)out, sizeof(*out), skb->len - ETH_HLEN, id, frag_off);
 	out->outer.udp.source = source;
 	out->outer.gue.protocol = protocol;
 	out->outer.udp.len = bpf_htons(len + FIRST_HEADERS);
@@ -154,7 +157,8 @@ static __always_inline int send_later_ipv4(struct __sk_buff *skb,
 	out = (struct frame *)(long)skb->data;
 	if ((void *)(out + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_SHOT;
-	put_headers(template, out, sizeof(struct iphdr) + len, id, bpf_htons(frag_off));
+	put_headers(template, out, sizeof(*out), sizeof(struct iphdr) + len, id,
+		    bpf_htons(frag_off));
 	return leave_ipv4(template);
 }
 

@@ -63,6 +63,11 @@ struct inner {
 	__u8 protocol; /* of IPv6, what follows the fixed header */
 };
 
+static __always_inline bool is_ip(const struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IP) || is_ipv6(skb);
+}
+
 /* The packets of a VLAN have no tag in the tunnel, which carries no frames. */
 static __always_inline long pop_tags(struct __sk_buff *skb)
 {
@@ -192,6 +197,17 @@ static __always_inline int drop(__u64 *counter)
 	return TC_ACT_SHOT;
 }
 
+/*
+ * The id of an outer packet that nobody has cut yet: a router may do that. Each CPU's are in a row, since
+ * the same one so soon again would mix two packets up, and those of different CPUs in different places.
+ */
+static __always_inline __u16 outer_id(const struct gue_counters *counters)
+{
+	enum { APART = 0x9e37 }; /* 2^16 over the golden ratio: far from each other, however many */
+
+	return counters->copies + bpf_get_smp_processor_id() * APART;
+}
+
 /* Sends a copy over IPv4 that fits. */
 static __always_inline int send_whole(struct __sk_buff *skb, const struct gue_template *template,
 				      struct gue_counters *counters, __u8 inner_protocol)
@@ -204,7 +220,7 @@ static __always_inline int send_whole(struct __sk_buff *skb, const struct gue_te
 	if (make_room(skb, inner_protocol))
 		return drop(&counters->no_room);
 	verdict = put_outer(skb, template, source, protocol,
-			    skb->len - sizeof(struct encapsulated_frame), bpf_get_prandom_u32(), 0);
+			    skb->len - sizeof(struct encapsulated_frame), outer_id(counters), 0);
 	if (verdict == TC_ACT_SHOT)
 		return drop(&counters->no_room);
 	counters->whole++;
@@ -241,9 +257,9 @@ int gue_encapsulate(struct __sk_buff *skb)
 	if (skb->cb[2] & PIECE)
 		return send_piece(skb, template, counters);
 	counters->copies++;
-	if (pop_tags(skb))
+	if ((skb->vlan_present || !is_ip(skb)) && pop_tags(skb))
 		return drop(&counters->unreadable);
-	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
+	if (!is_ip(skb))
 		return drop(&counters->not_ip);
 	if (!look(skb, &inner) || trim(skb, &inner, skb->cb[3]))
 		return drop(&counters->unreadable);
