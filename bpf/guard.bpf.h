@@ -117,14 +117,33 @@ static __always_inline bool is_endpoint(const struct mirroring_endpoint *to)
 	mask = ((const __u64 *)&what)[2];
 	for (int i = 0; i < MIRRORING_ENDPOINTS; i++) {
 		const __u64 *endpoint = (const __u64 *)&endpoints->list[i];
+		__u64 last = endpoint[2];
 
-		if (!endpoint[2])
+		if (!last)
 			return false;
-		if (!((endpoint[0] ^ wanted[0]) | (endpoint[1] ^ wanted[1]) |
-		      ((endpoint[2] ^ wanted[2]) & mask)))
+		if (!((last ^ wanted[2]) & mask) &&
+		    !((endpoint[0] ^ wanted[0]) | (endpoint[1] ^ wanted[1])))
 			return true;
 	}
 	return false;
+}
+
+/* Whether the packet is a copy of this host's, on its way. */
+static __always_inline bool is_copy(const struct __sk_buff *skb)
+{
+	return skb->cb[0] == MIRRORING_MARK_0 && skb->cb[1] == MIRRORING_MARK_1;
+}
+
+/* Whether a UDP datagram goes to the far end of a tunnel. */
+static __always_inline bool goes_to_endpoint(const __be32 *address, bool is_ipv6, __be16 port)
+{
+	struct mirroring_endpoint to;
+
+	__builtin_memset(&to, 0, sizeof(to));
+	set_address(&to, address, is_ipv6);
+	to.protocol = IPPROTO_UDP;
+	to.port = port;
+	return is_endpoint(&to);
 }
 
 /*
@@ -137,17 +156,17 @@ static __always_inline bool guarded(struct __sk_buff *skb, const struct packet *
 	struct mirroring_endpoint to;
 	__u8 protocol = packet->protocol;
 
-	if (skb->cb[0] == MIRRORING_MARK_0 && skb->cb[1] == MIRRORING_MARK_1)
+	if (is_copy(skb))
 		return true;
 	if (protocol == IPPROTO_TCP)
 		return false;
+	if (protocol == IPPROTO_UDP)
+		return goes_to_endpoint(packet->dst, packet->is_ipv6, bpf_htons(packet->dst_port));
 	__builtin_memset(&to, 0, sizeof(to));
 	set_address(&to, packet->dst, packet->is_ipv6);
 	to.protocol = protocol;
-	if (protocol == IPPROTO_UDP)
-		to.port = bpf_htons(packet->dst_port);
-	else if (packet->is_ipv6 ? protocol == IPPROTO_ICMPV6 && !error6_about(skb, packet, &to)
-				 : protocol == IPPROTO_ICMP && !error_about(skb, packet, &to))
+	if (packet->is_ipv6 ? protocol == IPPROTO_ICMPV6 && !error6_about(skb, packet, &to)
+			    : protocol == IPPROTO_ICMP && !error_about(skb, packet, &to))
 		return false;
 	/* a device over IPv6 sends packets of both versions by default (ip6tnl(8)'s mode any) */
 	if (packet->is_ipv6 && to.protocol == IPPROTO_IPIP)

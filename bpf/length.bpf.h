@@ -61,7 +61,7 @@ static __always_inline bool oversize(struct __sk_buff *skb, const struct mirrori
 			len += l4_header_len(skb, packet);
 	}
 	/* a device that takes frames carries the tags, too */
-	if (tunnel->keeps_tags)
+	if (tunnel->carries & MIRRORING_CARRIES_FRAMES)
 		len += packet->l3_offset - ETH_HLEN +
 		       (skb->vlan_present ? sizeof(struct vlan_tag) : 0);
 	return max_len && len > max_len;

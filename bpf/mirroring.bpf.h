@@ -80,12 +80,18 @@ static __always_inline long clone(struct __sk_buff *skb, const struct mirroring_
 	return refused;
 }
 
+/* The generation that a rule is of. */
+static __always_inline __u32 generation(__u32 bit)
+{
+	return bit / (MIRRORING_RULES / MIRRORING_GENERATIONS);
+}
+
 /* Does what the first of the rules says, and counts what came of it. */
 static __always_inline void meet(struct __sk_buff *skb, struct packet *packet, __u64 rules)
 {
-	__u32 bit = lowest_bit(rules), generation = bit / (MIRRORING_RULES / MIRRORING_GENERATIONS);
+	__u32 bit = lowest_bit(rules), in = generation(bit);
 	const struct mirroring_rule *rule = bpf_map_lookup_elem(&MAP(rule), &bit);
-	const struct mirroring_tunnel *tunnel = bpf_map_lookup_elem(&MAP(tunnel), &generation);
+	const struct mirroring_tunnel *tunnel = bpf_map_lookup_elem(&MAP(tunnel), &in);
 	struct mirroring_outcomes *outcomes = bpf_map_lookup_elem(&MAP(outcomes), &bit);
 	bool sampled;
 	__u32 cut;
@@ -123,85 +129,117 @@ static __always_inline void meet(struct __sk_buff *skb, struct packet *packet, _
 		outcomes->sent++;
 }
 
-/* The same for a plain packet, of whose fields all have been asked about but those that few rules name. */
-static __always_inline void meet_plain(struct __sk_buff *skb, const struct mirroring_config *config,
-				       struct packet *packet, __u64 rules)
+/*
+ * The same for a plain packet, where nothing but the guard is left to ask: false where more is. `dst` is its
+ * destination address, `ports` are its ports.
+ */
+static __always_inline bool meet_at_once(struct __sk_buff *skb,
+					 const struct mirroring_config *config, __u64 rules,
+					 __u8 protocol, bool is_ipv6, const __be32 *dst,
+					 const struct port_pair *ports)
 {
-	if (rules & ~config->any_more)
-		rules = classify_more(skb, config, packet, rules);
-	if (rules)
-		meet(skb, packet, rules);
+	__u32 bit, in;
+	const struct mirroring_tunnel *tunnel;
+	struct mirroring_outcomes *outcomes;
+
+	if (!(rules & -rules & config->unconditional))
+		return false;
+	bit = lowest_bit(rules);
+	in = generation(bit);
+	tunnel = bpf_map_lookup_elem(&MAP(tunnel), &in);
+	outcomes = bpf_map_lookup_elem(&MAP(outcomes), &bit);
+	if (!tunnel || !outcomes || skb->len - ETH_HLEN > tunnel->unasked_len)
+		return false;
+	outcomes->matched++;
+	if (is_copy(skb) || (protocol == IPPROTO_UDP && goes_to_endpoint(dst, is_ipv6, ports->dst)))
+		outcomes->guarded++;
+	else if (clone(skb, tunnel, 0))
+		outcomes->failed++;
+	else
+		outcomes->sent++;
+	return true;
 }
 
-/* `rules`: those that accept the protocol. */
-static __always_inline void mirror_plain_ipv4(struct __sk_buff *skb,
-					      const struct mirroring_config *config,
-					      const struct plain_ipv4 *plain, __u64 rules)
-{
-	struct packet packet;
+/* How far the short way leads. */
+enum short_way {
+	NOT_PLAIN, /* nowhere */
+	SETTLED, /* to the end: no rule matches, or the packet has met it */
+	UNSETTLED, /* to what is in `packet`, and the rules that accept all but the last five fields */
+};
 
-	rules = classify_ports(config, rules, bpf_ntohs(plain->ports.src),
-			       bpf_ntohs(plain->ports.dst));
-	if (!rules)
-		return;
-	rules = classify_ipv4(config, plain->ip.saddr, plain->ip.daddr, rules);
-	if (!rules)
-		return;
-	parse_plain_ipv4(plain, &packet);
-	meet_plain(skb, config, &packet, rules);
+static __always_inline enum short_way go_ipv4(struct __sk_buff *skb,
+					      const struct mirroring_config *config,
+					      struct packet *packet, __u64 *rules)
+{
+	const struct plain_ipv4 *plain = network_header(skb, sizeof(*plain));
+
+	if (!plain)
+		return NOT_PLAIN;
+	*rules = classify_protocol(config, *rules, plain->ip.protocol);
+	if (!*rules)
+		return SETTLED;
+	if (!is_plain_ipv4(plain))
+		return NOT_PLAIN;
+	*rules = classify_ports(config, *rules, bpf_ntohs(plain->ports.src),
+				bpf_ntohs(plain->ports.dst));
+	if (!*rules)
+		return SETTLED;
+	*rules = classify_ipv4(config, plain->ip.saddr, plain->ip.daddr, *rules);
+	if (!*rules || meet_at_once(skb, config, *rules, plain->ip.protocol, false,
+				    &plain->ip.daddr, &plain->ports))
+		return SETTLED;
+	parse_plain_ipv4(plain, packet);
+	return UNSETTLED;
 }
 
-static __always_inline void mirror_plain_ipv6(struct __sk_buff *skb,
+static __always_inline enum short_way go_ipv6(struct __sk_buff *skb,
 					      const struct mirroring_config *config,
-					      const struct plain_ipv6 *plain, __u64 rules)
+					      struct packet *packet, __u64 *rules)
 {
-	struct packet packet;
+	const struct plain_ipv6 *plain = network_header(skb, sizeof(*plain));
+	const __be32 *src, *dst;
 
-	rules = classify_ports(config, rules, bpf_ntohs(plain->ports.src),
-			       bpf_ntohs(plain->ports.dst));
-	if (!rules)
-		return;
-	rules = classify_ipv6(config, plain->ip.saddr.in6_u.u6_addr32,
-			      plain->ip.daddr.in6_u.u6_addr32, rules);
-	if (!rules)
-		return;
-	parse_plain_ipv6(plain, &packet);
-	meet_plain(skb, config, &packet, rules);
+	if (!plain || !is_plain_ipv6(plain))
+		return NOT_PLAIN;
+	*rules = classify_protocol(config, *rules, plain->ip.nexthdr);
+	if (!*rules)
+		return SETTLED;
+	*rules = classify_ports(config, *rules, bpf_ntohs(plain->ports.src),
+				bpf_ntohs(plain->ports.dst));
+	if (!*rules)
+		return SETTLED;
+	src = plain->ip.saddr.in6_u.u6_addr32;
+	dst = plain->ip.daddr.in6_u.u6_addr32;
+	*rules = classify_ipv6(config, src, dst, *rules);
+	if (!*rules ||
+	    meet_at_once(skb, config, *rules, plain->ip.nexthdr, true, dst, &plain->ports))
+		return SETTLED;
+	parse_plain_ipv6(plain, packet);
+	return UNSETTLED;
 }
 
 /* Mirrors the packet, if the first rule that it meets says so. */
 static __always_inline void mirror(struct __sk_buff *skb, const struct mirroring_config *config)
 {
 	__u64 rules = *(const volatile __u64 *)&config->live;
+	enum short_way way = NOT_PLAIN;
 	struct packet packet;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		const struct plain_ipv4 *plain = network_header(skb, sizeof(*plain));
-
-		if (plain) {
-			rules = classify_protocol(config, rules, plain->ip.protocol);
-			if (!rules)
-				return;
-			if (is_plain_ipv4(plain)) {
-				mirror_plain_ipv4(skb, config, plain, rules);
-				return;
-			}
-		}
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		const struct plain_ipv6 *plain = network_header(skb, sizeof(*plain));
-
-		if (plain && is_plain_ipv6(plain)) {
-			rules = classify_protocol(config, rules, plain->ip.nexthdr);
-			if (rules)
-				mirror_plain_ipv6(skb, config, plain, rules);
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		way = go_ipv4(skb, config, &packet, &rules);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		way = go_ipv6(skb, config, &packet, &rules);
+	if (way == SETTLED)
+		return;
+	if (way == NOT_PLAIN) {
+		if (!parse(skb, config, &packet))
 			return;
-		}
-	}
-	if (parse(skb, config, &packet)) {
 		rules = classify(skb, config, &packet);
-		if (rules)
-			meet(skb, &packet, rules);
+	} else if (rules & ~config->any_more) {
+		rules = classify_more(skb, config, &packet, rules);
 	}
+	if (rules)
+		meet(skb, &packet, rules);
 }
 
 SEC("tc")

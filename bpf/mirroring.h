@@ -59,7 +59,8 @@ struct mirroring_config {
 	__u64 any_src_port;
 	__u64 any_dst_v4; /* the rules that accept every IPv4 address */
 	__u64 any_src_v4;
-	__u64 zero; /* is 0, which the verifier cannot know */
+	/* the rules that leave all of the last five fields open, and mirror every packet, whole */
+	__u64 unconditional;
 	enum mirroring_loader loader; /* here in every version */
 	__s32 verdict; /* TC_ACT_*, where no program follows in the chain */
 	__u64 any_more; /* the rules that leave all of the last five fields open */
@@ -71,6 +72,7 @@ struct mirroring_config {
 	__u64 any_length;
 	__u64 any_tcp_flags;
 	__u64 any_icmp_type;
+	__u64 zero; /* is 0, which the verifier cannot know */
 } __attribute__((aligned(64)));
 
 /* What a packet gets that meets a rule first. */
@@ -116,6 +118,7 @@ enum mirroring_carries {
 	MIRRORING_CARRIES_IPV6 = 1,
 	MIRRORING_CARRIES_TAGS = 2, /* VLAN tags */
 	MIRRORING_CARRIES_CUT = 4, /* copies that it has yet to cut, as their rules say */
+	MIRRORING_CARRIES_FRAMES = 8, /* in which tags count as part of a packet's length */
 };
 
 /* <direction>_tunnel, one entry per generation, one cache line each: where the copies go. */
@@ -129,7 +132,8 @@ struct mirroring_tunnel {
 	__u32 max_segment_len; /* the same, for a segment of a TCP super-packet */
 	__u32 cut_len; /* longer copies are cut to so many bytes; 0: none is */
 	__u32 overhead; /* bytes that the tunnel puts in front of a copy */
-	__u32 keeps_tags; /* 1: VLAN tags count as part of a packet's length */
+	/* of packets up to this length, bytes from the IP header on, none of the above has to be asked; 0: of each */
+	__u32 unasked_len;
 	enum mirroring_oversize oversize; /* for the built-in tunnel */
 	__u64 rate; /* cap on what leaves, bytes a second; 0: none */
 	__u64 burst; /* bytes that may leave at once under the cap */

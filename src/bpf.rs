@@ -28,6 +28,14 @@ pub use skeleton::mirroring::types::{
     mirroring_rule as Rule, mirroring_sample_by as SampleBy, mirroring_tunnel as Tunnel,
 };
 
+/// `enum mirroring_carries`, which no struct has in it, and so the objects' BTF neither.
+pub mod carries {
+    pub const IPV6: u8 = 1;
+    pub const TAGS: u8 = 2;
+    pub const CUT: u8 = 4;
+    pub const FRAMES: u8 = 8;
+}
+
 /// The programs as files: what the package ships for l3afd to load.
 pub fn object_bytes(direction: Direction) -> &'static [u8] {
     match direction {

@@ -26,6 +26,7 @@ mod in_force;
 mod layout;
 mod rules;
 mod tries;
+mod tunnels;
 
 pub use common::{Common, are_remains};
 pub use counters::Counters;
@@ -62,7 +63,7 @@ impl Maps {
                 jmp_table: open(&pins::jmp_table(direction))?,
             },
             endpoints: guard::List::new(&map("endpoints")?)?,
-            tunnel: tunnels(&map("tunnel")?)?,
+            tunnel: tunnels_of(&map("tunnel")?)?,
             rule: Mapped::new(&map("rule")?, 2 * GENERATION_BITS as usize)?,
             tables: tables.collect::<Result<_>>()?,
             tries: tries.collect::<Result<_>>()?,
@@ -99,7 +100,7 @@ impl Maps {
         }
         self.counters.retire(free.bits())?;
         self.write_rules(rules, free);
-        self.tunnel.write(free.0, tunnel);
+        self.tunnel.write(free.0, tunnels::entry(tunnel));
         self.endpoints.begin_with(Endpoint::of(&tunnel))?;
 
         // a program sees all of the above before the new rules, and none of the below before it
@@ -159,7 +160,7 @@ pub fn pinned(pins: &Pins, name: &str) -> Result<MapHandle> {
 }
 
 /// A tunnel for each generation.
-fn tunnels(map: &MapHandle) -> Result<Mapped<bpf::Tunnel>> {
+fn tunnels_of(map: &MapHandle) -> Result<Mapped<bpf::Tunnel>> {
     Mapped::new(map, 2)
 }
 
@@ -167,7 +168,7 @@ fn tunnels(map: &MapHandle) -> Result<Mapped<bpf::Tunnel>> {
 /// version's.
 pub fn tunnel(pins: &Pins, common: &Common) -> Result<Option<bpf::Tunnel>> {
     let map = pinned(pins, &pins::map_name(pins.id.direction, "tunnel"))?;
-    Ok(common.tunnel(&tunnels(&map)?))
+    Ok(common.tunnel(&tunnels_of(&map)?))
 }
 
 /// One of the two halves of every mask.

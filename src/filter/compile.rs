@@ -37,6 +37,8 @@ pub struct RuleSet {
     pub any_length: u32,
     /// The rules that leave all of the last five open.
     pub any_more: u32,
+    /// Of these, the rules that mirror every packet, whole.
+    pub unconditional: u32,
     /// The rules that accept packets of protocols without ports.
     pub portless: u32,
     pub protocols: Segments,
@@ -104,6 +106,7 @@ pub fn compile(rules: &[Rule]) -> Result<RuleSet> {
         any_dscp: mask_of(rules, |rule| rule.dscp.is_any()),
         any_length: mask_of(rules, |rule| rule.length.is_any()),
         any_more: 0,
+        unconditional: 0,
         portless: mask_of(rules, Rule::accepts_portless),
         protocols: table(rules, |r| &r.protocol, |v| one(*v), u8::MAX.into()),
         src_ports: table(rules, |r| &r.src_port, |v| vec![v.clone()], u16::MAX),
@@ -128,6 +131,8 @@ pub fn compile(rules: &[Rule]) -> Result<RuleSet> {
     };
     set.any_more =
         set.any_tcp_flags & set.any_vlan & set.any_icmp_type & set.any_dscp & set.any_length;
+    let every_packet_whole = Action::Mirror { sample: None, snaplen: None };
+    set.unconditional = set.any_more & mask_of(rules, |rule| rule.action == every_packet_whole);
     Ok(set)
 }
 
@@ -197,6 +202,9 @@ fn networks_of<N>(
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use super::super::rule::{Sample, SampleBy, Snaplen};
     use super::*;
 
     #[test]
@@ -224,6 +232,7 @@ mod tests {
                 any_dscp: 1,
                 any_length: 1,
                 any_more: 1,
+                unconditional: 1,
                 portless: 1,
                 rules: vec![RuleEntry { name: "all".to_owned(), action: Action::default() }],
                 ..RuleSet::default()
@@ -263,6 +272,23 @@ mod tests {
             Rule { protocol: Field::only([6]), ..Rule::default() },
         ];
         assert_eq!(compile(&rules).unwrap().any_more, 0b100000);
+    }
+
+    #[test]
+    fn a_rule_that_leaves_something_out_of_the_mirror_is_not_unconditional() {
+        let mirror = |sample, snaplen| Rule {
+            action: Action::Mirror { sample, snaplen },
+            ..Rule::default()
+        };
+        let one_in_two = Sample { one_in: NonZeroU32::new(2).unwrap(), by: SampleBy::Packet };
+        let rules = [
+            Rule { action: Action::Exclude, ..Rule::default() },
+            mirror(Some(one_in_two), None),
+            mirror(None, Some(Snaplen::Headers)),
+            Rule { dscp: Field::only([0]), ..Rule::default() },
+            Rule { dst_port: Field::only([80..=80]), ..Rule::default() },
+        ];
+        assert_eq!(compile(&rules).unwrap().unconditional, 0b10000);
     }
 
     #[test]

@@ -95,13 +95,14 @@ macro_rules! masks {
 }
 
 /// All but `live`.
-pub const MASKS: [Mask; 14] = masks![
+pub const MASKS: [Mask; 15] = masks![
     any_protocol,
     any_dst_port,
     any_src_port,
     any_dst_v4,
     any_src_v4,
     any_more,
+    unconditional,
     portless,
     any_dst_v6,
     any_src_v6,

@@ -13,11 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use etherparse::IpNumber;
 
 use super::identity::{self, Identity};
-use super::{
-    CARRIES_CUT, CARRIES_IPV6, CARRIES_TAGS, addresses, counters, ends, in_force, next_hop, nic,
-    outer, sweep, trouble_with,
-};
-use crate::bpf;
+use super::{addresses, counters, ends, in_force, next_hop, nic, outer, sweep, trouble_with};
+use crate::bpf::{self, carries};
 use crate::config::{self, Direction, Oversize};
 use crate::guard;
 use crate::mapped::Mapped;
@@ -187,7 +184,7 @@ impl BuiltIn {
             },
             overhead: outer::overhead(self.path.collector),
             // tags are taken off: the tunnel carries packets
-            carries: CARRIES_IPV6 | CARRIES_TAGS | CARRIES_CUT,
+            carries: carries::IPV6 | carries::TAGS | carries::CUT,
             cut_len: match self.oversize {
                 Oversize::Truncate => self.path.sizes.whole,
                 Oversize::Fragment | Oversize::Drop => 0,

@@ -8,8 +8,8 @@ use anyhow::Result;
 use etherparse::IpNumber;
 use ipnetwork::IpNetwork;
 
-use super::{CARRIES_IPV6, CARRIES_TAGS, addresses, next_hop, nic, trouble_with};
-use crate::bpf;
+use super::{addresses, next_hop, nic, trouble_with};
+use crate::bpf::{self, carries};
 use crate::config::{self, LocalPort};
 use crate::guard;
 use crate::netlink::{Link, Netlink, Route, TunnelRemote};
@@ -92,7 +92,6 @@ impl Existing {
             protocol: remote.map_or(0, |remote| remote.protocol),
             overhead: remote.map_or(0, |remote| remote.overhead),
             carries: carries(&self.device),
-            keeps_tags: self.device.ethernet.into(),
             max_len: self.longest,
             max_segment_len: self.longest,
             ..Default::default()
@@ -134,9 +133,9 @@ fn flags_without_effect(wanted: &config::Tunnel) -> Vec<&'static str> {
 /// of both versions unless it is known to be for one.
 fn carries(device: &Link) -> u8 {
     match device.kind.as_deref() {
-        _ if device.ethernet => CARRIES_IPV6 | CARRIES_TAGS,
+        _ if device.ethernet => carries::IPV6 | carries::TAGS | carries::FRAMES,
         Some("ipip") => 0,
-        _ => CARRIES_IPV6,
+        _ => carries::IPV6,
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ipnetwork::IpNetwork;
 
-use crate::bpf;
+use crate::bpf::{self, carries};
 use crate::config;
 use crate::filter::{Action, RuleSet};
 use crate::netlink::{Link, Netlink};
@@ -28,11 +28,6 @@ use crate::netlink::{Link, Netlink};
 use built_in::BuiltIn;
 use existing::Existing;
 pub use sweep::sweep;
-
-/// `enum mirroring_carries` in `bpf/mirroring.h`.
-const CARRIES_IPV6: u8 = 1;
-const CARRIES_TAGS: u8 = 2;
-const CARRIES_CUT: u8 = 4;
 
 /// How long a start waits for the next hop's link-layer address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -141,8 +136,7 @@ pub fn redirected(in_force: bpf::Tunnel, to: bpf::Tunnel) -> Option<bpf::Tunnel>
         (
             (tunnel.ifindex, tunnel.collector, tunnel.port, tunnel.protocol),
             (tunnel.max_len, tunnel.max_segment_len, tunnel.cut_len, tunnel.overhead),
-            (tunnel.carries, tunnel.keeps_tags),
-            tunnel.oversize,
+            (tunnel.carries, tunnel.oversize),
         )
     };
     let capped = bpf::Tunnel { rate: in_force.rate, burst: in_force.burst, ..to };
@@ -151,7 +145,7 @@ pub fn redirected(in_force: bpf::Tunnel, to: bpf::Tunnel) -> Option<bpf::Tunnel>
 
 /// Whether copies are as short as their rules want them.
 pub fn cuts(tunnel: &bpf::Tunnel) -> bool {
-    tunnel.carries & CARRIES_CUT != 0
+    tunnel.carries & carries::CUT != 0
 }
 
 /// Says which rules want shorter copies than the tunnel makes.

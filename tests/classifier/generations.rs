@@ -37,7 +37,7 @@ const TABLES: [(&str, usize); 12] = [
 const PREFIXES: [&str; 4] = ["src_prefix", "dst_prefix", "src_prefix6", "dst_prefix6"];
 
 /// Of the masks of `struct mirroring_config`.
-const CONFIG_MASKS: [usize; 15] = [
+const CONFIG_MASKS: [usize; 16] = [
     offset_of!(bpf::Config, live),
     offset_of!(bpf::Config, any_protocol),
     offset_of!(bpf::Config, any_src_port),
@@ -45,6 +45,7 @@ const CONFIG_MASKS: [usize; 15] = [
     offset_of!(bpf::Config, any_dst_v4),
     offset_of!(bpf::Config, any_src_v4),
     offset_of!(bpf::Config, any_more),
+    offset_of!(bpf::Config, unconditional),
     offset_of!(bpf::Config, portless),
     offset_of!(bpf::Config, any_dst_v6),
     offset_of!(bpf::Config, any_src_v6),

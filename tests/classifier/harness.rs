@@ -7,7 +7,7 @@ use std::thread;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ProgramInput, ProgramMut};
 use nix::sched::{CloneFlags, unshare};
-use traffic_mirroring::bpf;
+use traffic_mirroring::bpf::{self, carries};
 use traffic_mirroring::config::Direction;
 use traffic_mirroring::filter::{self, Action, Rule, Sample, SampleBy, parse};
 use traffic_mirroring::guard;
@@ -252,11 +252,6 @@ impl Harness {
     }
 }
 
-/// `enum mirroring_carries` of `bpf/mirroring.h`.
-pub const CARRIES_IPV6: u8 = 1;
-pub const CARRIES_TAGS: u8 = 2;
-pub const CARRIES_CUT: u8 = 4;
-
 /// GUE to 203.0.113.9:6080, through the loopback device, for packets of any kind and length.
 pub fn tunnel() -> bpf::Tunnel {
     bpf::Tunnel {
@@ -264,7 +259,7 @@ pub fn tunnel() -> bpf::Tunnel {
         collector: guard::words_of(IpAddr::from([203, 0, 113, 9])),
         port: 6080_u16.to_be(),
         protocol: 17,
-        carries: CARRIES_IPV6 | CARRIES_TAGS | CARRIES_CUT,
+        carries: carries::IPV6 | carries::TAGS | carries::CUT,
         ..Default::default()
     }
 }

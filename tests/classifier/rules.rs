@@ -1,8 +1,8 @@
 //! Several rules: which of them a packet meets, and what each one counts.
 
-use traffic_mirroring::bpf;
+use traffic_mirroring::bpf::{self, carries};
 
-use crate::harness::{CARRIES_IPV6, CARRIES_TAGS, Fate, Harness, exclude, nowhere, rule};
+use crate::harness::{Fate, Harness, exclude, nowhere, rule};
 use crate::packets::{Packet, tagged, tcp, udp};
 use crate::packets6::tcp6;
 
@@ -96,9 +96,9 @@ fn needs_root_what_the_tunnel_does_not_carry_is_counted_as_unsupported() {
     Harness::each(|harness| {
         for (carries, expected) in [
             (0, [yes, no, no, no]),
-            (CARRIES_IPV6, [yes, yes, no, no]),
-            (CARRIES_TAGS, [yes, no, yes, no]),
-            (CARRIES_IPV6 | CARRIES_TAGS, [yes, yes, yes, yes]),
+            (carries::IPV6, [yes, yes, no, no]),
+            (carries::TAGS, [yes, no, yes, no]),
+            (carries::IPV6 | carries::TAGS, [yes, yes, yes, yes]),
         ] {
             harness.install_to(&[rule("")], bpf::Tunnel { carries, ..nowhere() });
             assert_eq!([0, 1, 2, 3].map(|n| harness.fate(&frames[n])), expected, "{carries}");

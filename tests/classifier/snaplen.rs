@@ -1,9 +1,9 @@
 //! Rules that cut copies. (What the tunnel makes of the cut is tried in `gue`: here it shows in what
 //! still fits the tunnel.)
 
-use traffic_mirroring::bpf;
+use traffic_mirroring::bpf::{self, carries};
 
-use crate::harness::{CARRIES_CUT, Context, Fate, Harness, in_namespace, nowhere, rule, tunnel};
+use crate::harness::{Context, Fate, Harness, in_namespace, nowhere, rule, tunnel};
 use crate::packets::{Packet, ping, tagged, tcp, udp};
 use crate::packets6::{DESTINATION, Packet6, tcp6, udp6};
 
@@ -45,7 +45,7 @@ fn needs_root_a_copy_is_as_long_as_the_snaplen_unless_the_packet_is_shorter() {
 fn needs_root_where_the_tunnel_device_cuts_nothing_copies_are_whole() {
     Harness::each(|harness| {
         for (max_len, fate) in [(1000, Fate::Failed), (999, Fate::Oversize)] {
-            let carries = nowhere().carries & !CARRIES_CUT;
+            let carries = nowhere().carries & !carries::CUT;
             let existing = bpf::Tunnel { max_len, carries, ..nowhere() };
             harness.install_to(&[rule("snaplen=128")], existing);
             assert_eq!(harness.fate(&udp(A, B).of_length(1000).frame()), fate, "{max_len}");
