@@ -117,12 +117,11 @@ static __always_inline bool is_endpoint(const struct mirroring_endpoint *to)
 	mask = ((const __u64 *)&what)[2];
 	for (int i = 0; i < MIRRORING_ENDPOINTS; i++) {
 		const __u64 *endpoint = (const __u64 *)&endpoints->list[i];
-		__u64 last = endpoint[2];
 
-		if (!last)
+		if (!endpoint[2])
 			return false;
-		if (!((last ^ wanted[2]) & mask) &&
-		    !((endpoint[0] ^ wanted[0]) | (endpoint[1] ^ wanted[1])))
+		if (!((endpoint[0] ^ wanted[0]) | (endpoint[1] ^ wanted[1]) |
+		      ((endpoint[2] ^ wanted[2]) & mask)))
 			return true;
 	}
 	return false;
@@ -160,13 +159,13 @@ static __always_inline bool guarded(struct __sk_buff *skb, const struct packet *
 		return true;
 	if (protocol == IPPROTO_TCP)
 		return false;
-	if (protocol == IPPROTO_UDP)
-		return goes_to_endpoint(packet->dst, packet->is_ipv6, bpf_htons(packet->dst_port));
 	__builtin_memset(&to, 0, sizeof(to));
 	set_address(&to, packet->dst, packet->is_ipv6);
 	to.protocol = protocol;
-	if (packet->is_ipv6 ? protocol == IPPROTO_ICMPV6 && !error6_about(skb, packet, &to)
-			    : protocol == IPPROTO_ICMP && !error_about(skb, packet, &to))
+	if (protocol == IPPROTO_UDP)
+		to.port = bpf_htons(packet->dst_port);
+	else if (packet->is_ipv6 ? protocol == IPPROTO_ICMPV6 && !error6_about(skb, packet, &to)
+				 : protocol == IPPROTO_ICMP && !error_about(skb, packet, &to))
 		return false;
 	/* a device over IPv6 sends packets of both versions by default (ip6tnl(8)'s mode any) */
 	if (packet->is_ipv6 && to.protocol == IPPROTO_IPIP)

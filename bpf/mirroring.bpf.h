@@ -188,7 +188,7 @@ static __always_inline enum short_way go_ipv4(struct __sk_buff *skb,
 	if (!*rules || meet_at_once(skb, config, *rules, plain->ip.protocol, false,
 				    &plain->ip.daddr, &plain->ports))
 		return SETTLED;
-	parse_plain_ipv4(plain, packet);
+	parse_plain_ipv4(config, plain, packet);
 	return UNSETTLED;
 }
 
@@ -214,7 +214,7 @@ static __always_inline enum short_way go_ipv6(struct __sk_buff *skb,
 	if (!*rules ||
 	    meet_at_once(skb, config, *rules, plain->ip.nexthdr, true, dst, &plain->ports))
 		return SETTLED;
-	parse_plain_ipv6(plain, packet);
+	parse_plain_ipv6(config, plain, packet);
 	return UNSETTLED;
 }
 

@@ -107,6 +107,16 @@ static __always_inline __u32 forget(const struct mirroring_config *config, __u32
 	return (value + config->zero) & mask;
 }
 
+/* Sets to 0, as in forget, what not every packet has. */
+static __always_inline void clear(const struct mirroring_config *config, struct packet *packet)
+{
+	packet->src[1] = packet->src[2] = packet->src[3] = config->zero;
+	packet->dst[1] = packet->dst[2] = packet->dst[3] = config->zero;
+	packet->src_port = packet->dst_port = config->zero;
+	packet->fragment_id = config->zero;
+	packet->draw = packet->is_drawn = config->zero;
+}
+
 static __always_inline bool has_ports(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP ||
@@ -267,12 +277,7 @@ static __always_inline bool parse(struct __sk_buff *skb, const struct mirroring_
 	__be16 ethertype = skb->protocol;
 	__u32 l3_offset;
 
-	/* 0, as in forget */
-	packet->src[1] = packet->src[2] = packet->src[3] = config->zero;
-	packet->dst[1] = packet->dst[2] = packet->dst[3] = config->zero;
-	packet->src_port = packet->dst_port = config->zero;
-	packet->fragment_id = config->zero;
-	packet->draw = packet->is_drawn = config->zero;
+	clear(config, packet);
 	l3_offset = skip_vlan_tags(skb, &ethertype);
 	if (!l3_offset)
 		return false;

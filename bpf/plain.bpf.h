@@ -50,34 +50,40 @@ static __always_inline bool is_plain_ipv6(const struct plain_ipv6 *plain)
 	       bpf_ntohs(plain->ip.payload_len) >= sizeof(plain->ports);
 }
 
-static __always_inline void parse_plain(const struct port_pair *ports, __u8 protocol,
+/* What parse makes of it; and the verifier knows no more of that than of what parse makes. */
+static __always_inline void parse_plain(const struct mirroring_config *config,
+					const struct port_pair *ports, __u8 protocol, bool is_ipv6,
 					__u32 header_len, struct packet *packet)
 {
-	__builtin_memset(packet, 0, sizeof(*packet));
+	clear(config, packet);
 	packet->src_port = bpf_ntohs(ports->src);
 	packet->dst_port = bpf_ntohs(ports->dst);
-	packet->l3_offset = ETH_HLEN;
-	packet->l4_offset = ETH_HLEN + header_len;
-	packet->ports = PORTS_KNOWN;
+	packet->l3_offset = forget(config, ETH_HLEN, 31);
+	packet->l4_offset = forget(config, ETH_HLEN + header_len, 0x7fff);
+	packet->ports = forget(config, PORTS_KNOWN, 3);
+	packet->fragment = forget(config, FRAGMENT_NONE, 3);
 	packet->protocol = protocol;
+	packet->is_ipv6 = is_ipv6 + config->zero;
 }
 
-static __always_inline void parse_plain_ipv4(const struct plain_ipv4 *plain, struct packet *packet)
+static __always_inline void parse_plain_ipv4(const struct mirroring_config *config,
+					     const struct plain_ipv4 *plain, struct packet *packet)
 {
-	parse_plain(&plain->ports, plain->ip.protocol, sizeof(plain->ip), packet);
+	parse_plain(config, &plain->ports, plain->ip.protocol, false, sizeof(plain->ip), packet);
 	packet->src[0] = plain->ip.saddr;
 	packet->dst[0] = plain->ip.daddr;
-	packet->length = bpf_ntohs(plain->ip.tot_len);
+	packet->length = forget(config, bpf_ntohs(plain->ip.tot_len), 0xffffffff);
 	packet->traffic_class = plain->ip.tos;
 }
 
-static __always_inline void parse_plain_ipv6(const struct plain_ipv6 *plain, struct packet *packet)
+static __always_inline void parse_plain_ipv6(const struct mirroring_config *config,
+					     const struct plain_ipv6 *plain, struct packet *packet)
 {
-	parse_plain(&plain->ports, plain->ip.nexthdr, sizeof(plain->ip), packet);
-	packet->is_ipv6 = 1;
+	parse_plain(config, &plain->ports, plain->ip.nexthdr, true, sizeof(plain->ip), packet);
 	__builtin_memcpy(packet->src, &plain->ip.saddr, sizeof(packet->src));
 	__builtin_memcpy(packet->dst, &plain->ip.daddr, sizeof(packet->dst));
-	packet->length = bpf_ntohs(plain->ip.payload_len) + sizeof(plain->ip);
+	packet->length =
+		forget(config, bpf_ntohs(plain->ip.payload_len) + sizeof(plain->ip), 0xffffffff);
 	packet->traffic_class = plain->ip.priority << 4 | plain->ip.flow_lbl[0] >> 4;
 }
 

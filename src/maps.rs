@@ -99,7 +99,8 @@ impl Maps {
             tries.push((trie, new));
         }
         self.counters.retire(free.bits())?;
-        self.write_rules(rules, free);
+        let before = self.last_installed();
+        self.write_rules(rules, free, before + 1);
         self.tunnel.write(free.0, tunnels::entry(tunnel));
         self.endpoints.begin_with(Endpoint::of(&tunnel))?;
 
@@ -107,6 +108,10 @@ impl Maps {
         // has done with the old ones
         keep_the_order();
         live.store(free.mask(rules.live), Ordering::Release);
+        if before == 0 {
+            // there are no old ones
+            return Ok(());
+        }
         wait_for_programs();
 
         self.write_fields(&RuleSet::default(), free.other());
@@ -142,10 +147,13 @@ impl Maps {
         }
     }
 
-    fn write_rules(&self, rules: &RuleSet, generation: Generation) {
-        let bits = || 0..2 * GENERATION_BITS;
-        let last = bits().map(|bit| self.rule.read(bit as usize).installed).max();
-        let installed = last.unwrap_or(0) + 1;
+    /// The number of the last installation; 0 where there was none.
+    fn last_installed(&self) -> u64 {
+        let bits = 0..2 * GENERATION_BITS as usize;
+        bits.map(|bit| self.rule.read(bit).installed).max().unwrap_or(0)
+    }
+
+    fn write_rules(&self, rules: &RuleSet, generation: Generation, installed: u64) {
         for (rule, bit) in rules.rules.iter().zip(generation.bits()) {
             self.rule.write(bit as usize, rules::entry(rule, installed));
         }
