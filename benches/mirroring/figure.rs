@@ -23,18 +23,23 @@ pub enum Part {
     Miss,
     Hit,
     Path,
+    FromWire,
     Throughput,
     Process,
 }
 
 impl Part {
-    pub const ALL: [Self; 5] = [Self::Miss, Self::Hit, Self::Path, Self::Throughput, Self::Process];
+    pub const ALL: [Self; 6] =
+        [Self::Miss, Self::Hit, Self::Path, Self::FromWire, Self::Throughput, Self::Process];
 
     pub fn title(self) -> &'static str {
         match self {
             Self::Miss => "A packet that no rule matches (test runs)",
             Self::Hit => "A packet that is mirrored, as far as the device (test runs)",
             Self::Path => "A packet that is mirrored, all the way to the collector (veth)",
+            Self::FromWire => {
+                "The same of one with room in front of it, as it comes from a wire (test runs)"
+            }
             Self::Throughput => "What production keeps, and what arrives (veth)",
             Self::Process => "The process",
         }

@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use libbpf_rs::Program;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use traffic_mirroring::config::Direction;
-use traffic_mirroring::hook::TcxLink;
+use traffic_mirroring::hook::{TcxLink, tcx_programs};
 
+use crate::packets::udp;
 use crate::programs;
+use crate::run::{Case, nanoseconds};
 use crate::support::{self, Daemon, Ns, World};
 
 /// What is mirrored, of UDP and of TCP.
@@ -55,6 +58,7 @@ impl Way {
 /// A world in which what the host sends to [`PORT`] of the client is mirrored in one of the ways.
 pub struct Lane<'a> {
     pub way: Way,
+    host: &'a Ns,
     socket: UdpSocket,
     bulk: Bulk,
     collector: &'a Ns,
@@ -107,7 +111,8 @@ impl<'a> Lane<'a> {
         let socket = support::bind(host, || UdpSocket::bind((host.address(), 0)));
         socket.connect((world.client().address(), PORT)).expect("connect");
         let bulk = Bulk::open(world);
-        Self { way, socket, bulk, collector: world.collector(), _daemon: daemon, _links: links }
+        let collector = world.collector();
+        Self { way, host, socket, bulk, collector, _daemon: daemon, _links: links }
     }
 
     /// Nanoseconds for a packet, of `count` that are `length` bytes long from the IP header on.
@@ -119,6 +124,20 @@ impl<'a> Lane<'a> {
             self.socket.send(&data).expect("send");
         }
         began.elapsed().as_nanos() as f64 / f64::from(count)
+    }
+
+    /// Nanoseconds for a packet that did not begin on this host, of `count` that the first program on `eth0` is
+    /// given; where there is none, one that does nothing.
+    pub fn pass_on(&self, count: u32, length: usize) -> f64 {
+        let frame = udp("10.1.0.3:1000", "10.1.0.2:5300").of_length(length).frame();
+        self.host.run(|| {
+            let eth0 = if_nametoindex("eth0").expect("a device");
+            let program = match tcx_programs(eth0, Direction::Egress).first() {
+                Some(id) => Program::fd_from_id(*id).expect("a program that is attached"),
+                None => programs::empty(),
+            };
+            nanoseconds(&Case { program: program.as_fd(), frame: &frame }, count)
+        })
     }
 
     /// Bytes a second that a TCP stream carries.

@@ -11,19 +11,26 @@ use crate::spread::Spread;
 /// Lengths of packets, bytes from the IP header on.
 const LENGTHS: [usize; 2] = [64, 1_400];
 
-/// What each way took, in the order of [`Way::ALL`], of the rounds in turn.
+/// The ways that are programs, or nothing.
+const PROGRAMS: [Way; 4] = [Way::Nothing, Way::BareClone, Way::BuiltIn, Way::CloneToVxlan];
+
+/// What each way took, in the order of [`Way::ALL`] or [`PROGRAMS`], of the rounds in turn.
 type Rounds = Vec<Vec<f64>>;
 
 pub fn measure(effort: Effort) -> Vec<Figure> {
     let mut figures = Vec::new();
-    let (costs, arrived, streams) = with_lanes(&Way::ALL, |lanes| {
+    let (costs, from_wire, arrived, streams) = with_lanes(&Way::ALL, |lanes| {
         let streams = streams(lanes, effort);
         stay_on_one_cpu();
         let costs = LENGTHS.map(|length| costs(lanes, length, effort));
-        (costs, arrived(lanes), streams)
+        let from_wire = LENGTHS.map(|length| costs_from_wire(lanes, length, effort));
+        (costs, from_wire, arrived(lanes), streams)
     });
     for (length, rounds) in LENGTHS.into_iter().zip(&costs) {
         figures.extend(of_length(length, rounds));
+    }
+    for (length, rounds) in LENGTHS.into_iter().zip(&from_wire) {
+        figures.extend(of_length_from_wire(length, rounds));
     }
     figures.extend(of_streams(&streams));
     figures.extend(arrived);
@@ -32,6 +39,13 @@ pub fn measure(effort: Effort) -> Vec<Figure> {
 
 fn costs(lanes: &mut [Lane<'_>], length: usize, effort: Effort) -> Rounds {
     let round = |_| lanes.iter().map(|lane| lane.send(5_000, length)).collect();
+    (0..effort.rounds(25)).map(round).collect()
+}
+
+/// Of a packet that did not begin on this host: for that, only programs can be given one.
+fn costs_from_wire(lanes: &[Lane<'_>], length: usize, effort: Effort) -> Rounds {
+    let lanes: Vec<_> = lanes.iter().filter(|lane| PROGRAMS.contains(&lane.way)).collect();
+    let round = |_| lanes.iter().map(|lane| lane.pass_on(5_000, length)).collect();
     (0..effort.rounds(25)).map(round).collect()
 }
 
@@ -93,6 +107,23 @@ fn of_length(length: usize, rounds: &Rounds) -> Vec<Figure> {
         figures.push(figure);
     }
     figures
+}
+
+fn of_length_from_wire(length: usize, rounds: &Rounds) -> Vec<Figure> {
+    const NOTHING: usize = 0;
+    const BARE_CLONE: usize = 1;
+    let figures = PROGRAMS.into_iter().enumerate().skip(BARE_CLONE).map(|(index, way)| {
+        let added = |round: &Vec<f64>, index: usize| round[index] - round[NOTHING];
+        let value = Spread::of(rounds.iter().map(|round| added(round, index)));
+        let what = format!("{}, {length} bytes", way.name());
+        let figure = Figure::new(Part::FromWire, what, value, "ns more");
+        if index == BARE_CLONE {
+            return figure;
+        }
+        let ratio = rounds.iter().map(|round| added(round, index) / added(round, BARE_CLONE));
+        figure.against("a bare clone to the NIC", Spread::of(ratio))
+    });
+    figures.collect()
 }
 
 fn of_streams(rounds: &Rounds) -> Vec<Figure> {

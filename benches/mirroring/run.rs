@@ -36,7 +36,8 @@ impl Samples {
     }
 }
 
-fn nanoseconds(case: &Case<'_>, repeat: u32) -> f64 {
+/// Of a run, of `repeat` in a row.
+pub fn nanoseconds(case: &Case<'_>, repeat: u32) -> f64 {
     let mut options = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
         data_in: case.frame.as_ptr().cast(),

@@ -457,7 +457,7 @@ fn needs_root_a_copy_of_which_the_last_piece_cannot_be_made_is_counted_as_torn()
     let object = encapsulator(&usual_path());
     let frame = udp(A, B).of_length(1500).frame();
     let mut behind_its_end = marked();
-    behind_its_end.cb[2] = PIECE | 1600 / 8;
+    behind_its_end.cb[2] = PIECE | (1600 / 8);
     assert_eq!(run(&object, &frame, behind_its_end, 1).verdict, TC_ACT_SHOT);
     let it = counts(&object);
     assert_eq!((it.torn, it.cut, it.fitting, it.fragments), (1, 0, 0, 0));
