@@ -171,22 +171,24 @@ static __always_inline enum short_way go_ipv4(struct __sk_buff *skb,
 					      const struct mirroring_config *config,
 					      struct packet *packet, __u64 *rules)
 {
-	const struct plain_ipv4 *plain = network_header(skb, sizeof(*plain));
+	const struct plain_ipv4 *plain = network_header(skb);
+	__u8 protocol;
 
-	if (!plain)
+	if (!is_linear(skb, plain + 1))
 		return NOT_PLAIN;
-	*rules = classify_protocol(config, *rules, plain->ip.protocol);
+	protocol = plain->ip.protocol;
+	*rules = classify_protocol(config, *rules, protocol);
 	if (!*rules)
 		return SETTLED;
-	if (!is_plain_ipv4(plain))
+	if (!is_plain_ipv4(plain, protocol))
 		return NOT_PLAIN;
 	*rules = classify_ports(config, *rules, bpf_ntohs(plain->ports.src),
 				bpf_ntohs(plain->ports.dst));
 	if (!*rules)
 		return SETTLED;
 	*rules = classify_ipv4(config, plain->ip.saddr, plain->ip.daddr, *rules);
-	if (!*rules || meet_at_once(skb, config, *rules, plain->ip.protocol, false,
-				    &plain->ip.daddr, &plain->ports))
+	if (!*rules ||
+	    meet_at_once(skb, config, *rules, protocol, false, &plain->ip.daddr, &plain->ports))
 		return SETTLED;
 	parse_plain_ipv4(config, plain, packet);
 	return UNSETTLED;
@@ -196,10 +198,10 @@ static __always_inline enum short_way go_ipv6(struct __sk_buff *skb,
 					      const struct mirroring_config *config,
 					      struct packet *packet, __u64 *rules)
 {
-	const struct plain_ipv6 *plain = network_header(skb, sizeof(*plain));
+	const struct plain_ipv6 *plain = network_header(skb);
 	const __be32 *src, *dst;
 
-	if (!plain || !is_plain_ipv6(plain))
+	if (!is_linear(skb, plain + 1) || !is_plain_ipv6(plain))
 		return NOT_PLAIN;
 	*rules = classify_protocol(config, *rules, plain->ip.nexthdr);
 	if (!*rules)

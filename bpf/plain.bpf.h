@@ -22,12 +22,16 @@ struct plain_ipv6 {
 	struct port_pair ports;
 };
 
-/* `len` bytes behind the Ethernet header, where they lie in the linear part; else NULL. */
-static __always_inline const void *network_header(struct __sk_buff *skb, __u32 len)
+/* What is behind the Ethernet header, of which so much may be looked at as is_linear says. */
+static __always_inline const void *network_header(struct __sk_buff *skb)
 {
-	void *header = (void *)(long)skb->data + ETH_HLEN;
+	return (void *)(long)skb->data + ETH_HLEN;
+}
 
-	return header + len <= (void *)(long)skb->data_end ? header : NULL;
+/* Whether the packet is in the linear part up to `end`. */
+static __always_inline bool is_linear(struct __sk_buff *skb, const void *end)
+{
+	return end <= (void *)(long)skb->data_end;
 }
 
 static __always_inline bool is_tcp_or_udp(__u8 protocol)
@@ -35,13 +39,13 @@ static __always_inline bool is_tcp_or_udp(__u8 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }
 
-static __always_inline bool is_plain_ipv4(const struct plain_ipv4 *plain)
+static __always_inline bool is_plain_ipv4(const struct plain_ipv4 *plain, __u8 protocol)
 {
 	enum { VERSION_4_IHL_5 = 0x45 };
 
 	return *(const __u8 *)plain == VERSION_4_IHL_5 &&
 	       !(plain->ip.frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET_MASK)) &&
-	       is_tcp_or_udp(plain->ip.protocol) && bpf_ntohs(plain->ip.tot_len) >= sizeof(*plain);
+	       is_tcp_or_udp(protocol) && bpf_ntohs(plain->ip.tot_len) >= sizeof(*plain);
 }
 
 static __always_inline bool is_plain_ipv6(const struct plain_ipv6 *plain)
