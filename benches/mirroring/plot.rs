@@ -51,6 +51,10 @@ pub fn plot(figures: &[Figure], path: &Path) -> Result<()> {
             })),
         },
         Chart {
+            title: "The same of a packet that came from a wire, with room in front of it",
+            figures: of_part(figures, Part::FromWire, |what| what.ends_with(" 64 bytes")),
+        },
+        Chart {
             title: "What a TCP stream keeps, with offloads: Gbit/s",
             figures: of_part(figures, Part::Throughput, |what| what.starts_with("a TCP stream")),
         },
