@@ -13,7 +13,9 @@
  * end it and take its place, some things are and stay the same in all of them: the names of maps
  * named here; `live` and `loader` in <direction>_config; <direction>_instance, which grows only at the
  * end; <direction>_endpoints as it is; the jump table; and what copies carry (enum mirroring_mark),
- * since instances share a tunnel. Of maps, the config is pinned first and the jump table last.
+ * since instances share a tunnel. Of maps, the config is pinned first and the jump table last. Another
+ * version's maps are used again where they have the same sizes: who gives a word another meaning in one
+ * that has been released changes its size, too.
  */
 #ifndef MIRRORING_H
 #define MIRRORING_H
@@ -132,8 +134,7 @@ struct mirroring_tunnel {
 	__u32 max_segment_len; /* the same, for a segment of a TCP super-packet */
 	__u32 cut_len; /* longer copies are cut to so many bytes; 0: none is */
 	__u32 overhead; /* bytes that the tunnel puts in front of a copy */
-	/* of packets up to this length, bytes from the IP header on, none of the above has to be asked; 0: of each */
-	__u32 unasked_len;
+	__u32 unasked_len; /* longest packet that certainly fits, under no cap and with any tag; 0: none */
 	enum mirroring_oversize oversize; /* for the built-in tunnel */
 	__u64 rate; /* cap on what leaves, bytes a second; 0: none */
 	__u64 burst; /* bytes that may leave at once under the cap */

@@ -23,18 +23,9 @@ pub fn put(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> Resul
         hook.replace(true);
         hook.create()?.attach()?;
     }
-    // in front of them, the new one has them see nothing any more; one that has gone by now is no loss
-    for old in before.into_iter().filter_map(|id| Program::fd_from_id(id).ok()) {
-        // SAFETY: a descriptor that is open, and null for options that there are none of
-        unsafe {
-            let hook = tcx(direction);
-            libbpf_sys::bpf_prog_detach_opts(
-                old.as_raw_fd(),
-                ifindex as i32,
-                hook,
-                std::ptr::null(),
-            )
-        };
+    // behind the new one, they see nothing any more
+    for id in before {
+        take_off(id, ifindex, direction);
     }
     Ok(())
 }
@@ -63,6 +54,16 @@ fn put_in_front(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> 
         // an attach type that the kernel does not know
         error if error == -(Errno::EINVAL as i32) => Ok(false),
         error => Err(Errno::from_raw(-error)).context("the kernel refuses the program (TCX)"),
+    }
+}
+
+/// Takes a program off a TCX hook. One that has gone by now is no loss.
+fn take_off(id: u32, ifindex: u32, direction: Direction) {
+    let Ok(program) = Program::fd_from_id(id) else { return };
+    let (program, hook) = (program.as_raw_fd(), tcx(direction));
+    // SAFETY: a descriptor that is open, and null for options that there are none of
+    unsafe {
+        libbpf_sys::bpf_prog_detach_opts(program, ifindex as i32, hook, std::ptr::null());
     }
 }
 
