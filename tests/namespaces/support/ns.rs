@@ -12,7 +12,7 @@ use std::thread;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::socket;
 
@@ -60,12 +60,15 @@ impl Ns {
     pub fn command(&self, program: &str) -> Command {
         let file = self.file.clone();
         let prepare = move || {
+            // whoever runs the tests may have it ignored, as nohup does, and that is inherited
+            // SAFETY: the default is no handler
+            unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl)? };
             enter(&file)?;
             prctl::set_pdeathsig(Signal::SIGKILL)?;
             Ok(())
         };
         let mut command = Command::new(program);
-        // SAFETY: between fork and exec, `prepare` makes two system calls and does not allocate
+        // SAFETY: between fork and exec, `prepare` makes three system calls and does not allocate
         unsafe { command.pre_exec(prepare) };
         command
     }
