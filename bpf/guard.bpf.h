@@ -3,6 +3,7 @@
 #ifndef GUARD_BPF_H
 #define GUARD_BPF_H
 
+#include "mark.h"
 #include "mirroring.h"
 #include "mirroring_maps.bpf.h"
 #include "parse.h"
@@ -125,12 +126,6 @@ static __always_inline bool is_endpoint(const struct mirroring_endpoint *to)
 			return true;
 	}
 	return false;
-}
-
-/* Whether the packet is a copy of this host's, on its way. */
-static __always_inline bool is_copy(const struct __sk_buff *skb)
-{
-	return skb->cb[0] == MIRRORING_MARK_0 && skb->cb[1] == MIRRORING_MARK_1;
 }
 
 /* Whether a UDP datagram goes to the far end of a tunnel. */

@@ -26,6 +26,7 @@
 #include "gue.h"
 #include "gue_ipv4.bpf.h"
 #include "gue_ipv6.bpf.h"
+#include "mark.h"
 #include "mirroring.h"
 #include "parse.h"
 
@@ -252,7 +253,7 @@ int gue_encapsulate(struct __sk_buff *skb)
 
 	if (!template || !counters)
 		return TC_ACT_SHOT;
-	if (skb->cb[0] != MIRRORING_MARK_0 || skb->cb[1] != MIRRORING_MARK_1)
+	if (!is_copy(skb))
 		return drop(&counters->foreign);
 	if (skb->cb[2] & PIECE)
 		return send_piece(skb, template, counters);
@@ -309,8 +310,7 @@ int gue_cut(struct __sk_buff *skb)
 	/* the far end takes it for another host's, and the loopback device leaves it at that */
 	bpf_skb_change_type(skb, PACKET_HOST);
 	skb->mark = 0;
-	skb->cb[0] = MIRRORING_MARK_0;
-	skb->cb[1] = MIRRORING_MARK_1;
+	mark(skb);
 	/* of IPv4, half of the id is used */
 	skb->cb[3] = bpf_get_prandom_u32();
 	len = skb->len - ETH_HLEN;

@@ -13,6 +13,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "mark.h"
 #include "mirroring.h"
 #include "mirroring_maps.bpf.h"
 #include "parse.h"
@@ -61,8 +62,7 @@ static __always_inline long clone(struct __sk_buff *skb, const struct mirroring_
 	__u32 cb_0 = skb->cb[0], cb_1 = skb->cb[1], cb_2 = skb->cb[2], cb_3 = skb->cb[3];
 	long refused = 0;
 
-	skb->cb[0] = MIRRORING_MARK_0;
-	skb->cb[1] = MIRRORING_MARK_1;
+	mark(skb);
 	skb->cb[2] = tunnel->oversize;
 	skb->cb[3] = cut;
 	/*

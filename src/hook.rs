@@ -219,7 +219,8 @@ impl Filter {
         hook.detach().context("cannot remove the clsact filter")
     }
 
-    fn hook(&self, program: BorrowedFd<'_>) -> TcHook {
+    /// libbpf's handle for the filter. Where nothing is attached by it, `program` is any open descriptor.
+    pub fn hook(&self, program: BorrowedFd<'_>) -> TcHook {
         let point = match self.direction {
             Direction::Ingress => TC_INGRESS,
             Direction::Egress => TC_EGRESS,

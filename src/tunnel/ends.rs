@@ -5,11 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use anyhow::{Context, Result};
-use libbpf_rs::{Program, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
+use libbpf_rs::Program;
 use nix::errno::Errno;
 
 use crate::config::Direction;
-use crate::hook::{tcx, tcx_programs};
+use crate::hook::{Filter, tcx, tcx_programs};
 
 /// Our filter on each end of the device.
 const FILTER_HANDLE: u32 = 1;
@@ -19,7 +19,7 @@ const FILTER_PRIORITY: u32 = 1;
 pub fn put(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> Result<()> {
     let before = tcx_programs(ifindex, direction);
     if !put_in_front(program, ifindex, direction)? {
-        let mut hook = filter(program, ifindex, direction);
+        let mut hook = filter(ifindex, direction).hook(program);
         hook.replace(true);
         hook.create()?.attach()?;
     }
@@ -33,8 +33,7 @@ pub fn put(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> Resul
 /// Id of the program that the device's hook runs; `None` where there is none.
 pub fn program(ifindex: u32, direction: Direction) -> Option<u32> {
     let first = tcx_programs(ifindex, direction).first().copied();
-    // libbpf's builder wants a descriptor, of which a query makes no use
-    first.or_else(|| filter(io::stdin().as_fd(), ifindex, direction).query().ok())
+    first.or_else(|| filter(ifindex, direction).hook(io::stdin().as_fd()).query().ok())
 }
 
 /// Attaches to TCX; `false` where the kernel has none.
@@ -67,13 +66,7 @@ fn take_off(id: u32, ifindex: u32, direction: Direction) {
     }
 }
 
-fn filter(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> TcHook {
-    TcHookBuilder::new(program)
-        .ifindex(ifindex as i32)
-        .handle(FILTER_HANDLE)
-        .priority(FILTER_PRIORITY)
-        .hook(match direction {
-            Direction::Ingress => TC_INGRESS,
-            Direction::Egress => TC_EGRESS,
-        })
+/// Where the program is without TCX.
+fn filter(ifindex: u32, direction: Direction) -> Filter {
+    Filter { ifindex, direction, handle: FILTER_HANDLE, priority: FILTER_PRIORITY }
 }
