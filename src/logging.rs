@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use log::LevelFilter;
 
-use crate::cli::DEFAULT_LOG_DIR;
+use crate::request::args::DEFAULT_LOG_DIR;
 
 const FILE: &str = "mirroring.log";
 

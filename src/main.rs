@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    traffic_mirroring::run::run(std::env::args_os())
+    traffic_mirroring::app::run(std::env::args_os())
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::process::Command;
 
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::Direction;
+use traffic_mirroring::model::Direction;
 
 use crate::Effort;
 use crate::figure::{Figure, Part, Reach};

@@ -12,8 +12,8 @@ use libbpf_rs::Program;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use traffic_mirroring::config::Direction;
-use traffic_mirroring::hook::{TcxLink, tcx_programs};
+use traffic_mirroring::attach::hook::{TcxLink, tcx_programs};
+use traffic_mirroring::model::Direction;
 
 use crate::packets::udp;
 use crate::programs;

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::MapHandle;
-use traffic_mirroring::config::Direction;
-use traffic_mirroring::pins;
+use traffic_mirroring::bpf::pins;
+use traffic_mirroring::model::Direction;
 
 use crate::Effort;
 use crate::figure::{Figure, Part, Reach};

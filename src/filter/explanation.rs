@@ -1,7 +1,7 @@
 //! Why a packet meets the rule that it meets: for people to read, and which questions to ask for it.
 
+use super::render;
 use super::rule::{Action, Field, Rule, Sample, SampleBy, Snaplen};
-use super::show;
 
 const HEADINGS: [&str; 4] = ["#", "name", "action", "the packet"];
 
@@ -68,11 +68,11 @@ impl Explanation {
     pub fn text(&self, rules: &[Rule]) -> String {
         let mut rows = vec![HEADINGS.map(str::to_owned)];
         rows.extend(rules.iter().enumerate().map(|(index, rule)| {
-            let (action, ..) = show::action(rule);
+            let (action, ..) = render::action(rule);
             let number = (index + 1).to_string();
             [number, rule.name.clone(), action.to_owned(), self.standing(index, rule)]
         }));
-        format!("{}\n{}\n", show::aligned(&rows), self.result(rules))
+        format!("{}\n{}\n", render::aligned(&rows), self.result(rules))
     }
 
     fn standing(&self, index: usize, rule: &Rule) -> String {
@@ -81,9 +81,10 @@ impl Explanation {
             Some((met, _)) if met == index => "met".to_owned(),
             Some((met, _)) if met < index => "not reached".to_owned(),
             _ => {
-                let fields = show::fields(rule).into_iter();
+                let fields = render::fields(rule).into_iter();
                 let refusing = fields.filter(|(key, _)| self.refused[index].contains(key));
-                let refusing = refusing.map(|(key, list)| format!("{key} {}", show::short(&list)));
+                let refusing =
+                    refusing.map(|(key, list)| format!("{key} {}", render::short(&list)));
                 format!("refused by {}", refusing.collect::<Vec<_>>().join("; "))
             }
         }

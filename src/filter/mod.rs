@@ -2,17 +2,18 @@
 //! masks that the tc programs classify by (`compile`) and back (`decompile`), and rules for people to
 //! read (`show`, `changes`). Pure: nothing here knows of BPF.
 
-pub mod changes;
 mod compile;
 mod decompile;
+pub mod diff;
 pub mod explanation;
 pub mod file;
 mod json;
 mod networks;
 pub mod parse;
+pub mod prefix_sets;
 mod ranges;
+pub mod render;
 mod rule;
-pub mod show;
 
 pub use compile::{ICMPV6, MAX_RULES, RuleEntry, RuleSet, compile};
 pub use decompile::decompile;

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::bpf;
-use crate::mapped::Mapped;
-use crate::pins::{self, Pins};
+use crate::bpf::mmap_array::Mapped;
+use crate::bpf::pins::{self, Pins};
 
 /// Entries of the map: one for each bit of a mask, and one for rules that have gone
 /// (`MIRRORING_RETIRED` in `bpf/mirroring.h`).
@@ -60,7 +60,7 @@ impl Counters {
     }
 
     /// Stores what [`total`](Self::total) gives where anybody can read it, in the order of
-    /// `struct mirroring_outcomes`. In our [turn](crate::host::Turn): while rules retire, theirs count twice.
+    /// `struct mirroring_outcomes`. In our [turn](crate::bpf::bpffs::Turn): while rules retire, theirs count twice.
     pub fn publish(&self) -> Result<()> {
         for (metric, sum) in self.metrics.words().iter().zip(self.sum(0..=RETIRED)?) {
             metric.store(sum, Ordering::Relaxed);

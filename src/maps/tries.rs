@@ -7,7 +7,7 @@ use libbpf_rs::{MapCore, MapHandle};
 use super::Generation;
 use super::batch::{self, Entries};
 use crate::filter::Prefix;
-use crate::prefixes::{self, Prefixes};
+use crate::filter::prefix_sets::{self, Prefixes};
 
 /// What leads a key, of `struct mirroring_prefix` and of `struct mirroring_prefix6`: bits of the address
 /// behind it that count.
@@ -28,8 +28,8 @@ impl<'a> Trie<'a> {
     /// left there.
     pub fn add(&mut self, new: &Prefixes, generation: Generation) -> Result<()> {
         let others = self.prefixes.iter().map(|(prefix, mask)| (*prefix, generation.others(*mask)));
-        let others = prefixes::fewest(&others.collect());
-        self.change(prefixes::union(&others, new))
+        let others = prefix_sets::fewest(&others.collect());
+        self.change(prefix_sets::union(&others, new))
     }
 
     /// Makes it hold these prefixes. Only what differs is written.
@@ -37,7 +37,7 @@ impl<'a> Trie<'a> {
     /// Where all that go and all that come answer as the longest of those that cover them does, for one
     /// of the generations, so does every look-up meanwhile.
     pub fn change(&mut self, to: Prefixes) -> Result<()> {
-        let (gone, new) = prefixes::difference(&self.prefixes, &to);
+        let (gone, new) = prefix_sets::difference(&self.prefixes, &to);
         // these first, for the others may need the room
         batch::delete(self.map, &self.keys(gone)).context("cannot delete prefixes")?;
         let entries = Entries {

@@ -5,7 +5,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
 
 use super::Netlink;
-use crate::config::Direction;
+use crate::model::Direction;
 
 /// A filter on a clsact qdisc.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
-use crate::config::Direction;
+use crate::model::Direction;
 
 const PAIR: VethPair = VethPair {
     name: "near",

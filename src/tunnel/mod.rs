@@ -3,14 +3,10 @@
 //! `Plan::new` looks at the host and decides, `Plan::carry_out` changes the host, `sweep` removes
 //! what no instance needs any more.
 
-mod built_in;
-pub mod counters;
-mod ends;
-mod existing;
-pub mod identity;
-pub mod in_force;
-pub mod outer;
-mod sweep;
+mod cleanup;
+pub mod encap;
+mod external;
+mod users;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,13 +17,13 @@ use anyhow::{Context, Result, ensure};
 use ipnetwork::IpNetwork;
 
 use crate::bpf::{self, carries};
-use crate::config;
 use crate::filter::{Action, RuleSet};
+use crate::model;
 use crate::netlink::{Link, Netlink};
 
-use built_in::BuiltIn;
-use existing::Existing;
-pub use sweep::sweep;
+pub use cleanup::sweep;
+use encap::BuiltIn;
+use external::Existing;
 
 /// How long a start waits for the next hop's link-layer address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,12 +39,12 @@ impl Plan {
     /// Decides how copies of `mirrored`'s packets reach the collector. Changes nothing.
     pub fn new(
         netlink: &mut Netlink,
-        wanted: &config::Tunnel,
+        wanted: &model::Tunnel,
         mirrored: &Link,
         bpffs: &Path,
     ) -> Result<Self> {
         match netlink.link(wanted.name.as_str())? {
-            Some(link) if !built_in::is_ours(&link) && !built_in::is_half_made(&link) => {
+            Some(link) if !encap::is_ours(&link) && !encap::is_half_made(&link) => {
                 Existing::plan(netlink, wanted, mirrored, link).map(Self::Existing)
             }
             found => BuiltIn::plan(netlink, wanted, mirrored, found, bpffs).map(Self::BuiltIn),
@@ -185,7 +181,7 @@ impl fmt::Display for Plan {
 }
 
 /// The NIC that copies leave by, as `--redirect-to` names it.
-fn nic(netlink: &mut Netlink, name: &config::InterfaceName) -> Result<Link> {
+fn nic(netlink: &mut Netlink, name: &model::InterfaceName) -> Result<Link> {
     netlink.link(name.as_str())?.with_context(|| {
         format!("--redirect-to: there is no interface \"{name}\"; `ip link` lists those there are")
     })
@@ -207,18 +203,18 @@ fn addresses(netlink: &mut Netlink, nic: &Link, collector: IpAddr) -> Result<Vec
     Ok(addresses)
 }
 
-/// The next hop out of `nic`: `--gtw-address`, or as `outer::next_hop` finds it, or else as the
+/// The next hop out of `nic`: `--gtw-address`, or as `encap::template::next_hop` finds it, or else as the
 /// kernel's routes through that NIC say.
 fn next_hop(
     netlink: &mut Netlink,
-    wanted: &config::Tunnel,
+    wanted: &model::Tunnel,
     collector: IpAddr,
     nic: &Link,
 ) -> Result<IpAddr> {
     if let Some(gateway) = wanted.gateway {
         return Ok(gateway);
     }
-    if let Some(hop) = outer::next_hop(collector, &addresses(netlink, nic, collector)?) {
+    if let Some(hop) = encap::template::next_hop(collector, &addresses(netlink, nic, collector)?) {
         return Ok(hop);
     }
     let route = netlink.route_to(collector, Some(nic.index)).ok();

@@ -7,8 +7,8 @@
 use std::env;
 
 use serde_json::{Value, json};
-use traffic_mirroring::config::Direction;
-use traffic_mirroring::filter::{Action, MAX_RULES, Rule, file, parse, show};
+use traffic_mirroring::filter::{Action, MAX_RULES, Rule, file, parse, render};
+use traffic_mirroring::model::Direction;
 
 use crate::datagrams::Datagrams;
 use crate::frame;
@@ -123,7 +123,7 @@ fn as_file(rules: &[Rule]) -> String {
 
 fn as_json(rule: &Rule) -> Value {
     let mut json = json!({ "name": rule.name });
-    for (key, entries) in show::fields(rule) {
+    for (key, entries) in render::fields(rule) {
         if !entries.is_empty() {
             json[key] = entries.into();
         }

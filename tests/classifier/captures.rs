@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pcap_file::DataLink;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
-use traffic_mirroring::config::Direction;
+use traffic_mirroring::model::Direction;
 
 use crate::harness::{Harness, TC_ACT_OK, hex, rule};
 

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libbpf_rs::{MapCore, MapFlags};
-use traffic_mirroring::config::Direction;
+use traffic_mirroring::model::Direction;
 
 use crate::guard::MARK;
 use crate::harness::{

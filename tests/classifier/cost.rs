@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use libbpf_rs::{ProgramInput, ProgramMut};
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::Direction;
+use traffic_mirroring::model::Direction;
 
 use crate::harness::{Harness, TC_ACT_OK, rule};
 use crate::packets::{frame, udp};

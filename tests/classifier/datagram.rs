@@ -2,8 +2,8 @@
 
 use libbpf_rs::MapCore;
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::Direction;
-use traffic_mirroring::pins::map_name;
+use traffic_mirroring::bpf::pins::map_name;
+use traffic_mirroring::model::Direction;
 
 use crate::harness::{Context, Fate, Harness, TC_ACT_OK, exclude, rule, side_by_side};
 use crate::packets::{Packet, udp};

@@ -1,9 +1,9 @@
 //! Explanations, which are the program's own.
 
-use traffic_mirroring::config::Direction;
-use traffic_mirroring::explain;
+use traffic_mirroring::command::explain;
 use traffic_mirroring::filter::explanation::{Explanation, Fate};
 use traffic_mirroring::filter::{Field, Rule};
+use traffic_mirroring::model::Direction;
 use traffic_mirroring::packet;
 
 use crate::frame;

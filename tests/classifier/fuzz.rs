@@ -12,7 +12,7 @@ use std::thread;
 
 use libbpf_rs::{MapCore, MapFlags, ProgramMut};
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::Direction;
+use traffic_mirroring::model::Direction;
 
 use crate::chain::{NEXT, next_program};
 use crate::corpus::{corpus, mutated};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::Direction;
+use traffic_mirroring::bpf::mmap_array::Mapped;
+use traffic_mirroring::bpf::pins::map_name;
 use traffic_mirroring::filter::{self, Rule};
-use traffic_mirroring::mapped::Mapped;
-use traffic_mirroring::pins::map_name;
+use traffic_mirroring::model::Direction;
 
 use crate::harness::{Context, Harness, TC_ACT_OK, nowhere, rule, run, side_by_side};
 use crate::packets::{tcp, udp};

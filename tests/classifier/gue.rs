@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use etherparse::{Ipv4HeaderSlice, UdpHeaderSlice};
 use libbpf_rs::Object;
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::LocalPort;
-use traffic_mirroring::mapped::Mapped;
-use traffic_mirroring::tunnel::counters;
-use traffic_mirroring::tunnel::outer::{Path, Sizes, TTL};
+use traffic_mirroring::bpf::mmap_array::Mapped;
+use traffic_mirroring::model::LocalPort;
+use traffic_mirroring::tunnel::encap::counters;
+use traffic_mirroring::tunnel::encap::template::{Path, Sizes, TTL};
 
 use crate::guard::MARK;
 use crate::harness::{Context, NO_SUCH_DEVICE, hex, run, try_run};

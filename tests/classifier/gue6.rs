@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use etherparse::{Ipv6Header, Ipv6HeaderSlice, UdpHeader, UdpHeaderSlice};
 use libbpf_rs::Object;
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::LocalPort;
-use traffic_mirroring::tunnel::outer::{Path, Sizes, TTL};
+use traffic_mirroring::model::LocalPort;
+use traffic_mirroring::tunnel::encap::template::{Path, Sizes, TTL};
 
 use crate::guard::MARK;
 use crate::gue::{MORE, PIECE, counts, encapsulator, marked, tunnel};

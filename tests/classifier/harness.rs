@@ -7,13 +7,13 @@ use std::thread;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ProgramInput, ProgramMut};
 use nix::sched::{CloneFlags, unshare};
+use traffic_mirroring::bpf::pins::map_name;
 use traffic_mirroring::bpf::{self, carries};
-use traffic_mirroring::config::Direction;
 use traffic_mirroring::filter::{self, Action, Rule, Sample, SampleBy, parse};
-use traffic_mirroring::guard;
+use traffic_mirroring::loop_guard;
 use traffic_mirroring::maps::Maps;
+use traffic_mirroring::model::Direction;
 use traffic_mirroring::netlink::Netlink;
-use traffic_mirroring::pins::map_name;
 
 pub const TC_ACT_UNSPEC: i32 = -1;
 pub const TC_ACT_OK: i32 = 0;
@@ -256,7 +256,7 @@ impl Harness {
 pub fn tunnel() -> bpf::Tunnel {
     bpf::Tunnel {
         ifindex: 1,
-        collector: guard::words_of(IpAddr::from([203, 0, 113, 9])),
+        collector: loop_guard::words_of(IpAddr::from([203, 0, 113, 9])),
         port: 6080_u16.to_be(),
         protocol: 17,
         carries: carries::IPV6 | carries::TAGS | carries::CUT,

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
-use traffic_mirroring::config::Direction;
 use traffic_mirroring::filter::{self, Field, Rule};
+use traffic_mirroring::model::Direction;
 
 use crate::emulated::is_emulated;
 use crate::frame;

@@ -3,8 +3,8 @@
 
 use libbpf_rs::{AsRawLibbpf, ObjectBuilder, OpenObject};
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::Direction;
-use traffic_mirroring::pins;
+use traffic_mirroring::bpf::pins;
+use traffic_mirroring::model::Direction;
 
 fn open(bytes: &[u8]) -> OpenObject {
     ObjectBuilder::default().open_memory(bytes).unwrap()

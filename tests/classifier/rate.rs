@@ -3,7 +3,7 @@
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::Direction;
+use traffic_mirroring::model::Direction;
 
 use crate::harness::{Context, Fate, Harness, TC_ACT_OK, nowhere, rule, side_by_side};
 use crate::packets::{Packet, tcp, udp};

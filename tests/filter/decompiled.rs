@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 use traffic_mirroring::filter::{
-    Field, MAX_RULES, Rule, RuleSet, Segments, compile, decompile, parse, show,
+    Field, MAX_RULES, Rule, RuleSet, Segments, compile, decompile, parse, render,
 };
 
 use crate::random::Random;
@@ -91,7 +91,7 @@ fn the_form_is_one_that_can_be_typed() {
         for rule in decompile(&compile(&random.rules(4)).unwrap()) {
             let mut typed = Rule { icmp_type: rule.icmp_type.clone(), ..Rule::default() };
             (typed.name, typed.action) = (rule.name.clone(), rule.action);
-            for (key, list) in show::fields(&rule).into_iter().filter(|it| !it.1.is_empty()) {
+            for (key, list) in render::fields(&rule).into_iter().filter(|it| !it.1.is_empty()) {
                 let list = list.join(",");
                 match key {
                     "protocol" => typed.protocol = parse::protocols(&list).unwrap(),

@@ -1,6 +1,6 @@
 //! Production comes first: the rest of the chain sees every packet, whatever becomes of the copies.
 
-use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use traffic_mirroring::config::Direction as Way;
-use traffic_mirroring::pins::Pins;
+use traffic_mirroring::bpf::pins::Pins;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 

@@ -8,9 +8,9 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::{Direction as Way, InstanceId};
+use traffic_mirroring::bpf::pins::{self, Pins};
 use traffic_mirroring::instance::Instance;
-use traffic_mirroring::pins::{self, Pins};
+use traffic_mirroring::model::{Direction as Way, InstanceId};
 
 use crate::support::*;
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::bpf::bpffs::Turn;
 use traffic_mirroring::filter::{self, Action, Rule, Snaplen, file};
-use traffic_mirroring::host::Turn;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 use crate::{frame, meaning};

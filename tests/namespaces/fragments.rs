@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use etherparse::PacketBuilder;
 use libbpf_rs::{MapCore, MapHandle};
-use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 

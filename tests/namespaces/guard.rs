@@ -10,8 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapHandle, MapType};
-use traffic_mirroring::config::{Direction as Way, InstanceId};
-use traffic_mirroring::pins::{self, Pins};
+use traffic_mirroring::bpf::pins::{self, Pins};
+use traffic_mirroring::model::{Direction as Way, InstanceId};
 
 use crate::support::*;
 

@@ -9,8 +9,8 @@ use std::os::fd::AsFd;
 use std::thread;
 
 use libbpf_rs::{TC_INGRESS, TcHook, TcHookBuilder};
-use traffic_mirroring::config::Direction as Way;
-use traffic_mirroring::hook::{Filter, remove_clsact};
+use traffic_mirroring::attach::hook::{Filter, remove_clsact};
+use traffic_mirroring::model::Direction as Way;
 use traffic_mirroring::netlink::Netlink;
 
 use crate::support::*;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use traffic_mirroring::config::Direction as Way;
-use traffic_mirroring::host::Turn;
+use traffic_mirroring::bpf::bpffs::Turn;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use etherparse::IpNumber;
-use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 

@@ -10,7 +10,7 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
 use traffic_mirroring::bpf;
 use traffic_mirroring::instance::Instance;
-use traffic_mirroring::tunnel::counters;
+use traffic_mirroring::tunnel::encap::counters;
 
 use crate::support::*;
 

@@ -2,7 +2,7 @@
 //! of it.
 
 use serde_json::{Value, json};
-use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 

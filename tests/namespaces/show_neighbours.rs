@@ -3,10 +3,10 @@
 use std::os::fd::AsFd;
 
 use serde_json::{Value, json};
-use traffic_mirroring::config::Direction as Way;
-use traffic_mirroring::hook::{Filter, TcxLink};
+use traffic_mirroring::attach::hook::{Filter, TcxLink};
+use traffic_mirroring::bpf::pins;
+use traffic_mirroring::model::Direction as Way;
 use traffic_mirroring::netlink::Netlink;
-use traffic_mirroring::pins;
 
 use crate::support::*;
 
@@ -141,7 +141,7 @@ fn needs_root_on_a_clsact_qdisc_filters_are_told_by_their_priorities() {
 
         // the kernel ends a link some time after its pin
         eventually(std::time::Duration::from_secs(5), "the end of the link", || {
-            traffic_mirroring::hook::tcx_programs(eth0(), Way::Ingress).is_empty()
+            traffic_mirroring::attach::hook::tcx_programs(eth0(), Way::Ingress).is_empty()
         });
         let shown = shown_one(world);
         assert_eq!((&shown["launch_mode"], &shown["attached"]), (&json!("clsact"), &json!(true)));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
-use traffic_mirroring::config::Direction as Way;
-use traffic_mirroring::hook::tcx_programs;
+use traffic_mirroring::attach::hook::tcx_programs;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 
@@ -151,7 +151,7 @@ fn needs_root_tunnels_stay_while_an_instance_cannot_be_asked_what_it_needs() {
 fn needs_root_an_idle_tunnel_to_another_collector_is_replaced() {
     World::run(|world| {
         let root = Root::attach(world.host(), "ingress");
-        let pins = load_as_l3afd(traffic_mirroring::config::Direction::Ingress, &root);
+        let pins = load_as_l3afd(traffic_mirroring::model::Direction::Ingress, &root);
         run_as_l3afd(world, "ingress", &["--tunnel-remote-address=10.2.0.77"]);
         pins.remove().expect("l3afd unloads without a word");
         let _egress = start(world, "egress", &[]);

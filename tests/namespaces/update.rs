@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use traffic_mirroring::config::Direction as Way;
-use traffic_mirroring::host::Turn;
+use traffic_mirroring::bpf::bpffs::Turn;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 

@@ -1,7 +1,7 @@
 //! From version N to N+1 in production: no gap in the mirror, and nobody else notices.
 
-use traffic_mirroring::config::Direction as Way;
-use traffic_mirroring::pins;
+use traffic_mirroring::bpf::pins;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 

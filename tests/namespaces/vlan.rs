@@ -7,8 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::PacketBuilder;
-use traffic_mirroring::config::Direction as Way;
 use traffic_mirroring::filter::file;
+use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 use crate::{frame, meaning};

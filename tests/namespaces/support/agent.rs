@@ -7,8 +7,8 @@ use std::time::Duration;
 use libbpf_rs::{MapCore, MapHandle};
 use nix::sys::signal::Signal;
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::{Direction as Way, InstanceId};
-use traffic_mirroring::pins::{self, Pins};
+use traffic_mirroring::bpf::pins::{self, Pins};
+use traffic_mirroring::model::{Direction as Way, InstanceId};
 
 use super::{Collector, Daemon, GUE_PORT, Ns, Root, World, mirroring, ping};
 

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use traffic_mirroring::config::{Direction as Way, InstanceId};
-use traffic_mirroring::pins::{self, Pins};
+use traffic_mirroring::bpf::pins::{self, Pins};
+use traffic_mirroring::model::{Direction as Way, InstanceId};
 
 use super::Counter;
 

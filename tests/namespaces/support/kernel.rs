@@ -6,7 +6,7 @@ pub fn has_tcx() -> bool {
 }
 
 fn version() -> (u32, u32) {
-    let release = traffic_mirroring::host::kernel_release();
+    let release = traffic_mirroring::bpf::bpffs::kernel_release();
     let mut numbers = release.split(['.', '-']).map(|number| number.parse().expect(&release));
     (numbers.next().expect("a version"), numbers.next().expect("a second number"))
 }

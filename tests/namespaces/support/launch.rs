@@ -1,6 +1,6 @@
 //! The three ways to be launched, for tests that want the same of each.
 
-use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::model::Direction as Way;
 
 use super::{
     Daemon, Root, World, load_as_l3afd, rules_file, run_as_l3afd, start, start_chained, undisturbed,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use traffic_mirroring::config::Direction as Way;
-use traffic_mirroring::pins;
+use traffic_mirroring::bpf::pins;
+use traffic_mirroring::model::Direction as Way;
 
 /// Key to value, of all CPUs where each has its own, by the name of the map; that of the jump table,
 /// whose values only say which program is there, left out.

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, TC_EGRESS, TC_INGRESS, TcHookBuilder};
-use traffic_mirroring::config::Direction as Way;
-use traffic_mirroring::hook::{Filter, remove_clsact};
+use traffic_mirroring::attach::hook::{Filter, remove_clsact};
+use traffic_mirroring::model::Direction as Way;
 use traffic_mirroring::netlink::Netlink;
 
 use super::tcx::{self, Place};
@@ -211,7 +211,7 @@ impl Counter {
 }
 
 fn pin(map: &MapHandle, path: &Path) {
-    traffic_mirroring::pins::pin(map.as_fd(), path).expect("a pin");
+    traffic_mirroring::bpf::pins::pin(map.as_fd(), path).expect("a pin");
 }
 
 fn slot(map: &MapHandle) -> Option<u32> {

@@ -3,10 +3,10 @@
 use std::fs;
 
 use traffic_mirroring::bpf;
-use traffic_mirroring::config::{Direction as Way, InstanceId};
+use traffic_mirroring::bpf::pins::Pins;
 use traffic_mirroring::filter::{Action, file};
 use traffic_mirroring::instance::Instance;
-use traffic_mirroring::pins::Pins;
+use traffic_mirroring::model::{Direction as Way, InstanceId};
 
 use super::{Direction, Frame, Frames};
 use crate::datagrams::Datagrams;

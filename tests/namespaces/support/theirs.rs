@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use libbpf_rs::{TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
-use traffic_mirroring::config::Direction as Way;
+use traffic_mirroring::model::Direction as Way;
 
 use super::tcx::{self, Place};
 use super::{

@@ -1,0 +1,108 @@
+//! From the words of the command line to an exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::command::{dry_run, explain, show, start, status, stop, update};
+use crate::request::args::{self, Cli};
+use crate::request::{Command, Config};
+use crate::{logging, rules_file};
+
+/// `--cmd=status`: what was asked about is not running (as in the LSB's init scripts).
+const NOT_RUNNING: u8 = 3;
+/// The command line makes no sense.
+const USAGE: u8 = 2;
+
+/// Runs one command. Errors are on stderr and in the log when it returns.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = args::normalize(args);
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, &args),
+    };
+    let config = match Config::from_cli(&cli, rules_file::read) {
+        Ok(config) => config,
+        Err(error) => {
+            logging::init(&args::log_dir_of(&args), true);
+            return failure(&error);
+        }
+    };
+    // l3afd takes anything but the one word that status prints for a failure; and what is shown again and
+    // again is no event
+    if !matches!(config.command, Command::Status(_) | Command::Show(_)) {
+        logging::init(&config.log_dir, config.quiet);
+    }
+    log::debug!("called as {args:?}");
+    carry_out(&config).unwrap_or_else(|error| failure(&error))
+}
+
+fn carry_out(config: &Config) -> Result<ExitCode> {
+    let bpffs = &config.bpffs;
+    match &config.command {
+        Command::Start(start) if start.dry_run => dry_run::start(bpffs, start)?,
+        Command::Update(update) if update.dry_run => dry_run::update(bpffs, update)?,
+        Command::Start(start) => start::start(bpffs, start)?,
+        Command::Update(update) => update::update(bpffs, update)?,
+        Command::Show(show) => show::show(bpffs, show)?,
+        Command::Explain(explain) => explain::explain(bpffs, explain)?,
+        Command::Stop(selection) => stop::stop(bpffs, selection)?,
+        Command::Status(selection) => {
+            let running = status::status(bpffs, selection)?;
+            return Ok(if running { ExitCode::SUCCESS } else { NOT_RUNNING.into() });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn failure(error: &anyhow::Error) -> ExitCode {
+    log::error!("{error:#}");
+    logging::to_stderr(&format!("error: {error:#}"));
+    ExitCode::FAILURE
+}
+
+/// Help that was asked for, or what is wrong with the flags.
+fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    if !error.use_stderr() {
+        // nobody is left to tell where even this fails
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    logging::init(&args::log_dir_of(args), true);
+    let reason = in_a_line(&error.to_string());
+    log::error!("{reason}");
+    logging::to_stderr(&format!("error: {reason}; `mirroring --help` lists the flags"));
+    USAGE.into()
+}
+
+/// Of what clap says in paragraphs, what is wrong and what might be right.
+fn in_a_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let said = lines.filter_map(|line| {
+        let (kind, said) = line.split_once(": ")?;
+        ["error", "tip"].contains(&kind).then_some(said)
+    });
+    said.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said_of(args: &[&str]) -> String {
+        in_a_line(&Cli::try_parse_from(args).unwrap_err().to_string())
+    }
+
+    #[test]
+    fn wrong_flags_are_told_in_a_line() {
+        assert_eq!(
+            said_of(&["mirroring", "--ifacee=eth0"]),
+            "unexpected argument '--ifacee' found; a similar argument exists: '--iface'"
+        );
+        assert_eq!(said_of(&["mirroring", "eth0"]), "unexpected argument 'eth0' found");
+        let missing = said_of(&["mirroring", "--iface"]);
+        assert_eq!(missing, "a value is required for '--iface <NAME>' but none was supplied");
+    }
+}

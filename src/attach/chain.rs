@@ -1,0 +1,130 @@
+//! The chain: the slot of the previous program's PROG_ARRAY in which we stand.
+
+use std::collections::HashSet;
+use std::iter;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, ProgramHandle};
+use nix::sys::statfs::statfs;
+
+use crate::bpf::{bpffs, loaded_programs};
+
+/// Key 0, the only one that l3afd's chains use.
+const KEY: [u8; 4] = 0_u32.to_ne_bytes();
+
+/// The entry of a PROG_ARRAY that leads to the next program of its chain.
+#[derive(Debug)]
+pub struct Slot {
+    map: MapHandle,
+}
+
+impl Slot {
+    /// The slot in the map that is pinned at `path`. Takes nothing that is not a PROG_ARRAY in a
+    /// BPF file system at `bpffs`, also where links lead out of it.
+    pub fn pinned(path: &Path, bpffs: &Path) -> Result<Self> {
+        let shown = path.display();
+        let real = path.canonicalize().with_context(|| {
+            format!("--map-name: there is no map pinned at {shown}; start the previous program of the chain first")
+        })?;
+        let bpffs = bpffs
+            .canonicalize()
+            .with_context(|| format!("--bpffs: cannot look at {}", bpffs.display()))?;
+        ensure!(
+            real.starts_with(&bpffs) && statfs(&real).is_ok_and(|fs| bpffs::is_bpffs(&fs)),
+            "--map-name: {shown} is outside the BPF file system at {}",
+            bpffs.display()
+        );
+        let map = MapHandle::from_pinned_path(&real)
+            .ok()
+            .filter(|map| map.map_type() == MapType::ProgArray)
+            .with_context(|| {
+                format!("--map-name: {shown} is no PROG_ARRAY; give the map that the previous program makes its tail call through")
+            })?;
+        Ok(Self { map })
+    }
+
+    /// The slot in the map with this id; `None` where that is gone, or no PROG_ARRAY.
+    fn of_map(id: u32) -> Option<Self> {
+        let map = MapHandle::from_map_id(id).ok()?;
+        (map.map_type() == MapType::ProgArray).then_some(Self { map })
+    }
+
+    /// Those of all PROG_ARRAYs of this host.
+    pub fn all() -> impl Iterator<Item = Self> {
+        map_ids().filter_map(Self::of_map)
+    }
+
+    /// All slots of this host in which one of ours stands: whoever started before or after us may
+    /// have taken the one that we took, and put us behind.
+    pub fn all_of(is_ours: impl Fn(u32) -> bool) -> Vec<Self> {
+        Self::all().filter(|slot| slot.holds(&is_ours)).collect()
+    }
+
+    /// The slot in which one of ours stands in the chain that begins with this one, whichever
+    /// programs stand before it.
+    pub fn place_of(&self, is_ours: impl Fn(u32) -> bool) -> Result<Option<Self>> {
+        let mut maps = vec![self.map_id()?];
+        let mut seen = HashSet::new();
+        while let Some(id) = maps.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let Some(slot) = Self::of_map(id) else { continue };
+            if slot.holds(&is_ours) {
+                return Ok(Some(slot));
+            }
+            // somebody else's array may refuse to be read
+            maps.extend(slot.program().ok().flatten().map_or(Vec::new(), loaded_programs::maps_of));
+        }
+        Ok(None)
+    }
+
+    fn holds(&self, is_ours: impl Fn(u32) -> bool) -> bool {
+        self.program().is_ok_and(|program| program.is_some_and(is_ours))
+    }
+
+    /// The slot that leads on from our own program.
+    pub fn of_jmp_table(jmp_table: &MapHandle) -> Result<Self> {
+        let map = MapHandle::try_from(jmp_table).context("cannot open the jump table")?;
+        Ok(Self { map })
+    }
+
+    pub fn map_id(&self) -> Result<u32> {
+        let info = self.map.info().context("cannot ask about the PROG_ARRAY")?;
+        Ok(info.info.id)
+    }
+
+    /// Id of the program in the slot.
+    pub fn program(&self) -> Result<Option<u32>> {
+        let id = self.map.lookup(&KEY, MapFlags::ANY).context("cannot read the chain's slot")?;
+        id.map(|id| Ok(u32::from_ne_bytes(id.as_slice().try_into()?))).transpose()
+    }
+
+    /// Puts a program into the slot, in place of what is there, at one instant.
+    pub fn put(&self, program: BorrowedFd<'_>) -> Result<()> {
+        self.map
+            .update(&KEY, &program.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
+            .context("the previous program's PROG_ARRAY refuses the program")
+    }
+
+    /// Takes our program out of the slot. Who came behind it moves up, so that the rest of the chain
+    /// goes on.
+    pub fn leave(&self, next: &Self) -> Result<()> {
+        match next.program()?.map(ProgramHandle::from_prog_id) {
+            Some(Ok(successor)) => self.put(successor.as_fd()),
+            _ => self.map.delete(&KEY).context("cannot clear the chain's slot"),
+        }
+    }
+}
+
+/// The ids of all maps of this host, also of those that cannot be opened.
+fn map_ids() -> impl Iterator<Item = u32> {
+    let mut id = 0;
+    iter::from_fn(move || {
+        // SAFETY: an integer to write to, which lives until the call returns
+        let result = unsafe { libbpf_sys::bpf_map_get_next_id(id, &mut id) };
+        (result == 0).then_some(id)
+    })
+}

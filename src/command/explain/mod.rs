@@ -1,0 +1,118 @@
+//! `--cmd=explain`: which rule a packet meets, and why. The program itself says so, loaded anew with
+//! maps of its own: what runs is only read.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::bpf::bpffs::{self, Turn};
+use crate::bpf::pins::Pins;
+use crate::filter::explanation::{self, Explanation};
+use crate::filter::{self, Action, MAX_RULES, Rule, RuleSet, SampleBy};
+use crate::instance::Instance;
+use crate::model::{Direction, InstanceId};
+use crate::packet;
+use crate::request::{Explain, Judges};
+use crate::tunnel;
+
+mod test_run;
+
+use test_run::Trial;
+
+/// Prints the packet, how it fares with each rule, and the result.
+pub fn explain(bpffs: &Path, explain: &Explain) -> Result<()> {
+    bpffs::check_privileges()?;
+    let frame = &explain.frame;
+    let (rules, explanation) = match &explain.judges {
+        Judges::Rules(direction, rules) => (rules.clone(), by_rules(*direction, rules, frame)?),
+        Judges::InForce(id) => by_instance(bpffs, id, frame)?,
+    };
+    let mut text = packet::text(frame) + "\n";
+    if let Judges::InForce(id) = &explain.judges {
+        text += &format!("by the rules in force on {id}\n");
+    }
+    text += &format!("\n{}", explanation.text(&rules));
+    if packet::is_later_fragment(frame) {
+        text +=
+            "Beside its first fragment it meets the rule that that one met; here it is alone.\n";
+    }
+    if frame.len() > test_run::LONGEST {
+        text += &format!("Of its frame, the first {} bytes were tried.\n", test_run::LONGEST);
+    }
+    io::stdout().write_all(text.as_bytes()).context("cannot print the explanation")
+}
+
+/// By rules that need not be in force anywhere, for a tunnel that carries everything.
+pub fn by_rules(direction: Direction, rules: &[Rule], frame: &[u8]) -> Result<Explanation> {
+    let trial = Trial::new(direction)?;
+    trial.install(&without_luck(filter::compile(rules)?), test_run::any_tunnel())?;
+    explained(&trial, rules, frame)
+}
+
+/// By the rules and for the tunnel of what runs. Returns the rules, too.
+fn by_instance(bpffs: &Path, id: &InstanceId, frame: &[u8]) -> Result<(Vec<Rule>, Explanation)> {
+    let not_running = || {
+        format!(
+            "{id} is not mirrored, so no rules are in force; start it first, or give rules to try \
+             (filter flags, --rules-file)"
+        )
+    };
+    let trial = Trial::new(id.direction)?;
+    let is_mounted = bpffs::check_bpffs(bpffs)?;
+    let rules = {
+        // while we read, nobody writes
+        let _turn = is_mounted.then(|| Turn::take(bpffs)).transpose()?.with_context(not_running)?;
+        let instance = Instance::open(Pins::new(bpffs, id))?.with_context(not_running)?;
+        let maps = instance.maps()?;
+        let tunnel = maps.tunnel().with_context(not_running)?;
+        let in_force = maps.rules_in_force()?;
+        let mut rules = filter::decompile(&in_force);
+        if !tunnel::cuts(&tunnel) {
+            rules.iter_mut().for_each(Rule::leave_whole);
+        }
+        trial.install(&without_luck(in_force), tunnel)?;
+        trial.guard_as(&maps);
+        rules
+    };
+    let explanation = explained(&trial, &rules, frame)?;
+    Ok((rules, explanation))
+}
+
+/// Rules that mirror some packets at random mirror all; whether a flow is in a sample is no matter of
+/// luck.
+fn without_luck(mut rules: RuleSet) -> RuleSet {
+    for rule in &mut rules.rules {
+        if let Action::Mirror { sample, .. } = &mut rule.action {
+            *sample = sample.filter(|sample| sample.by == SampleBy::Flow);
+        }
+    }
+    rules
+}
+
+/// What the installed rules, which are these, do with a frame, and why.
+fn explained(trial: &Trial, rules: &[Rule], frame: &[u8]) -> Result<Explanation> {
+    let met = trial.met(rules.len(), frame)?;
+    let in_front = met.map_or(rules.len(), |(index, _)| index);
+
+    // asked about together: an open rule, then those in front of the one that was met, by field
+    let mut questions = vec![(None, Rule::default())];
+    for (index, rule) in rules.iter().enumerate().take(in_front) {
+        let fields = explanation::by_field(rule).into_iter();
+        questions.extend(fields.map(|(key, rule)| (Some((index, key)), rule)));
+    }
+    let mut is_looked_at = true;
+    let mut refused = vec![Vec::new(); in_front];
+    for questions in questions.chunks(MAX_RULES) {
+        let rules: Vec<Rule> = questions.iter().map(|(_, rule)| rule.clone()).collect();
+        trial.install(&filter::compile(&rules)?, test_run::any_tunnel())?;
+        for (number, (about, _)) in (0..).zip(questions) {
+            match (trial.accepts(number, frame)?, about) {
+                (true, _) => {}
+                (false, None) => is_looked_at = false,
+                (false, Some((index, key))) => refused[*index].push(*key),
+            }
+        }
+    }
+    Ok(Explanation { is_looked_at, met, refused })
+}

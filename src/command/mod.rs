@@ -1,0 +1,11 @@
+//! What a person can ask for, a module for each command, and what they share.
+
+pub mod dry_run;
+pub mod explain;
+pub mod pending_start;
+pub mod rollback;
+pub mod show;
+pub mod start;
+pub mod status;
+pub mod stop;
+pub mod update;

@@ -1,0 +1,118 @@
+//! `--cmd=show`: what runs on this host, with its rules, counters, neighbours and tunnel. It only
+//! reads (`gather`, with `neighbours` and `way`); what it has read is shown by parts that are pure.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::bpf::bpffs;
+use crate::model::Selection;
+use crate::request::{Format, Show};
+
+mod attachment;
+mod gather;
+mod json;
+mod prometheus;
+mod rates;
+mod report;
+#[cfg(test)]
+mod sample;
+mod screen;
+mod table;
+mod tunnel;
+
+use report::Entry;
+use screen::Screen;
+
+/// Between the two samples that rates are made of.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Prints all that is selected, in one of three formats.
+pub fn show(bpffs: &Path, show: &Show) -> Result<()> {
+    bpffs::check_privileges()?;
+    // what libbpf says when it finds nothing is no news
+    libbpf_rs::set_print(None);
+    let look = || look(bpffs, &show.selection);
+    match show.format {
+        Format::Table { watch: true } => watch(look),
+        Format::Table { watch: false } => say(&table::text(&with_rates(look)?)),
+        Format::Json => say(&json::text(&with_rates(look)?)),
+        Format::Prometheus => say(&prometheus::text(&look()?)),
+    }
+}
+
+fn look(bpffs: &Path, selection: &Selection) -> Result<Vec<Entry>> {
+    if !bpffs::check_bpffs(bpffs)? {
+        return Ok(Vec::new());
+    }
+    gather::gather(bpffs, selection)
+}
+
+fn with_rates(look: impl Fn() -> Result<Vec<Entry>>) -> Result<Vec<Entry>> {
+    let before = look()?;
+    if before.is_empty() {
+        return Ok(before);
+    }
+    thread::sleep(INTERVAL);
+    let mut after = look()?;
+    rates::fill_in(&before, &mut after);
+    Ok(after)
+}
+
+/// Shows the table until a signal ends it.
+fn watch(look: impl Fn() -> Result<Vec<Entry>>) -> Result<()> {
+    let mut signals = Signals::prepare().context("cannot set up signal handling")?;
+    let screen = Screen::enter().context("cannot draw on the terminal")?;
+    let (mut before, mut gap) = (Vec::new(), "");
+    loop {
+        let mut now = look()?;
+        rates::fill_in(&before, &mut now);
+        let text = table::text(&now);
+        match &screen {
+            Some(screen) => screen.show(&text).context("cannot draw on the terminal")?,
+            None => say(&format!("{gap}{text}"))?,
+        }
+        (before, gap) = (now, "\n");
+        // others have their turns meanwhile, however long ours was
+        if signals.come_within(INTERVAL)? {
+            return Ok(());
+        }
+    }
+}
+
+fn say(text: &str) -> Result<()> {
+    let mut stdout = io::stdout();
+    let said = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    said.context("cannot print what runs")
+}
+
+/// Those that end us, each a byte to read.
+struct Signals(UnixStream);
+
+impl Signals {
+    fn prepare() -> io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+        }
+        Ok(Self(read))
+    }
+
+    fn come_within(&mut self, time: Duration) -> Result<bool> {
+        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(ready) => Ok(ready > 0),
+            // by the signal itself
+            Err(Errno::EINTR) => self.come_within(Duration::ZERO),
+            Err(error) => Err(error).context("cannot wait for signals"),
+        }
+    }
+}

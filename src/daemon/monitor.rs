@@ -1,0 +1,266 @@
+//! Looking after an instance while its process stays: what changed on the host, and what to do.
+//!
+//! Each look plans as a start does, and acts on differences alone. Nothing of production's is
+//! changed: no route but our own, no device but our own.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use libbpf_rs::Program;
+
+use crate::attach::hook;
+use crate::bpf::bpffs::Turn;
+use crate::bpf::pins::{self, Pins};
+use crate::instance::Instance;
+use crate::instance::process::Process;
+use crate::loop_guard::{self, Endpoint};
+use crate::netlink::{Answer, Event, Link, Netlink};
+use crate::request;
+use crate::tunnel::{self, Plan};
+
+/// What the process that stays knows of its instance.
+pub struct Watch<'a> {
+    bpffs: &'a Path,
+    start: &'a request::Start,
+    /// the mirrored interface, as it was when last seen
+    mirrored: Link,
+    plan: Plan,
+    /// the next hop does not answer ARP or NDP
+    silent: bool,
+    /// what has been said, and is not over yet
+    troubles: Vec<String>,
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(
+        bpffs: &'a Path,
+        start: &'a request::Start,
+        mirrored: Link,
+        plan: Plan,
+        troubles: Vec<String>,
+    ) -> Self {
+        let silent = silence_of(&plan).is_some_and(|silence| troubles.contains(&silence));
+        Self { bpffs, start, mirrored, plan, silent, troubles }
+    }
+
+    /// Whether an event may call for something to be done.
+    pub fn is_concerned(&self, event: &Event) -> bool {
+        match *event {
+            Event::Device | Event::Lost => true,
+            Event::Route(destination) => {
+                self.plan.collector().is_some_and(|collector| destination.contains(collector))
+            }
+            Event::Neighbour { ifindex, address, answers } => {
+                self.plan.next_hop() == Some((ifindex, address)) && answers == self.silent
+            }
+        }
+    }
+
+    /// Looks at the host, repairs what can be repaired, and says what is new. Returns whether all is
+    /// as well as it can be.
+    pub fn look(&mut self) -> bool {
+        log::debug!("looking after {}", self.start.id);
+        let troubles = self.repair().unwrap_or_else(|error| vec![format!("{error:#}")]);
+        for trouble in troubles.iter().filter(|it| !self.troubles.contains(it)) {
+            log::warn!("{trouble}");
+        }
+        for trouble in self.troubles.iter().filter(|it| !troubles.contains(it)) {
+            log::info!("no longer so: {trouble}");
+        }
+        self.troubles = troubles;
+        self.troubles.iter().all(|trouble| self.plan.is_limit(trouble))
+    }
+
+    /// Returns what is wrong all the same.
+    fn repair(&mut self) -> Result<Vec<String>> {
+        let _turn = Turn::take(self.bpffs)?;
+        let id = &self.start.id;
+        let instance = Instance::open(Pins::new(self.bpffs, id))?;
+        let instance = instance.with_context(|| {
+            format!("the pins of {id} are gone: end this process, and start anew")
+        })?;
+        // a stop waits for us to end
+        if instance.process() != Process::current()? {
+            bail!("{id} is another process's by now: this one has nothing to do");
+        }
+        let mut netlink = Netlink::open()?;
+        let mut troubles = Vec::new();
+        troubles.extend(self.follow_interface(&instance, &mut netlink)?);
+        match self.follow_tunnel(&instance, &mut netlink) {
+            Ok(more) => troubles.extend(more),
+            Err(error) => troubles.push(format!("copies may get lost: {error:#}")),
+        }
+        Ok(troubles)
+    }
+
+    fn follow_interface(
+        &mut self,
+        instance: &Instance,
+        netlink: &mut Netlink,
+    ) -> Result<Option<String>> {
+        let id = &self.start.id;
+        let links = netlink.links()?;
+        let there = links.iter().find(|link| link.index == self.mirrored.index);
+        let named = netlink.link(id.interface.as_str())?;
+        match Interface::of(there, named.as_ref()) {
+            Interface::There { link, other_has_name } => {
+                if link.name != self.mirrored.name {
+                    log::info!(
+                        "the interface \"{}\" is called \"{}\" now: its packets are mirrored on, and \
+                         for --cmd={{stop,status,update}} this is {id} as before",
+                        self.mirrored.name,
+                        link.name
+                    );
+                }
+                self.mirrored = link.clone();
+                Ok(other_has_name.then(|| {
+                    format!(
+                        "\"{}\" is another interface now, which is not mirrored; {id} mirrors \"{}\", \
+                         which had that name when it was started",
+                        id.interface, link.name
+                    )
+                }))
+            }
+            Interface::Gone => {
+                // wherever it went, to another namespace say, our program does not go with it
+                pins::remove(&instance.pins.link())?;
+                let next = match instance.is_attached_by_us() {
+                    true => "packets are mirrored again once it is back",
+                    false => "whoever loads the chain has to attach it once it is back",
+                };
+                Ok(Some(format!("the interface \"{}\" is gone; {next}", self.mirrored.name)))
+            }
+            Interface::Back(link) => {
+                if instance.is_attached_by_us() {
+                    attach_again(instance, link, netlink)?;
+                    log::info!("\"{}\" is there again, and mirrored again", link.name);
+                } else {
+                    log::warn!(
+                        "\"{}\" is a new interface: no packet of it comes to {id} until the chain is \
+                         attached to it, as l3afd does",
+                        link.name
+                    );
+                }
+                let mut record = instance.record();
+                record.ifindex = link.index;
+                instance.common.instance.write(0, record);
+                self.mirrored = link.clone();
+                Ok(None)
+            }
+        }
+    }
+
+    fn follow_tunnel(&mut self, instance: &Instance, netlink: &mut Netlink) -> Result<Vec<String>> {
+        let wanted = &self.start.tunnel;
+        // its owner builds it again: a device of ours would be in the way
+        if matches!(self.plan, Plan::Existing(_)) && netlink.link(wanted.name.as_str())?.is_none() {
+            let gone = format!("the tunnel interface \"{}\" is gone: no copy leaves", wanted.name);
+            return Ok(vec![gone]);
+        }
+        let plan = Plan::new(netlink, wanted, &self.mirrored, self.bpffs)?;
+        let tunnel = plan.carry_out(netlink, Some(&self.plan))?;
+        let in_force = instance.tunnel()?;
+        let redirected = in_force.and_then(|in_force| tunnel::redirected(in_force, tunnel));
+        if let Some(tunnel) = redirected {
+            // before the first copy leaves for there
+            loop_guard::announce(self.bpffs, Endpoint::of(&tunnel))?;
+            instance.maps()?.redirect(tunnel)?;
+        }
+        if redirected.is_some() || !plan.leads_as(&self.plan) {
+            log::info!("from now on, {}", plan.way());
+        }
+        self.plan = plan;
+
+        let mut troubles = self.plan.warnings();
+        if let Some((ifindex, hop)) = self.plan.next_hop() {
+            match netlink.ask(ifindex, hop)? {
+                Answer::Known => self.silent = false,
+                Answer::Awaited => {}
+                Answer::None => self.silent = true,
+            }
+            troubles.extend(silence_of(&self.plan).filter(|_| self.silent));
+        }
+        Ok(troubles)
+    }
+}
+
+/// What to say where the next hop does not answer.
+pub fn silence_of(plan: &Plan) -> Option<String> {
+    let (_, hop) = plan.next_hop()?;
+    let collector = plan.collector()?;
+    let what = if hop.is_ipv4() { "ARP" } else { "NDP" };
+    Some(format!(
+        "the next hop {hop} towards the collector {collector} does not answer {what}; copies are \
+         lost until it does"
+    ))
+}
+
+/// The mirrored interface has been made anew: it is attached to as by a start.
+fn attach_again(instance: &Instance, link: &Link, netlink: &mut Netlink) -> Result<()> {
+    let program = Program::fd_from_pinned_path(instance.pins.program())
+        .context("cannot open the pinned program")?;
+    use std::os::fd::AsFd;
+    hook::attach(program.as_fd(), link.index, &instance.pins, netlink, &[&instance.common.instance])
+}
+
+/// What became of the mirrored interface.
+#[derive(Debug, PartialEq, Eq)]
+enum Interface<'a> {
+    /// It is there, by whatever name.
+    There {
+        link: &'a Link,
+        other_has_name: bool,
+    },
+    Gone,
+    /// Another one is there by the name that is to be mirrored.
+    Back(&'a Link),
+}
+
+impl<'a> Interface<'a> {
+    /// `there` has the index of the one that was mirrored, `named` the name.
+    fn of(there: Option<&'a Link>, named: Option<&'a Link>) -> Self {
+        match (there, named) {
+            (Some(link), named) => {
+                let other_has_name = named.is_some_and(|named| named.index != link.index);
+                Self::There { link, other_has_name }
+            }
+            (None, Some(named)) => Self::Back(named),
+            (None, None) => Self::Gone,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            mtu: 1500,
+            ethernet: true,
+            up: true,
+            carrier: true,
+            loopback: false,
+            address: None,
+            alias: None,
+            kind: None,
+            remote: None,
+        }
+    }
+
+    #[test]
+    fn the_mirrored_interface_is_known_by_its_index_and_once_that_is_gone_by_its_name() {
+        let (eth0, eth9) = (link(2, "eth0"), link(2, "eth9"));
+        let another = link(5, "eth0");
+        let there = |link, other_has_name| Interface::There { link, other_has_name };
+        assert_eq!(Interface::of(Some(&eth0), Some(&eth0)), there(&eth0, false));
+        // by an alternative name
+        assert_eq!(Interface::of(Some(&eth9), Some(&eth9)), there(&eth9, false));
+        assert_eq!(Interface::of(Some(&eth9), None), there(&eth9, false));
+        assert_eq!(Interface::of(Some(&eth9), Some(&another)), there(&eth9, true));
+        assert_eq!(Interface::of(None, Some(&another)), Interface::Back(&another));
+        assert_eq!(Interface::of(None, None), Interface::Gone);
+    }
+}

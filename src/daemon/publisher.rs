@@ -1,0 +1,44 @@
+//! Publishing the counters of an instance every so often, while its process stays.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::bpf::bpffs::Turn;
+use crate::bpf::pins::Pins;
+use crate::maps::Counters;
+
+/// l3afd reads them once a second.
+const PERIOD: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub struct Publisher<'a> {
+    bpffs: &'a Path,
+    pins: &'a Pins,
+    due: Instant,
+}
+
+impl<'a> Publisher<'a> {
+    pub fn new(bpffs: &'a Path, pins: &'a Pins) -> Self {
+        Self { bpffs, pins, due: Instant::now() }
+    }
+
+    /// When to publish next.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Publishes, if that is due. Where another command has its turn, which may be about to replace
+    /// the rules, the next time will do.
+    pub fn publish_if_due(&mut self) {
+        let now = Instant::now();
+        if now < self.due {
+            return;
+        }
+        self.due = now + PERIOD;
+        if let Some(_turn) = Turn::take_if_free(self.bpffs)
+            && let Err(error) = Counters::pinned(self.pins).and_then(|counters| counters.publish())
+        {
+            log::debug!("cannot publish the counters: {error:#}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The instances of this host, as their pinned maps tell of them: also those whose process is
+//! gone, and those that l3afd loaded.
+
+pub mod process;
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::Program;
+
+use crate::bpf;
+use crate::bpf::bpffs::Turn;
+use crate::bpf::loaded_programs;
+use crate::bpf::pins::Pins;
+use crate::instance::process::Process;
+use crate::maps::{self, Common, Counters, Maps};
+use crate::model::InterfaceName;
+use crate::netlink::Netlink;
+
+/// For a process that is dying.
+const DYING: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// An instance that has its maps pinned, of whichever version.
+#[derive(Debug)]
+pub struct Instance {
+    pub pins: Pins,
+    pub common: Common,
+}
+
+impl Instance {
+    pub fn open(pins: Pins) -> Result<Option<Self>> {
+        let common = Common::pinned(&pins)?;
+        Ok(common.map(|common| Self { pins, common }))
+    }
+
+    /// Our turn, and what a previous start left behind. Its process has to be gone, or about to: l3afd kills
+    /// one and starts the next at once.
+    pub fn left_behind(pins: &Pins, bpffs: &Path) -> Result<(Turn, Option<Self>)> {
+        let deadline = Instant::now() + DYING;
+        loop {
+            let turn = Turn::take(bpffs)?;
+            let previous = Self::open(pins.clone())?;
+            let process = previous.as_ref().map(Self::process);
+            let Some(process) = process.filter(|process| process.is_alive()) else {
+                return Ok((turn, previous));
+            };
+            ensure!(
+                process.is_dying() && Instant::now() < deadline,
+                "{} is mirrored by process {} already; change it with --cmd=update, or end it with \
+                 --cmd=stop",
+                pins.id,
+                process.pid
+            );
+            drop(turn);
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// All that can be opened; the others are named in the log.
+    pub fn all(bpffs: &Path) -> Vec<Self> {
+        let mut all = Vec::new();
+        for pins in Pins::all(bpffs) {
+            let id = pins.id.clone();
+            match Self::open(pins) {
+                Ok(instance) => all.extend(instance),
+                Err(error) => log::warn!("passing over the instance {id}: {error:#}"),
+            }
+        }
+        all
+    }
+
+    /// The live instance that mirrors the interface which has this name now, and had another one when
+    /// that was started.
+    pub fn of_renamed(bpffs: &Path, now: &InterfaceName) -> Result<Option<Self>> {
+        let Some(link) = Netlink::open()?.link(now.as_str())? else {
+            return Ok(None);
+        };
+        let of_link =
+            |instance: &Self| instance.record().ifindex == link.index && instance.is_live();
+        let all = Self::all(bpffs).into_iter();
+        Ok(all.filter(|instance| instance.pins.id.interface != *now).find(of_link))
+    }
+
+    /// All of its maps, where it is of this version. Those that a start which was cut short has pinned
+    /// need not be those of the program that runs: its pin comes last.
+    pub fn maps(&self) -> Result<Maps> {
+        ensure!(
+            self.pinned_program().is_some(),
+            "the last start of {} was cut short; start it once more",
+            self.pins.id
+        );
+        Maps::pinned(&self.pins).with_context(|| {
+            format!(
+                "the maps of {} are another version's; start it anew with this version",
+                self.pins.id
+            )
+        })
+    }
+
+    pub fn record(&self) -> bpf::Instance {
+        self.common.instance.read(0)
+    }
+
+    pub fn process(&self) -> Process {
+        let record = self.record();
+        Process { pid: record.pid, start_time: record.start_time }
+    }
+
+    /// Whether the pins are our work. (l3afd, loading over the pins of a dead instance of ours, takes
+    /// up maps that say so: then the program that is pinned tells.)
+    pub fn is_self_loaded(&self) -> bool {
+        let loader = self.common.config.read(0).loader;
+        loader == bpf::Loader::MIRRORING_LOADER_SELF
+            && self.pinned_program().is_none_or(|id| id == self.record().program)
+    }
+
+    /// Whether a program of l3afd's awaits its maps. It pins the program before it calls us; maps
+    /// alone are what it left when it crashed.
+    pub fn is_loaded_by_l3afd(&self) -> bool {
+        self.pinned_program().is_some() && !self.is_self_loaded()
+    }
+
+    /// Id of the program that is pinned.
+    pub fn pinned_program(&self) -> Option<u32> {
+        let program = Program::fd_from_pinned_path(self.pins.program()).ok()?;
+        Program::id_from_fd(program.as_fd()).ok()
+    }
+
+    /// Whether packets are being mirrored, be it without a process.
+    pub fn is_live(&self) -> bool {
+        self.common.config.is_live()
+    }
+
+    /// Whether it does all that it was started for: where a process stays, that must be there.
+    pub fn is_running(&self) -> bool {
+        let needs_no_process = || self.record().pid == 0 && !self.is_self_loaded();
+        self.is_live() && (self.process().is_alive() || needs_no_process())
+    }
+
+    /// Whether its packets come from the interface itself, as a start of ours attached it.
+    pub fn is_attached_by_us(&self) -> bool {
+        self.is_self_loaded() && self.record().previous_map == 0
+    }
+
+    /// Where its copies go; `None` where nothing is mirrored. Fails where another version says that in
+    /// another way.
+    pub fn tunnel(&self) -> Result<Option<bpf::Tunnel>> {
+        match self.is_live() {
+            true => maps::tunnel(&self.pins, &self.common),
+            false => Ok(None),
+        }
+    }
+
+    /// What it counts. Fails where another version counts in another way.
+    pub fn counters(&self) -> Result<Counters> {
+        Counters::pinned(&self.pins)
+    }
+
+    /// The ids of its programs: whichever starts loaded them, they lead on through the same jump table.
+    pub fn programs(&self) -> Result<HashSet<u32>> {
+        Ok(loaded_programs::using(self.common.jmp_table_id()?))
+    }
+}

@@ -1,0 +1,253 @@
+//! From compiled rules to the maps of one instance, one generation at a time.
+//!
+//! An update never touches what the rules in force read: it fills in the bits of the free
+//! generation, changes `live` with one store, and clears the old bits once no program can still be
+//! looking at them.
+
+use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use libbpf_rs::{MapHandle, Object};
+
+use crate::bpf;
+use crate::bpf::mmap_array::Mapped;
+use crate::bpf::pins::{self, Pins};
+use crate::filter::{RuleSet, Segments};
+use crate::loop_guard::{self, Endpoint};
+use crate::model::Direction;
+
+mod batch;
+mod counters;
+mod layout;
+mod read_back;
+mod rules;
+mod stable;
+mod tries;
+mod tunnels;
+
+pub use counters::Counters;
+use layout::{MASKS, TABLES, TRIES};
+pub use read_back::as_read_back;
+pub use stable::{Common, are_remains};
+use tries::Trie;
+
+/// Rules of a generation (`bpf/mirroring.h`).
+const GENERATION_BITS: u32 = 32;
+
+/// All maps of one instance of this version, open.
+#[derive(Debug)]
+pub struct Maps {
+    pub common: Common,
+    pub endpoints: loop_guard::List,
+    tunnel: Mapped<bpf::Tunnel>,
+    rule: Mapped<bpf::Rule>,
+    /// in the order of [`TABLES`]
+    tables: Vec<Mapped<u64>>,
+    /// in the order of [`TRIES`]
+    tries: Vec<MapHandle>,
+    counters: Counters,
+}
+
+impl Maps {
+    fn open(direction: Direction, open: impl Fn(&str) -> Result<MapHandle>) -> Result<Self> {
+        let map = |name: &str| open(&pins::map_name(direction, name));
+        let tables = TABLES.iter().map(|table| Mapped::new(&map(table.name)?, table.entries));
+        let tries = TRIES.iter().map(|trie| map(trie.name));
+        Ok(Self {
+            common: Common {
+                config: Mapped::new(&map("config")?, 1)?,
+                instance: Mapped::new(&map("instance")?, 1)?,
+                jmp_table: open(&pins::jmp_table(direction))?,
+            },
+            endpoints: loop_guard::List::new(&map("endpoints")?)?,
+            tunnel: tunnels_of(&map("tunnel")?)?,
+            rule: Mapped::new(&map("rule")?, 2 * GENERATION_BITS as usize)?,
+            tables: tables.collect::<Result<_>>()?,
+            tries: tries.collect::<Result<_>>()?,
+            counters: Counters::open(map)?,
+        })
+    }
+
+    /// The maps of an object that we loaded.
+    pub fn of(object: &Object, direction: Direction) -> Result<Self> {
+        Self::open(direction, |name| bpf::map(object, name))
+    }
+
+    /// The maps that are pinned.
+    pub fn pinned(pins: &Pins) -> Result<Self> {
+        Self::open(pins.id.direction, |name| pinned(pins, name))
+    }
+
+    /// Puts rules, and the tunnel of the packets that match them, into force at one instant. The
+    /// tunnel's own packets are guarded against from before then on.
+    pub fn install(&self, rules: &RuleSet, tunnel: bpf::Tunnel) -> Result<()> {
+        let live = self.common.config.live();
+        let in_force = live.load(Ordering::Acquire);
+        let free = Generation(usize::from(in_force as u32 != 0));
+
+        // whatever an update that was cut short left in the free generation goes, too
+        self.write_fields(rules, free);
+        let mut tries = Vec::new();
+        for (map, layout) in self.tries.iter().zip(&TRIES) {
+            let of_rules = (layout.of)(rules).into_iter();
+            let new = of_rules.map(|(prefix, rules)| (prefix, free.mask(rules))).collect();
+            let mut trie = Trie::read(map)?;
+            trie.add(&new, free)?;
+            tries.push((trie, new));
+        }
+        self.counters.retire(free.bits())?;
+        let before = self.last_installed();
+        self.write_rules(rules, free, before + 1);
+        self.tunnel.write(free.0, tunnels::entry(tunnel));
+        self.endpoints.begin_with(Endpoint::of(&tunnel))?;
+
+        // a program sees all of the above before the new rules, and none of the below before it
+        // has done with the old ones
+        keep_the_order();
+        live.store(free.mask(rules.live), Ordering::Release);
+        if before == 0 {
+            // there are no old ones
+            return Ok(());
+        }
+        wait_for_programs();
+
+        self.write_fields(&RuleSet::default(), free.other());
+        for (mut trie, new) in tries {
+            trie.change(new)?;
+        }
+        Ok(())
+    }
+
+    /// Puts all rules out of force: from here on the program only passes packets on.
+    pub fn disable(&self) {
+        self.common.disable();
+        self.endpoints.clear();
+    }
+
+    /// The tunnel of the rules in force.
+    pub fn tunnel(&self) -> Option<bpf::Tunnel> {
+        self.common.tunnel(&self.tunnel)
+    }
+
+    /// What became of the packets that matched, over all rules and CPUs, since the program was loaded.
+    pub fn outcomes(&self) -> Result<bpf::Outcomes> {
+        self.counters.total()
+    }
+
+    /// Everything but the prefixes, in place of what the generation held.
+    fn write_fields(&self, rules: &RuleSet, generation: Generation) {
+        for (map, table) in self.tables.iter().zip(&TABLES) {
+            write_masks(map, (table.of)(rules), generation);
+        }
+        for mask in &MASKS {
+            generation.put(slice::from_ref(self.common.config.word(mask.offset)), (mask.of)(rules));
+        }
+    }
+
+    /// The number of the last installation; 0 where there was none.
+    fn last_installed(&self) -> u64 {
+        let bits = 0..2 * GENERATION_BITS as usize;
+        bits.map(|bit| self.rule.read(bit).installed).max().unwrap_or(0)
+    }
+
+    fn write_rules(&self, rules: &RuleSet, generation: Generation, installed: u64) {
+        for (rule, bit) in rules.rules.iter().zip(generation.bits()) {
+            self.rule.write(bit as usize, rules::entry(rule, installed));
+        }
+    }
+}
+
+/// One of the maps that are pinned.
+pub fn pinned(pins: &Pins, name: &str) -> Result<MapHandle> {
+    let path = pins.map(name);
+    MapHandle::from_pinned_path(&path)
+        .with_context(|| format!("cannot open the pinned map {}", path.display()))
+}
+
+/// A tunnel for each generation.
+fn tunnels_of(map: &MapHandle) -> Result<Mapped<bpf::Tunnel>> {
+    Mapped::new(map, 2)
+}
+
+/// The tunnel of the rules that a pinned instance has in force, whose other maps may be another
+/// version's.
+pub fn tunnel(pins: &Pins, common: &Common) -> Result<Option<bpf::Tunnel>> {
+    let map = pinned(pins, &pins::map_name(pins.id.direction, "tunnel"))?;
+    Ok(common.tunnel(&tunnels_of(&map)?))
+}
+
+/// One of the two halves of every mask.
+#[derive(Clone, Copy)]
+struct Generation(usize);
+
+impl Generation {
+    fn other(self) -> Self {
+        Self(1 - self.0)
+    }
+
+    /// The generation's rules, as bits of a mask.
+    fn mask(self, rules: u32) -> u64 {
+        u64::from(rules) << (GENERATION_BITS * self.0 as u32)
+    }
+
+    /// The numbers of its bits in a mask.
+    fn bits(self) -> std::ops::Range<u32> {
+        let first = GENERATION_BITS * self.0 as u32;
+        first..first + GENERATION_BITS
+    }
+
+    /// The bits of a mask that are not this generation's.
+    fn others(self, mask: u64) -> u64 {
+        mask & !self.mask(u32::MAX)
+    }
+
+    /// Sets this generation's bits of words; only we write, so that no bit of the other is lost.
+    fn put(self, words: &[AtomicU64], rules: u32) {
+        let mask = self.mask(rules);
+        for word in words {
+            let before = word.load(Ordering::Relaxed);
+            let after = self.others(before) | mask;
+            // most words stay as they are: leave their cache lines clean
+            if after != before {
+                word.store(after, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn write_masks(table: &Mapped<u64>, segments: &Segments, generation: Generation) {
+    let mut rest = table.words();
+    let mut first = 0;
+    for (range, rules) in segments {
+        let (start, end) = (usize::from(*range.start()), usize::from(*range.end()) + 1);
+        let (between, from_start) = rest.split_at(start - first);
+        let (words, behind) = from_start.split_at(end - start);
+        generation.put(between, 0);
+        generation.put(words, *rules);
+        (rest, first) = (behind, end);
+    }
+    generation.put(rest, 0);
+}
+
+/// Has every program that sees a later store see all the earlier ones. Nothing is to be done where a CPU's
+/// stores, and its loads, are seen in their order (Intel SDM, volume 3, 10.2.2); elsewhere a program may
+/// have read a table before it read which rules are live.
+fn keep_the_order() {
+    if !cfg!(target_arch = "x86_64") {
+        wait_for_programs();
+    }
+}
+
+/// Returns when every program that was running has ended: tc programs run inside RCU read-side
+/// sections, and `MEMBARRIER_CMD_GLOBAL` waits for those (kernel/sched/membarrier.c).
+fn wait_for_programs() {
+    // SAFETY: a system call that takes three integers and touches no memory of ours
+    let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if waited != 0 {
+        // not offered with nohz_full CPUs; no program takes nearly as long as this
+        thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,77 @@
+//! What instances of every version have: enough to end one, to ask about it, or to take its place.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::{MapCore, MapHandle, MapType};
+
+use super::{pinned, wait_for_programs};
+use crate::bpf;
+use crate::bpf::mmap_array::Mapped;
+use crate::bpf::pins::{self, Pins};
+
+/// The maps whose meaning is the same in every version, open (`bpf/mirroring.h`). Of the config, that
+/// is true of what this type tells of it.
+#[derive(Debug)]
+pub struct Common {
+    pub config: Mapped<bpf::Config>,
+    pub instance: Mapped<bpf::Instance>,
+    pub jmp_table: MapHandle,
+}
+
+impl Common {
+    /// Of an instance that is pinned; `None` where there is none, or only [remains](are_remains).
+    pub fn pinned(pins: &Pins) -> Result<Option<Self>> {
+        if !pins.exist() || are_remains(pins) {
+            return Ok(None);
+        }
+        let direction = pins.id.direction;
+        let map = |name| pinned(pins, &pins::map_name(direction, name));
+        let jmp_table = pinned(pins, &pins::jmp_table(direction))?;
+        ensure!(
+            jmp_table.map_type() == MapType::ProgArray,
+            "what is pinned as the jump table of {} is none",
+            pins.id
+        );
+        Ok(Some(Self {
+            config: Mapped::of_any_version(&map("config")?)?,
+            instance: Mapped::of_any_version(&map("instance")?)?,
+            jmp_table,
+        }))
+    }
+
+    /// Puts all rules out of force: from here on the program only passes packets on.
+    pub fn disable(&self) {
+        self.config.live().store(0, Ordering::Release);
+        wait_for_programs();
+    }
+
+    /// Id of the jump table, which no other instance has.
+    pub fn jmp_table_id(&self) -> Result<u32> {
+        let info = self.jmp_table.info().context("cannot ask about the jump table")?;
+        Ok(info.info.id)
+    }
+
+    /// Of the tunnels of both generations, that of the rules in force.
+    pub(super) fn tunnel(&self, tunnels: &Mapped<bpf::Tunnel>) -> Option<bpf::Tunnel> {
+        match self.config.live().load(Ordering::Acquire) {
+            0 => None,
+            live => Some(tunnels.read(usize::from(live as u32 == 0))),
+        }
+    }
+}
+
+/// Whether the pins are what a start or a stop of ours left that was killed half-way (or, unless we
+/// have our [turn](crate::bpf::bpffs::Turn), what one is about to pin or has not yet removed): of the maps,
+/// the jump table is pinned last, and removed first. No packet comes to such an instance. l3afd calls
+/// us only once it has pinned all.
+pub fn are_remains(pins: &Pins) -> bool {
+    let direction = pins.id.direction;
+    let loader = || {
+        let config = pinned(pins, &pins::map_name(direction, "config"))?;
+        Mapped::<bpf::Config>::of_any_version(&config).map(|config| config.read(0).loader)
+    };
+    pins.exist()
+        && !pins.map(&pins::jmp_table(direction)).exists()
+        && loader().is_ok_and(|loader| loader == bpf::Loader::MIRRORING_LOADER_SELF)
+}

@@ -1,0 +1,22 @@
+//! Which instances a command is about.
+
+use super::{Direction, InstanceId, InterfaceName, Version};
+
+/// Instances that agree with all that is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    pub interface: Option<InterfaceName>,
+    pub direction: Option<Direction>,
+    pub version: Option<Version>,
+}
+
+impl Selection {
+    pub fn includes(&self, id: &InstanceId) -> bool {
+        fn agrees<T: PartialEq>(wanted: Option<&T>, found: &T) -> bool {
+            wanted.is_none_or(|wanted| wanted == found)
+        }
+        agrees(self.interface.as_ref(), &id.interface)
+            && agrees(self.direction.as_ref(), &id.direction)
+            && agrees(self.version.as_ref(), &id.version)
+    }
+}

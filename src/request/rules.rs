@@ -1,0 +1,225 @@
+//! The rules of a run: those of the file, then the one that the flags describe.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use super::{given, value};
+use crate::filter::{Action, MAX_RULES, Rule, Sample, file, parse};
+use crate::request::args::Cli;
+
+/// What the rule of the flags is called.
+const FLAGS: &str = "flags";
+
+/// The rule of a start that nothing is said about: it mirrors all packets.
+pub fn default() -> Rule {
+    Rule { name: FLAGS.to_owned(), ..Rule::default() }
+}
+
+/// At least one; `None` where neither a file nor a flag that is about a rule is given. Beside a file,
+/// the flags' rule is there only if a filter flag is.
+pub fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Option<Vec<Rule>>> {
+    let flags = rule(cli)?;
+    let in_file = value("--rules-file", &cli.rules_file, |text| {
+        file::rules(&read(Path::new(text))?).with_context(|| format!("{text:?}"))
+    })?;
+    let (filter, copies) = (filter_flag(cli), copies_flag(cli));
+    let Some(mut rules) = in_file else {
+        return Ok((filter.is_some() || copies.is_some()).then(|| vec![flags]));
+    };
+    if filter.is_some() {
+        ensure!(
+            rules.len() < MAX_RULES,
+            "--rules-file: with that of the flags there are {} rules, and room for {MAX_RULES}; \
+             merge some of them",
+            rules.len() + 1
+        );
+        ensure!(
+            rules.iter().all(|rule| rule.name != FLAGS),
+            "--rules-file: a rule there is named {FLAGS:?}, as that of the flags is; rename it"
+        );
+        rules.push(flags);
+    } else if let Some(flag) = copies {
+        return Err(anyhow!(
+            "{flag}: it is for the rule of the filter flags, and beside --rules-file there is none; \
+             say it in the file, of the rules that it is for"
+        ));
+    }
+    Ok(Some(rules))
+}
+
+fn rule(cli: &Cli) -> Result<Rule> {
+    let one_in = value("--sample-one-in", &cli.sample_one_in, parse::one_in)?;
+    let by = value("--sample-by", &cli.sample_by, parse::sample_by)?;
+    ensure!(
+        one_in.is_some() || by.is_none(),
+        "--sample-by: there is no --sample-one-in; give it, too, e.g. --sample-one-in=100"
+    );
+    Ok(Rule {
+        name: FLAGS.to_owned(),
+        action: Action::Mirror {
+            sample: one_in.map(|one_in| Sample { one_in, by: by.unwrap_or_default() }),
+            snaplen: value("--snaplen", &cli.snaplen, parse::snaplen)?,
+        },
+        protocol: value("--protocol", &cli.protocol, parse::protocols)?.unwrap_or_default(),
+        src_address: value("--src-address", &cli.src_address, parse::addresses)?
+            .unwrap_or_default(),
+        dst_address: value("--dst-address", &cli.dst_address, parse::addresses)?
+            .unwrap_or_default(),
+        src_port: value("--src-port", &cli.src_port, parse::ports)?.unwrap_or_default(),
+        dst_port: value("--dst-port", &cli.dst_port, parse::ports)?.unwrap_or_default(),
+        tcp_flags: value("--tcp-flags", &cli.tcp_flags, parse::tcp_flags)?.unwrap_or_default(),
+        vlan: value("--vlan", &cli.vlan, parse::vlans)?.unwrap_or_default(),
+        icmp_type: value("--icmp-type", &cli.icmp_type, parse::icmp_types)?.unwrap_or_default(),
+        dscp: value("--dscp", &cli.dscp, parse::dscps)?.unwrap_or_default(),
+        length: value("--length", &cli.length, parse::lengths)?.unwrap_or_default(),
+    })
+}
+
+/// A flag that says which packets the rule is about.
+fn filter_flag(cli: &Cli) -> Option<&str> {
+    let flags = [
+        &cli.src_address,
+        &cli.dst_address,
+        &cli.src_port,
+        &cli.dst_port,
+        &cli.protocol,
+        &cli.tcp_flags,
+        &cli.vlan,
+        &cli.icmp_type,
+        &cli.dscp,
+        &cli.length,
+    ];
+    flags.into_iter().find_map(given)
+}
+
+/// The name of a flag that is given and says what becomes of the copies.
+fn copies_flag(cli: &Cli) -> Option<&'static str> {
+    [("--sample-one-in", &cli.sample_one_in), ("--snaplen", &cli.snaplen)]
+        .into_iter()
+        .find_map(|(flag, text)| given(text).map(|_| flag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::{Field, SampleBy, Snaplen, TcpFlags};
+    use clap::Parser;
+
+    /// With a file of this text; where there is none, it must not be read.
+    fn rules(args: &str, text: Option<&str>) -> Result<Vec<Rule>> {
+        let words = std::iter::once("mirroring").chain(args.split(' ').filter(|w| !w.is_empty()));
+        let rules = from_cli(&Cli::try_parse_from(words).expect(args), |path| {
+            assert_eq!(path, Path::new("/run/rules"));
+            Ok(text.expect("a text").into())
+        });
+        rules.map(|rules| rules.expect(args))
+    }
+
+    fn names(args: &str, text: &str) -> Vec<String> {
+        let rules = rules(&format!("--rules-file=/run/rules {args}"), Some(text)).unwrap();
+        rules.into_iter().map(|rule| rule.name).collect()
+    }
+
+    fn error(args: &str, text: Option<&str>) -> String {
+        format!("{:#}", rules(args, text).unwrap_err())
+    }
+
+    #[test]
+    fn each_filter_flag_fills_its_own_field() {
+        let rules = rules(
+            "--src-address=10.0.0.1 --dst-address=10.0.0.2 --src-port=1 --dst-port=2 --protocol=3 \
+             --tcp-flags=fin --vlan=4 --icmp-type=packet-too-big --dscp=5 --length=6 \
+             --sample-one-in=7 --sample-by=flow --snaplen=headers",
+            None,
+        )
+        .unwrap();
+        let [rule] = rules.as_slice() else { panic!("{rules:?}") };
+        assert_eq!(
+            *rule,
+            Rule {
+                name: "flags".to_owned(),
+                action: Action::Mirror {
+                    sample: Some(Sample { one_in: 7.try_into().unwrap(), by: SampleBy::Flow }),
+                    snaplen: Some(Snaplen::Headers),
+                },
+                protocol: Field::only([3]),
+                src_address: Field::only(["10.0.0.1".parse().unwrap()]),
+                dst_address: Field::only(["10.0.0.2".parse().unwrap()]),
+                src_port: Field::only([1..=1]),
+                dst_port: Field::only([2..=2]),
+                tcp_flags: Field::only([TcpFlags(1)]),
+                vlan: Field::only([4..=4]),
+                icmp_type: Field::only([crate::filter::IcmpType { v4: None, v6: Some(2) }]),
+                dscp: Field::only([5]),
+                length: Field::only([6..=6]),
+            }
+        );
+    }
+
+    #[test]
+    fn without_a_word_about_packets_there_are_no_rules() {
+        for args in ["", "--protocol= --snaplen= --rules-file=", "--max-rate=1mbit"] {
+            let words = std::iter::once("mirroring").chain(args.split_whitespace());
+            let rules = from_cli(&Cli::try_parse_from(words).unwrap(), |_| panic!("reads"));
+            assert_eq!(rules.unwrap(), None, "{args}");
+        }
+        for args in ["--protocol=any", "--src-address=any", "--dst-port=0"] {
+            assert_eq!(rules(args, None).unwrap(), [default()], "{args}");
+        }
+    }
+
+    #[test]
+    fn samples_are_of_packets_unless_said_otherwise() {
+        let rules = rules("--sample-one-in=7", None).unwrap();
+        let sample = Sample { one_in: 7.try_into().unwrap(), by: SampleBy::Packet };
+        assert_eq!(rules[0].action, Action::Mirror { sample: Some(sample), snaplen: None });
+    }
+
+    #[test]
+    fn the_flags_come_behind_the_file_if_they_filter() {
+        let file = r#"{"rules": [{"name": "a"}, {}]}"#;
+        assert_eq!(names("", file), ["a", "rule 2"]);
+        assert_eq!(names("--src-address=0.0.0.0", file), ["a", "rule 2", "flags"]);
+        assert_eq!(names("--length=40 --snaplen=64", file), ["a", "rule 2", "flags"]);
+        assert_eq!(names("--dscp= --snaplen=", file), ["a", "rule 2"]);
+    }
+
+    #[test]
+    fn flags_for_copies_need_a_rule_that_they_are_for() {
+        for flag in ["--snaplen=64", "--sample-one-in=2"] {
+            let error =
+                error(&format!("--rules-file=/run/rules {flag}"), Some(r#"{"rules": [{}]}"#));
+            let (name, _) = flag.split_once('=').unwrap();
+            assert!(error.starts_with(&format!("{name}: it is for the rule of the ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_flags_rule_is_theirs() {
+        let file = r#"{"rules": [{"name": "flags"}]}"#;
+        assert_eq!(names("", file), ["flags"]);
+        let error = error("--rules-file=/run/rules --dscp=1", Some(file));
+        assert!(error.contains(r#"named "flags", as that of the flags is"#), "{error}");
+    }
+
+    #[test]
+    fn all_rules_together_are_32_at_most() {
+        let file = format!(r#"{{"rules": [{}]}}"#, ["{}"; 32].join(","));
+        assert_eq!(names("", &file).len(), 32);
+        let error = error("--rules-file=/run/rules --dscp=1", Some(&file));
+        assert!(error.starts_with("--rules-file: with that of the flags there are 33 rules"));
+    }
+
+    #[test]
+    fn errors_in_the_file_name_flag_file_rule_and_key() {
+        assert_eq!(
+            error(
+                "--rules-file=/run/rules",
+                Some(r#"{"rules": [{}, {"dst_port": ["80-x"], "name": "web"}]}"#)
+            ),
+            "--rules-file: \"/run/rules\": rule 2 (\"web\"): dst_port: \"80-x\" is not a port or a \
+             range of ports such as 8000-8100"
+        );
+    }
+}

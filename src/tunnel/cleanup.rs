@@ -1,0 +1,42 @@
+//! Clearing away: l3afd does not tell us when it unloads a program, so every start and stop removes
+//! the devices and routes of ours that no live instance needs, and guards against the tunnels of
+//! live instances only.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::encap;
+use super::external::ROUTE_PROTOCOL;
+use super::users::in_use;
+use crate::loop_guard;
+use crate::netlink::Netlink;
+
+/// Removes built-in devices, those that were not finished included, and routes, that no live instance of this BPF file system refers to.
+pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
+    loop_guard::retire(bpffs)?;
+    let tunnels = match in_use(bpffs) {
+        Ok(tunnels) => tunnels,
+        Err(error) => {
+            log::warn!("leaving tunnels and routes, which somebody may need: {error:#}");
+            return Ok(());
+        }
+    };
+    let devices: HashSet<_> = tunnels.iter().map(|(_, tunnel)| tunnel.ifindex).collect();
+    let collectors: HashSet<_> =
+        tunnels.iter().map(|(_, tunnel)| loop_guard::address_of(tunnel.collector)).collect();
+    for link in netlink.links()? {
+        let idle = encap::is_of(&link, bpffs) && !devices.contains(&link.index);
+        if idle || encap::is_half_made(&link) {
+            encap::remove(netlink, &link)?;
+        }
+    }
+    for route in netlink.routes()? {
+        if route.protocol == ROUTE_PROTOCOL && !collectors.contains(&route.destination.ip()) {
+            netlink.delete_route(&route)?;
+            log::info!("removed the route to {}, which nobody needs any more", route.destination);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! What a built-in device has done with the copies, in the words of `bpf/gue.h`. The counters belong
+//! to the programs on the device, and go from those of one start to those of the next.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
+use super::live_maps;
+use crate::bpf;
+
+/// Name of the map in the object.
+pub const MAP: &str = "gue_counters";
+
+const COUNTERS: usize = size_of::<bpf::GueCounters>() / 8;
+
+/// The map of the device that has the index; `None` where no program of this version is on it.
+pub fn of_device(ifindex: u32) -> Result<Option<MapHandle>> {
+    live_maps::map(ifindex, MAP, size_of::<bpf::GueCounters>())
+}
+
+/// What was counted, over all CPUs.
+pub fn read(map: &MapHandle) -> Result<bpf::GueCounters> {
+    let per_cpu = map
+        .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
+        .context("cannot read the tunnel's counters")?
+        .context("the map of the tunnel's counters is empty")?;
+    let mut words = [0; COUNTERS];
+    for cpu in per_cpu {
+        for (sum, word) in words.iter_mut().zip(cpu.chunks_exact(8)) {
+            *sum += u64::from_ne_bytes(word.try_into().expect("chunks_exact gives 8 bytes"));
+        }
+    }
+    // SAFETY: both are as many integers of 8 bytes
+    Ok(unsafe { std::mem::transmute::<[u64; COUNTERS], bpf::GueCounters>(words) })
+}
+
+impl bpf::GueCounters {
+    /// Packets that the pair took at its near end and did not deliver at the far one: its backlog was
+    /// full, or there was no memory.
+    pub fn lost(&self) -> u64 {
+        // one that is on its way is in neither count for long
+        self.packets.saturating_sub(self.arrived)
+    }
+
+    /// Copies that did not leave, and of those that crossed the pair, packets, under each reason.
+    pub fn dropped(&self) -> [(&'static str, u64); 8] {
+        [
+            ("not_ip", self.not_ip),
+            ("unreadable", self.unreadable),
+            ("no_room", self.no_room),
+            ("uncuttable", self.uncuttable),
+            ("lost", self.lost()),
+            ("untrimmed", self.untrimmed),
+            ("unsummed", self.unsummed),
+            ("torn", self.torn),
+        ]
+    }
+}
+
+/// For the log: where copies went.
+impl fmt::Display for bpf::GueCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "of {} copies {} left whole", self.copies, self.whole)?;
+        if self.paired > 0 {
+            write!(
+                f,
+                ", {} crossed the pair as {} packets, of which {} left in {} fragments and {} whole",
+                self.paired, self.packets, self.cut, self.fragments, self.fitting
+            )?;
+        }
+        let reasons = [
+            (self.not_ip, "not IP"),
+            (self.unreadable, "unreadable"),
+            (self.no_room, "without room for the outer headers"),
+            (self.uncuttable, "too long, and in another tunnel already"),
+            (self.lost(), "lost between the two ends"),
+            (self.untrimmed, "not to be truncated"),
+            (self.unsummed, "not to be summed up"),
+            (self.torn, "of which a piece was refused"),
+        ];
+        let dropped: Vec<_> = reasons
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, reason)| format!("{count} {reason}"))
+            .collect();
+        let dropped = if dropped.is_empty() { "none".to_owned() } else { dropped.join(", ") };
+        write!(f, "; dropped: {dropped}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_says_what_was_dropped_and_why() {
+        let plain = bpf::GueCounters { copies: 7, whole: 7, ..Default::default() };
+        assert_eq!(plain.to_string(), "of 7 copies 7 left whole; dropped: none");
+        let all = bpf::GueCounters {
+            foreign: 99,
+            copies: 100,
+            whole: 50,
+            paired: 40,
+            packets: 60,
+            not_ip: 1,
+            unreadable: 2,
+            no_room: 3,
+            uncuttable: 4,
+            arrived: 58,
+            fitting: 6,
+            cut: 32,
+            fragments: 70,
+            untrimmed: 8,
+            unsummed: 3,
+            torn: 9,
+        };
+        assert_eq!(all.copies, all.whole + all.paired + 1 + 2 + 3 + 4);
+        assert_eq!(all.arrived, all.fitting + all.cut + 8 + 3 + 9);
+        assert_eq!(
+            all.to_string(),
+            "of 100 copies 50 left whole, 40 crossed the pair as 60 packets, of which 32 left in 70 \
+             fragments and 6 whole; dropped: 1 not IP, 2 unreadable, 3 without room for the outer \
+             headers, 4 too long, and in another tunnel already, 2 lost between the two ends, 8 not to \
+             be truncated, 3 not to be summed up, 9 of which a piece was refused"
+        );
+    }
+}

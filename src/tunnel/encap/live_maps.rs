@@ -1,0 +1,29 @@
+//! The maps of the programs on a built-in device, as the kernel has them.
+
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapHandle};
+
+use super::programs;
+use crate::bpf::GueTemplate;
+use crate::bpf::loaded_programs;
+use crate::bpf::mmap_array::Mapped;
+use crate::model::Direction;
+
+/// The map that has the name, with values of this size; `None` where no program of this version is
+/// on the device.
+pub fn map(ifindex: u32, name: &str, value_size: usize) -> Result<Option<MapHandle>> {
+    let encapsulator = programs::program(ifindex, Direction::Egress);
+    for id in encapsulator.map_or(Vec::new(), loaded_programs::maps_of) {
+        let map = MapHandle::from_map_id(id).context("cannot open a map of the tunnel")?;
+        if map.name() == name && map.value_size() as usize == value_size {
+            return Ok(Some(map));
+        }
+    }
+    Ok(None)
+}
+
+/// The template that copies are sent by.
+pub fn template(ifindex: u32) -> Option<Mapped<GueTemplate>> {
+    let map = map(ifindex, "gue_template", size_of::<GueTemplate>()).ok()??;
+    Mapped::new(&map, 1).ok()
+}

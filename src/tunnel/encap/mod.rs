@@ -1,0 +1,377 @@
+//! The built-in tunnel: a veth pair, on whose egress hook `gue_tunnel.bpf.c` puts the outer
+//! headers on and hands copies to the NIC. What does not fit the NIC goes through the pair, and is
+//! cut at its far end. No module for tunnels is needed.
+
+pub mod alias;
+pub mod counters;
+pub mod live_maps;
+mod programs;
+pub mod template;
+
+use std::fmt;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use etherparse::IpNumber;
+
+use self::alias::Identity;
+use super::{addresses, next_hop, nic, trouble_with, users};
+use crate::bpf::mmap_array::Mapped;
+use crate::bpf::{self, carries};
+use crate::loop_guard;
+use crate::model;
+use crate::model::{Direction, Oversize};
+use crate::netlink::{Link, Netlink, VethPair};
+
+/// Link-layer address of both ends of every device of ours, which is what tells them from others'
+/// until they have their alias. Nothing else looks at it. (The second bit: locally administered.)
+const ADDRESS: [u8; 6] = [2, b'm', b'i', b'r', b'r', b'o'];
+
+/// Longest packet of IPv4: what the device takes is limited by the NIC alone.
+const MTU: u32 = 65535;
+
+pub fn is_ours(link: &Link) -> bool {
+    link.alias.as_deref().is_some_and(|alias| alias.starts_with(alias::PREFIX))
+}
+
+/// Whether a start of ours was killed before the device was complete.
+pub fn is_half_made(link: &Link) -> bool {
+    link.alias.is_none() && link.address == Some(ADDRESS) && link.kind.as_deref() == Some("veth")
+}
+
+/// Whether the device was made by an instance whose pins are in this BPF file system.
+pub fn is_of(link: &Link, bpffs: &Path) -> bool {
+    is_ours(link)
+        && link.alias.as_deref().and_then(|alias| alias.split_once(", ")).map(|parts| parts.1)
+            == Some(&home(bpffs))
+}
+
+/// Names a BPF file system, of which a host may have several.
+fn home(bpffs: &Path) -> String {
+    let device = fs::metadata(bpffs).map_or(0, |metadata| metadata.dev());
+    format!("bpffs {device}")
+}
+
+/// Removes a device of ours, and says what became of the copies that it took.
+pub fn remove(netlink: &mut Netlink, link: &Link) -> Result<()> {
+    // that they cannot be read is no reason to leave it
+    let counters = counters::of_device(link.index)
+        .and_then(|map| map.map(|map| counters::read(&map)).transpose());
+    netlink.delete_link(link.index)?;
+    let what = format!("removed the tunnel \"{}\", which nobody uses any more", link.name);
+    match counters {
+        Ok(Some(counters)) => log::info!("{what}: {counters}"),
+        Ok(None) => log::info!("{what}"),
+        Err(error) => log::warn!("{what}; what it did is not known: {error:#}"),
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+pub struct BuiltIn {
+    name: String,
+    path: template::Path,
+    nic: Link,
+    identity: Identity,
+    home: String,
+    oversize: Oversize,
+    /// a device of this name that is another tunnel, and that nobody uses any more
+    replaces: Option<Link>,
+    pub trouble: Option<String>,
+    /// why not every copy gets through whole, however long one waits
+    pub limit: Option<String>,
+}
+
+impl BuiltIn {
+    pub fn plan(
+        netlink: &mut Netlink,
+        wanted: &model::Tunnel,
+        mirrored: &Link,
+        found: Option<Link>,
+        bpffs: &Path,
+    ) -> Result<Self> {
+        let name = wanted.name.to_string();
+        let collector = wanted.remote_address.with_context(|| {
+            format!(
+                "the tunnel interface \"{name}\" does not exist and there is no \
+                 --tunnel-remote-address to build one to; give the collector's address, or create \
+                 the device first"
+            )
+        })?;
+        let identity = Identity::new(wanted, collector);
+        let (nic, path) = way(netlink, wanted, &identity)?;
+        let replaces = match found {
+            Some(link) => to_replace(link, &identity, bpffs)?,
+            None => None,
+        };
+
+        let trouble = trouble_with(&nic);
+        let whole = path.sizes.whole;
+        let outcome = match wanted.oversize {
+            Oversize::Fragment => None,
+            Oversize::Truncate => Some("are cut to that"),
+            Oversize::Drop => Some("are left out and counted as oversize"),
+        };
+        let some_do_not_fit = mirrored.mtu > whole && !nic.loopback;
+        let limit = outcome.filter(|_| some_do_not_fit).map(|outcome| {
+            format!(
+                "copies of packets longer than {whole} bytes do not fit \"{}\" (MTU {}): they \
+                 {outcome}; an MTU of {} there carries them, and --oversize=fragment does so anyway",
+                nic.name,
+                path.sizes.mtu,
+                mirrored.mtu + template::overhead(collector)
+            )
+        });
+        let oversize = wanted.oversize;
+        Ok(Self {
+            name,
+            path,
+            nic,
+            identity,
+            home: home(bpffs),
+            oversize,
+            replaces,
+            trouble,
+            limit,
+        })
+    }
+
+    pub fn next_hop(&self) -> Option<(u32, IpAddr)> {
+        self.path.next_hop.map(|hop| (self.path.ifindex, hop))
+    }
+
+    pub fn collector(&self) -> IpAddr {
+        self.path.collector
+    }
+
+    pub fn leads_as(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+
+    pub fn way(&self) -> String {
+        let template::Path { source, next_hop, sizes, .. } = &self.path;
+        let by = next_hop.map_or(String::new(), |hop| format!(" by way of {hop}"));
+        format!(
+            "copies leave \"{}\" from {source}{by}, in packets of up to {} bytes",
+            self.nic.name, sizes.mtu
+        )
+    }
+
+    pub fn carry_out(&self, netlink: &mut Netlink, kept: Option<&Self>) -> Result<bpf::Tunnel> {
+        if let Some(link) = &self.replaces {
+            remove(netlink, link)?;
+        }
+        let device = match netlink.link(&self.name)? {
+            Some(link) if is_ours(&link) => link,
+            Some(_) => bail!("somebody else made \"{}\" meanwhile; try again", self.name),
+            None => {
+                let device = self.make(netlink)?;
+                if kept.is_some() {
+                    log::info!("built the tunnel \"{}\" anew", self.name);
+                }
+                device
+            }
+        };
+        self.set_up(netlink, &device)?;
+        if !self.is_in_force(device.index, kept) {
+            self.attach(netlink, device.index)?;
+        }
+        Ok(bpf::Tunnel {
+            ifindex: device.index,
+            collector: loop_guard::words_of(self.path.collector),
+            port: self.path.remote_port.to_be(),
+            protocol: IpNumber::UDP.0,
+            oversize: match self.oversize {
+                Oversize::Truncate => bpf::Oversize::MIRRORING_TRUNCATE,
+                Oversize::Fragment | Oversize::Drop => bpf::Oversize::MIRRORING_FRAGMENT,
+            },
+            overhead: template::overhead(self.path.collector),
+            // tags are taken off: the tunnel carries packets
+            carries: carries::IPV6 | carries::TAGS | carries::CUT,
+            cut_len: match self.oversize {
+                Oversize::Truncate => self.path.sizes.whole,
+                Oversize::Fragment | Oversize::Drop => 0,
+            },
+            max_len: match self.oversize {
+                Oversize::Fragment => self.path.sizes.longest,
+                Oversize::Truncate => 0,
+                Oversize::Drop => self.path.sizes.whole,
+            },
+            // the encapsulator makes the segments of a TCP super-packet smaller by its headers
+            max_segment_len: match self.oversize {
+                Oversize::Fragment | Oversize::Truncate => 0,
+                Oversize::Drop => self.path.sizes.mtu,
+            },
+            ..Default::default()
+        })
+    }
+
+    fn make(&self, netlink: &mut Netlink) -> Result<Link> {
+        netlink.create_veth(&VethPair {
+            name: &self.name,
+            peer: &peer_name(&self.name),
+            address: ADDRESS,
+            alias: &format!("{}, {}", self.identity, self.home),
+            peer_alias: &format!("mirroring: far end of {}", self.name),
+            mtu: MTU,
+        })?;
+        let link = netlink.link(&self.name)?;
+        link.with_context(|| format!("the new device \"{}\" is gone", self.name))
+    }
+
+    /// Somebody may have set an end down.
+    fn set_up(&self, netlink: &mut Netlink, device: &Link) -> Result<()> {
+        let far = netlink.link(&peer_name(&self.name))?;
+        for end in far.iter().chain([device]).filter(|end| !end.up) {
+            netlink.set_up(end.index)?;
+            log::info!("set up \"{}\" again, which was down", end.name);
+        }
+        Ok(())
+    }
+
+    /// Whether the programs on the device send copies where they are to go: as this plan says or,
+    /// where that is news to nobody, as another instance has put it since `kept` was carried out.
+    /// (Instances that share a device and disagree would otherwise take turns without end.)
+    fn is_in_force(&self, ifindex: u32, kept: Option<&Self>) -> bool {
+        let (Some(kept), Some(in_force)) = (kept, live_maps::template(ifindex)) else {
+            return false;
+        };
+        self.leads_as(kept) || in_force.holds(0, &self.path.template(ifindex))
+    }
+
+    /// Puts the programs on the two ends of the device, in place of those that are there, each at
+    /// one instant: first the one that takes what the other one sends.
+    fn attach(&self, netlink: &mut Netlink, ifindex: u32) -> Result<()> {
+        let peer = peer_name(&self.name);
+        let far = netlink.link(&peer)?.with_context(|| {
+            format!("the far end \"{peer}\" of \"{}\" is gone; remove the device", self.name)
+        })?;
+        // what those that are there have counted counts on
+        let counters = counters::of_device(ifindex)?;
+        let counters = counters.as_ref().map(|map| (counters::MAP, map));
+        let object = bpf::load(bpf::gue_tunnel_bytes(), counters.as_slice())?;
+        let template = self.path.template(ifindex);
+        Mapped::new(&bpf::map(&object, "gue_template")?, 1)?.write(0, template);
+        programs::put(bpf::cutter(&object).as_fd(), far.index, Direction::Ingress)
+            .with_context(|| format!("cannot attach the cutter to \"{peer}\""))?;
+        programs::put(bpf::program(&object).as_fd(), ifindex, Direction::Egress)
+            .with_context(|| format!("cannot attach the encapsulator to \"{}\"", self.name))
+    }
+}
+
+/// The device that has the name, where it is to make way: another tunnel, which nobody uses.
+fn to_replace(link: Link, identity: &Identity, bpffs: &Path) -> Result<Option<Link>> {
+    if is_half_made(&link) {
+        return Ok(Some(link));
+    }
+    let alias = link.alias.as_deref().unwrap_or_default();
+    let theirs = alias.split(", ").next().unwrap_or_default().parse::<Identity>();
+    let difference = match theirs {
+        Ok(theirs) if theirs == *identity => return Ok(None),
+        Ok(theirs) => theirs.differences(identity),
+        // of a version that says more, say
+        Err(_) => "another meaning".to_owned(),
+    };
+    let tunnels = users::in_use(bpffs).with_context(|| {
+        format!(
+            "the tunnel \"{}\" has {difference} ({alias}), and may be in use; give this one another \
+             --tunnel-interface-name",
+            link.name
+        )
+    })?;
+    if let Some((user, _)) = tunnels.iter().find(|(_, tunnel)| tunnel.ifindex == link.index) {
+        bail!(
+            "the tunnel \"{}\" of {user} has {difference} ({alias}); give this one another \
+             --tunnel-interface-name, or stop that instance",
+            link.name
+        );
+    }
+    // whom it serves is not known here, so it is not ours to replace
+    ensure!(
+        is_of(&link, bpffs),
+        "the tunnel \"{0}\" of instances in another BPF file system has {difference} ({alias}); \
+         give this one another --tunnel-interface-name, or, where they are gone, \
+         `ip link delete {0}`",
+        link.name
+    );
+    Ok(Some(link))
+}
+
+impl fmt::Display for BuiltIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "copies go to {} (GUE, built-in tunnel \"{}\") by \"{}\"",
+            SocketAddr::new(self.path.collector, self.path.remote_port),
+            self.name,
+            self.nic.name
+        )
+    }
+}
+
+/// The way to the collector: out of `--redirect-to`, or as the kernel routes.
+fn way(
+    netlink: &mut Netlink,
+    wanted: &model::Tunnel,
+    identity: &Identity,
+) -> Result<(Link, template::Path)> {
+    let collector = identity.collector;
+    let (nic, source, hop) = match &wanted.redirect_to {
+        Some(name) => {
+            let nic = nic(netlink, name)?;
+            let addresses = addresses(netlink, &nic, collector)?;
+            let hop = next_hop(netlink, wanted, collector, &nic)?;
+            (nic, template::source(Some(hop), &addresses), hop)
+        }
+        None => {
+            let route = netlink.route_to(collector, None).with_context(|| {
+                format!("no route leads to the collector {collector}; give --redirect-to")
+            })?;
+            let nic = netlink.links()?.into_iter().find(|link| link.index == route.ifindex);
+            let nic = nic.context("the interface towards the collector is gone")?;
+            let hop = wanted.gateway.or(route.gateway).unwrap_or(collector);
+            (nic, route.source, hop)
+        }
+    };
+    let source =
+        source.with_context(|| format!("\"{}\" has no address to send copies from", nic.name))?;
+    let mut mtu = nic.mtu;
+    if collector.is_ipv6() {
+        // nobody on the way cuts packets of IPv6, and what they have to fit is known to routes alone
+        let route = netlink.route_to(collector, Some(nic.index)).ok();
+        mtu = mtu.min(route.and_then(|route| route.mtu).unwrap_or(mtu));
+    }
+    let path = template::Path {
+        source,
+        collector,
+        local_port: identity.local_port,
+        remote_port: identity.remote_port,
+        dscp: identity.dscp,
+        ttl: identity.ttl,
+        ifindex: nic.index,
+        // on a loopback device the kernel needs a route's word on where a packet is delivered
+        next_hop: (!nic.loopback).then_some(hop),
+        sizes: template::Sizes::of(mtu, collector),
+    };
+    Ok((nic, path))
+}
+
+/// Name of the far end of the pair: 15 bytes at most.
+fn peer_name(name: &str) -> String {
+    format!("{name:.13}-p")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_far_end_is_named_after_the_device_within_15_bytes() {
+        assert_eq!(peer_name("gue1"), "gue1-p");
+        assert_eq!(peer_name("fifteen-letters"), "fifteen-lette-p");
+    }
+}
