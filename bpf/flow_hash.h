@@ -7,9 +7,9 @@
 #ifndef FLOW_HASH_H
 #define FLOW_HASH_H
 
-#include <linux/bpf.h>
 #include <linux/ip.h>
 
+#include "kernel.h"
 #include "parse.h"
 
 enum {

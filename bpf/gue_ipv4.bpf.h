@@ -83,7 +83,7 @@ static __always_inline void put_headers(const struct gue_template *template, str
 	__builtin_memset(&out->eth, 0, offsetof(struct ethhdr, h_proto));
 	out->eth.h_proto = bpf_htons(ETH_P_IP);
 	/* in words: that is how the kernel aligns an IP header, where it has to (NET_IP_ALIGN) */
-	__builtin_memcpy(__builtin_assume_aligned(&out->ip, 4),
+	__builtin_memcpy(__builtin_assume_aligned((__u8 *)out + offsetof(struct frame, ip), 4),
 			 __builtin_assume_aligned(template->outer, 4), headers_len - ETH_HLEN);
 	/* of a super-packet, the kernel sets both lengths again in each segment */
 	out->ip.tot_len = bpf_htons(len);

@@ -3,15 +3,12 @@
 #ifndef GUE_OUTER_BPF_H
 #define GUE_OUTER_BPF_H
 
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
 #include "flow_hash.h"
 #include "gue.h"
+#include "kernel.h"
 #include "parse.h"
 
 enum {
@@ -66,10 +63,10 @@ static __always_inline __u32 piece_from(__u32 frag_off)
  */
 static __always_inline bool fits_piece(__s64 *len)
 {
-	asm volatile("" : "+r"(*len));
+	barrier_var(*len);
 	if (*len < 1)
 		return false;
-	asm volatile("" : "+r"(*len));
+	barrier_var(*len);
 	return *len <= GUE_LONGEST_PIECE;
 }
 

@@ -11,7 +11,6 @@
  *
  * Everything that becomes of a copy here is counted (struct gue_counters).
  */
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/in.h>
@@ -20,12 +19,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
 #include "gue.h"
 #include "gue_ipv4.bpf.h"
 #include "gue_ipv6.bpf.h"
+#include "kernel.h"
 #include "mark.h"
 #include "mirroring.h"
 #include "parse.h"
@@ -266,7 +263,7 @@ int gue_encapsulate(struct __sk_buff *skb)
 		return drop(&counters->unreadable);
 	gso_size = skb->gso_size;
 	/* read once: the verifier refuses what clang makes of two reads */
-	asm volatile("" : "+r"(gso_size));
+	barrier_var(gso_size);
 	if (gso_size)
 		headers = headers_len(skb, &inner);
 	fitting = fits(skb, template, gso_size, inner.protocol, headers);

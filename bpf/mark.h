@@ -3,11 +3,9 @@
 #ifndef MARK_H
 #define MARK_H
 
-#include <linux/bpf.h>
 #include <stdbool.h>
 
-#include <bpf/bpf_helpers.h>
-
+#include "kernel.h"
 #include "mirroring.h"
 
 static __always_inline bool is_copy(const struct __sk_buff *skb)

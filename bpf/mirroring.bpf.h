@@ -7,12 +7,9 @@
  * call; a trie is asked only about an address whose /16 some rule could match. Packets as most are go a
  * short way (plain.bpf.h).
  */
-#include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
+#include "kernel.h"
 #include "mark.h"
 #include "mirroring.h"
 #include "mirroring_maps.bpf.h"
@@ -41,6 +38,8 @@ static __always_inline __u32 lowest_bit(__u64 mask)
 		return 32;
 	below = ~mask & (mask - 1);
 	below -= below >> 1 & 0x5555555555555555;
+	/* clang would find out what this computes, and clang 17 and 18 crash on that */
+	barrier_var(below);
 	below = (below & 0x3333333333333333) + (below >> 2 & 0x3333333333333333);
 	below = (below + (below >> 4)) & 0x0f0f0f0f0f0f0f0f;
 	return below * 0x0101010101010101 >> 56 & (MIRRORING_RULES - 1);

@@ -20,8 +20,9 @@
 #ifndef MIRRORING_H
 #define MIRRORING_H
 
-#include <linux/bpf.h>
 #include <linux/types.h>
+
+#include "kernel.h"
 
 enum mirroring_size {
 	MIRRORING_GENERATIONS = 2,

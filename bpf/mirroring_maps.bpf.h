@@ -12,10 +12,7 @@
 #ifndef MIRRORING_MAPS_BPF_H
 #define MIRRORING_MAPS_BPF_H
 
-#include <linux/bpf.h>
-
-#include <bpf/bpf_helpers.h>
-
+#include "kernel.h"
 #include "mirroring.h"
 
 #define CONCAT_(a, b, c) a##b##c

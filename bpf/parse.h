@@ -3,7 +3,6 @@
 #ifndef PARSE_H
 #define PARSE_H
 
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/in6.h>
@@ -11,9 +10,7 @@
 #include <linux/ipv6.h>
 #include <stdbool.h>
 
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
+#include "kernel.h"
 #include "mirroring.h"
 
 enum {

@@ -15,6 +15,8 @@ use traffic_mirroring::maps::Maps;
 use traffic_mirroring::model::Direction;
 use traffic_mirroring::netlink::Netlink;
 
+use crate::objects;
+
 pub const TC_ACT_UNSPEC: i32 = -1;
 pub const TC_ACT_OK: i32 = 0;
 
@@ -133,7 +135,7 @@ pub struct Harness {
 
 impl Harness {
     pub fn new(direction: Direction, verdict: i32) -> Self {
-        let object = bpf::load(bpf::object_bytes(direction), &[]).expect("load (are we root?)");
+        let object = bpf::load(objects::mirroring(direction), &[]).expect("load (are we root?)");
         let maps = Maps::of(&object, direction).unwrap();
         let loader = bpf::Loader::MIRRORING_LOADER_SELF;
         maps.common.config.write(0, bpf::Config { loader, verdict, ..Default::default() });

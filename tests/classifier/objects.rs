@@ -1,10 +1,47 @@
-//! What the compiled objects contain, held against what l3afd and user space expect. Loads nothing,
-//! and needs no privileges.
+//! What the compiled objects contain, held against what l3afd and user space expect, and that the kernel loads
+//! them. The tests of this suite are about the objects that the build made; where `OBJECTS` names a folder, about
+//! those in it, which may be another compiler's (see scripts/test-clang).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::sync::LazyLock;
+use std::{env, fs};
 
 use libbpf_rs::{AsRawLibbpf, ObjectBuilder, OpenObject};
 use traffic_mirroring::bpf;
 use traffic_mirroring::bpf::pins;
 use traffic_mirroring::model::Direction;
+
+/// The bytes of one object: of the folder's, where there is one.
+fn bytes_of(name: &str, built: &[u8]) -> Vec<u8> {
+    match env::var_os("OBJECTS") {
+        Some(folder) => {
+            let path = Path::new(&folder).join(name);
+            fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        }
+        None => built.to_vec(),
+    }
+}
+
+static INGRESS: LazyLock<Vec<u8>> =
+    LazyLock::new(|| bytes_of("mirroring_ingress.bpf.o", bpf::object_bytes(Direction::Ingress)));
+static EGRESS: LazyLock<Vec<u8>> =
+    LazyLock::new(|| bytes_of("mirroring_egress.bpf.o", bpf::object_bytes(Direction::Egress)));
+static TUNNEL: LazyLock<Vec<u8>> =
+    LazyLock::new(|| bytes_of("gue_tunnel.bpf.o", bpf::gue_tunnel_bytes()));
+
+/// The object with the mirroring program of a direction.
+pub fn mirroring(direction: Direction) -> &'static [u8] {
+    match direction {
+        Direction::Ingress => &INGRESS,
+        Direction::Egress => &EGRESS,
+    }
+}
+
+/// The object with the two programs of the built-in tunnel.
+pub fn tunnel() -> &'static [u8] {
+    &TUNNEL
+}
 
 fn open(bytes: &[u8]) -> OpenObject {
     ObjectBuilder::default().open_memory(bytes).unwrap()
@@ -19,11 +56,11 @@ fn map_names(object: &OpenObject) -> Vec<String> {
 
 /// Each object, and its programs.
 fn objects() -> [(&'static [u8], Vec<String>); 3] {
-    let mirroring = |direction| (bpf::object_bytes(direction), vec![pins::program_name(direction)]);
+    let of = |direction| (mirroring(direction), vec![pins::program_name(direction)]);
     [
-        mirroring(Direction::Ingress),
-        mirroring(Direction::Egress),
-        (bpf::gue_tunnel_bytes(), ["gue_encapsulate", "gue_cut"].map(String::from).into()),
+        of(Direction::Ingress),
+        of(Direction::Egress),
+        (tunnel(), ["gue_encapsulate", "gue_cut"].map(String::from).into()),
     ]
 }
 
@@ -32,10 +69,10 @@ fn the_maps_of_an_object_are_those_that_user_space_pins() {
     for direction in Direction::ALL {
         let mut expected = pins::map_names(direction);
         expected.sort();
-        assert_eq!(map_names(&open(bpf::object_bytes(direction))), expected);
+        assert_eq!(map_names(&open(mirroring(direction))), expected);
     }
     let of_tunnel = ["gue_counters", "gue_piece", "gue_template"];
-    assert_eq!(map_names(&open(bpf::gue_tunnel_bytes())), of_tunnel);
+    assert_eq!(map_names(&open(tunnel())), of_tunnel);
 }
 
 /// l3afd pins every map of an object but `.bss`, and the BPF file system refuses names with a dot.
@@ -67,6 +104,31 @@ fn the_programs_of_an_object_fit_any_tc_chain() {
                 )
             };
             assert_eq!((kind, attach_type), (libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, 0));
+        }
+    }
+}
+
+/// Instructions that the verifier followed (Linux 5.16 and later tell; else 0).
+fn verifier_steps(program: BorrowedFd<'_>) -> u32 {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut len = size_of_val(&info) as u32;
+    // SAFETY: the record is as long as it says, and lives until the call returns
+    let result =
+        unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut len) };
+    assert_eq!(result, 0);
+    info.verified_insns
+}
+
+/// The steps are what the kernel's verifier follows at each load: a start waits for it.
+#[test]
+fn needs_root_the_kernel_loads_every_object_and_the_verifier_is_far_from_its_limit() {
+    const LIMIT: u32 = 1_000_000; // BPF_COMPLEXITY_LIMIT_INSNS in linux/bpf.h
+    for (bytes, _) in objects() {
+        let object = bpf::load(bytes, &[]).unwrap_or_else(|error| panic!("{error:#}"));
+        for program in object.progs() {
+            let steps = verifier_steps(program.as_fd());
+            println!("verifier steps: {} {steps}", program.name().to_string_lossy());
+            assert!(steps < LIMIT / 4, "{}: {steps}", program.name().to_string_lossy());
         }
     }
 }
