@@ -6,6 +6,7 @@ use libbpf_rs::{AsRawLibbpf, MapCore, MapHandle, Object, ObjectBuilder, ProgramM
 
 use crate::model::Direction;
 
+pub mod address;
 pub mod bpffs;
 pub mod loaded_programs;
 pub mod mmap_array;

@@ -57,7 +57,7 @@ fn show(
             Some(new) => filter::decompile(&maps::as_read_back(new)),
             None => before.rules.clone(),
         },
-        cap: cap(before.cap).map(Rate::in_force),
+        cap: cap(before.cap).map(|cap| Rate::from_bytes(cap.bytes())),
     };
     let changes = changes(&before, &after);
     if changes.is_empty() {
@@ -81,7 +81,7 @@ fn in_force(bpffs: &Path, id: &InstanceId) -> Result<Option<InForce>> {
     let maps = instance.maps()?;
     let Some(tunnel) = maps.tunnel() else { return Ok(None) };
     let rules = filter::decompile(&maps.rules_in_force()?);
-    Ok(Some(InForce { rules, cap: Rate::of(&tunnel) }))
+    Ok(Some(InForce { rules, cap: maps::cap(&tunnel) }))
 }
 
 /// One line for each.

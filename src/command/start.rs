@@ -21,8 +21,9 @@ use crate::daemon::publisher::Publisher;
 use crate::filter::{self, RuleSet};
 use crate::instance::Instance;
 use crate::instance::process::Process;
-use crate::loop_guard::{self, Endpoint, Endpoints};
-use crate::maps::{Common, Maps};
+use crate::loop_guard;
+use crate::maps::endpoints::{Endpoint, Endpoints};
+use crate::maps::{self, Common, Maps};
 use crate::model::InstanceId;
 use crate::netlink::{Link, Netlink};
 use crate::request;
@@ -73,7 +74,7 @@ pub fn start(bpffs: &Path, start: &request::Start) -> Result<()> {
     }
     tunnel::warn_of_whole_copies(&tunnel, &rules);
     if let Some(rate) = start.max_rate {
-        rate.limit(&mut tunnel);
+        maps::set_cap(&mut tunnel, rate);
     }
     let endpoints = loop_guard::announce(bpffs, Endpoint::of(&tunnel))?;
     let launch = Launch { pins: &pins, ifindex: mirrored.index, rules: &rules, tunnel, endpoints };

@@ -13,7 +13,6 @@ use crate::bpf::bpffs::{self, Turn};
 use crate::bpf::pins::{self, Pins};
 use crate::instance::Instance;
 use crate::instance::process::Process;
-use crate::loop_guard;
 use crate::maps;
 use crate::model::{InstanceId, Selection};
 use crate::netlink::Netlink;
@@ -99,7 +98,7 @@ fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     // the kernel takes its time to end a link, and others soon stop to guard against our copies
     instance.common.disable();
     // an older version's list may be another
-    if let Ok(list) = loop_guard::List::pinned(&instance.pins) {
+    if let Ok(list) = maps::endpoints::List::pinned(&instance.pins) {
         list.clear();
     }
     let outcomes = instance.counters().and_then(|counters| {

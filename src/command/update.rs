@@ -12,7 +12,7 @@ use crate::bpf::pins::Pins;
 use crate::command::pending_start;
 use crate::filter;
 use crate::instance::Instance;
-use crate::maps::Maps;
+use crate::maps::{self, Maps};
 use crate::request;
 use crate::tunnel;
 
@@ -39,7 +39,7 @@ pub fn update(bpffs: &Path, update: &request::Update) -> Result<()> {
         tunnel::warn_of_whole_copies(&tunnel, rules);
     }
     if let Some(rate) = update.max_rate {
-        rate.limit(&mut tunnel);
+        maps::set_cap(&mut tunnel, rate);
     }
     match (&rules, update.max_rate) {
         (Some(rules), cap) => {

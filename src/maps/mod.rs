@@ -16,11 +16,11 @@ use crate::bpf;
 use crate::bpf::mmap_array::Mapped;
 use crate::bpf::pins::{self, Pins};
 use crate::filter::{RuleSet, Segments};
-use crate::loop_guard::{self, Endpoint};
 use crate::model::Direction;
 
 mod batch;
 mod counters;
+pub mod endpoints;
 mod layout;
 mod read_back;
 mod rules;
@@ -29,10 +29,12 @@ mod tries;
 mod tunnels;
 
 pub use counters::Counters;
+use endpoints::Endpoint;
 use layout::{MASKS, TABLES, TRIES};
 pub use read_back::as_read_back;
 pub use stable::{Common, are_remains};
 use tries::Trie;
+pub use tunnels::{cap, set_cap};
 
 /// Rules of a generation (`bpf/mirroring.h`).
 const GENERATION_BITS: u32 = 32;
@@ -41,7 +43,7 @@ const GENERATION_BITS: u32 = 32;
 #[derive(Debug)]
 pub struct Maps {
     pub common: Common,
-    pub endpoints: loop_guard::List,
+    pub endpoints: endpoints::List,
     tunnel: Mapped<bpf::Tunnel>,
     rule: Mapped<bpf::Rule>,
     /// in the order of [`TABLES`]
@@ -62,7 +64,7 @@ impl Maps {
                 instance: Mapped::new(&map("instance")?, 1)?,
                 jmp_table: open(&pins::jmp_table(direction))?,
             },
-            endpoints: loop_guard::List::new(&map("endpoints")?)?,
+            endpoints: endpoints::List::new(&map("endpoints")?)?,
             tunnel: tunnels_of(&map("tunnel")?)?,
             rule: Mapped::new(&map("rule")?, 2 * GENERATION_BITS as usize)?,
             tables: tables.collect::<Result<_>>()?,

@@ -1,6 +1,26 @@
 //! The tunnel of each generation's rules, as the programs read it.
 
 use crate::bpf::{self, carries};
+use crate::model::Rate;
+
+/// What may leave at once, as a part of a second's.
+const BURSTS_A_SECOND: u64 = 100;
+/// The longest super-packet of TCP has to fit, but for its headers.
+const LEAST_BURST: u64 = 64 << 10;
+/// The bucket's level in 10^-9 bytes, and what it grows by at once, have to fit 63 bits.
+const GREATEST_BURST: u64 = 1 << 30;
+
+/// Makes this the cap of the copies that go into a tunnel.
+pub fn set_cap(tunnel: &mut bpf::Tunnel, cap: Rate) {
+    let bytes = cap.bytes();
+    tunnel.rate = bytes;
+    tunnel.burst = (bytes / BURSTS_A_SECOND).clamp(LEAST_BURST, GREATEST_BURST);
+}
+
+/// The cap of the copies that go into a tunnel: in whole bytes.
+pub fn cap(tunnel: &bpf::Tunnel) -> Option<Rate> {
+    (tunnel.rate != 0).then(|| Rate::from_bytes(tunnel.rate))
+}
 
 /// The entry of a tunnel.
 pub fn entry(tunnel: bpf::Tunnel) -> bpf::Tunnel {
@@ -38,6 +58,28 @@ mod tests {
             (bpf::Tunnel { carries: takes_all.carries | carries::FRAMES, ..takes_all }, 0),
         ] {
             assert_eq!(entry(tunnel).unasked_len, len, "{tunnel:?}");
+        }
+    }
+
+    #[test]
+    fn a_tunnel_without_a_cap_has_none() {
+        assert_eq!(cap(&bpf::Tunnel::default()), None);
+    }
+
+    #[test]
+    fn a_burst_is_what_10_ms_let_through_within_bounds() {
+        for (text, rate, burst) in [
+            ("8bit", 1, 65_536),
+            ("1mbit", 125_000, 65_536),
+            ("1gbit", 125_000_000, 1_250_000),
+            ("10gbit", 1_250_000_000, 12_500_000),
+            ("1tbit", 125_000_000_000, 1 << 30),
+        ] {
+            let mut tunnel = bpf::Tunnel::default();
+            let wanted: Rate = text.parse().unwrap();
+            set_cap(&mut tunnel, wanted);
+            assert_eq!((tunnel.rate, tunnel.burst), (rate, burst), "{text}");
+            assert_eq!(cap(&tunnel).unwrap().bytes(), wanted.bytes());
         }
     }
 }

@@ -1,11 +1,9 @@
-//! The cap on what an instance sends (pure).
+//! The cap on what an instance sends.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
-
-use crate::bpf;
 
 /// As tc(8) has them, in bits a second; the longest name that fits is the one to show.
 const UNITS: [(&str, u64); 5] = [
@@ -16,38 +14,23 @@ const UNITS: [(&str, u64); 5] = [
     ("bit", 1),
 ];
 
-/// What may leave at once, as a part of a second's.
-const BURSTS_A_SECOND: u64 = 100;
-/// The longest super-packet of TCP has to fit, but for its headers.
-const LEAST_BURST: u64 = 64 << 10;
-/// The bucket's level in 10^-9 bytes, and what it grows by at once, have to fit 63 bits.
-const GREATEST_BURST: u64 = 1 << 30;
-
 /// In bits a second, 8 at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate(u64);
 
 impl Rate {
-    /// Makes it the cap of the copies that go into a tunnel.
-    pub fn limit(self, tunnel: &mut bpf::Tunnel) {
-        let bytes = self.0 / 8;
-        tunnel.rate = bytes;
-        tunnel.burst = (bytes / BURSTS_A_SECOND).clamp(LEAST_BURST, GREATEST_BURST);
+    pub fn from_bytes(bytes: u64) -> Self {
+        Self(bytes.saturating_mul(8))
     }
 
-    /// As it can be read back from there: in whole bytes.
-    pub fn in_force(self) -> Self {
-        Self(self.0 / 8 * 8)
+    /// Bytes a second, rounded down: what the programs count in.
+    pub fn bytes(self) -> u64 {
+        self.0 / 8
     }
 
     /// Bits a second.
     pub fn bits(self) -> u64 {
         self.0
-    }
-
-    /// The cap of the copies that go into a tunnel.
-    pub fn of(tunnel: &bpf::Tunnel) -> Option<Self> {
-        (tunnel.rate != 0).then(|| Self(tunnel.rate.saturating_mul(8)))
     }
 }
 
@@ -145,27 +128,6 @@ mod tests {
         for text in ["0", "0mbit", "0.0", "7", "0.001kbit"] {
             let error = text.parse::<Rate>().unwrap_err().to_string();
             assert!(error.contains("leave the flag out for no cap"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_tunnel_without_a_cap_has_none() {
-        assert_eq!(Rate::of(&bpf::Tunnel::default()), None);
-    }
-
-    #[test]
-    fn a_burst_is_what_10_ms_let_through_within_bounds() {
-        for (text, rate, burst) in [
-            ("8bit", 1, 65_536),
-            ("1mbit", 125_000, 65_536),
-            ("1gbit", 125_000_000, 1_250_000),
-            ("10gbit", 1_250_000_000, 12_500_000),
-            ("1tbit", 125_000_000_000, 1 << 30),
-        ] {
-            let mut tunnel = bpf::Tunnel::default();
-            text.parse::<Rate>().unwrap().limit(&mut tunnel);
-            assert_eq!((tunnel.rate, tunnel.burst), (rate, burst), "{text}");
-            assert_eq!(Rate::of(&tunnel).unwrap(), text.parse::<Rate>().unwrap().in_force());
         }
     }
 }

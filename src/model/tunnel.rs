@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, bail};
 
 use super::InterfaceName;
-use crate::filter::parse::number;
+use super::number;
 
 /// Where the copies go.
 #[derive(Debug, Clone, PartialEq, Eq)]

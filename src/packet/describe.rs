@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::filter::{IcmpType, parse};
+use crate::model::number;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
@@ -131,7 +132,7 @@ fn ends(words: &[&str]) -> Result<(usize, End, End)> {
 
 /// `192.0.2.5`, `192.0.2.5:443`, `[2001:db8::1]:53`, and with tcpdump's dot before the port.
 fn end(word: &str) -> Option<End> {
-    let of = |address: &str, port: &str| Some((address.parse().ok()?, Some(parse::number(port)?)));
+    let of = |address: &str, port: &str| Some((address.parse().ok()?, Some(number(port)?)));
     let without_colon = word.strip_suffix(':');
     [Some(word), without_colon].into_iter().flatten().find_map(|word| {
         if let Ok(address) = word.parse() {
@@ -141,7 +142,7 @@ fn end(word: &str) -> Option<End> {
         {
             let address: Ipv6Addr = address.parse().ok()?;
             return match rest.strip_prefix(':') {
-                Some(port) => Some((address.into(), Some(parse::number(port)?))),
+                Some(port) => Some((address.into(), Some(number(port)?))),
                 None => rest.is_empty().then_some((address.into(), None)),
             };
         }
@@ -178,11 +179,11 @@ fn own(before: &[&str], after: &[&str]) -> Result<Words> {
 
 /// A word that says what it is about itself.
 fn understand(said: &mut Words, word: &str) -> Result<()> {
-    if let (Ok(Some(protocol)), None) = (parse::protocol(word), parse::number::<u8>(word)) {
+    if let (Ok(Some(protocol)), None) = (parse::protocol(word), number::<u8>(word)) {
         said.protocol = Some(protocol);
     } else if let Ok(Some(flags)) = parse::tcp_flag_set(word) {
         said.tcp_flags = Some(said.tcp_flags.unwrap_or(0) | flags.0);
-    } else if let (Ok(kind), None) = (parse::icmp_type(word), parse::number::<u8>(word)) {
+    } else if let (Ok(kind), None) = (parse::icmp_type(word), number::<u8>(word)) {
         said.icmp_type = kind;
     } else {
         bail!(

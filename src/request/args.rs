@@ -1,5 +1,5 @@
 //! The command line as it is typed: flags and their help, values still text. What they mean, and
-//! whether they make sense, is for `config`.
+//! whether they make sense, is for `request`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

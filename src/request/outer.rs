@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::filter::parse;
+use crate::model::number;
 
 /// A differentiated services code point, by number or name.
 pub fn dscp(text: &str) -> Result<u8> {
@@ -15,7 +16,7 @@ pub fn dscp(text: &str) -> Result<u8> {
 
 /// Hops that a packet may take.
 pub fn ttl(text: &str) -> Result<u8> {
-    parse::number(text)
+    number(text)
         .filter(|&ttl| ttl > 0)
         .with_context(|| format!("{text:?} is not a number of hops from 1 to 255"))
 }

@@ -10,6 +10,7 @@ use anyhow::Result;
 use super::encap;
 use super::external::ROUTE_PROTOCOL;
 use super::users::in_use;
+use crate::bpf::address;
 use crate::loop_guard;
 use crate::netlink::Netlink;
 
@@ -25,7 +26,7 @@ pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     };
     let devices: HashSet<_> = tunnels.iter().map(|(_, tunnel)| tunnel.ifindex).collect();
     let collectors: HashSet<_> =
-        tunnels.iter().map(|(_, tunnel)| loop_guard::address_of(tunnel.collector)).collect();
+        tunnels.iter().map(|(_, tunnel)| address::address_of(tunnel.collector)).collect();
     for link in netlink.links()? {
         let idle = encap::is_of(&link, bpffs) && !devices.contains(&link.index);
         if idle || encap::is_half_made(&link) {

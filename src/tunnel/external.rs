@@ -9,8 +9,8 @@ use etherparse::IpNumber;
 use ipnetwork::IpNetwork;
 
 use super::{addresses, next_hop, nic, trouble_with};
+use crate::bpf::address;
 use crate::bpf::{self, carries};
-use crate::loop_guard;
 use crate::model;
 use crate::model::LocalPort;
 use crate::netlink::{Link, Netlink, Route, TunnelRemote};
@@ -88,7 +88,7 @@ impl Existing {
         let remote = self.remote;
         Ok(bpf::Tunnel {
             ifindex: self.device.index,
-            collector: remote.map_or([0; 4], |remote| loop_guard::words_of(remote.address)),
+            collector: remote.map_or([0; 4], |remote| address::words_of(remote.address)),
             port: remote.map_or(0, |remote| remote.port.to_be()),
             protocol: remote.map_or(0, |remote| remote.protocol),
             overhead: remote.map_or(0, |remote| remote.overhead),

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use traffic_mirroring::bpf;
-use traffic_mirroring::loop_guard::{Endpoint, Endpoints, words_of};
+use traffic_mirroring::bpf::address::words_of;
+use traffic_mirroring::maps::endpoints::{Endpoint, Endpoints};
 
 use crate::harness::{Context, Fate, Harness, rule, tunnel};
 use crate::packets::{Packet, icmp_error, ping, tcp, udp};

@@ -12,8 +12,7 @@ use traffic_mirroring::tunnel::encap::counters;
 use traffic_mirroring::tunnel::encap::template::{Path, Sizes, TTL};
 
 use crate::guard::MARK;
-use crate::harness::{Context, NO_SUCH_DEVICE, hex, run, try_run};
-use crate::objects;
+use crate::harness::{Context, NO_SUCH_DEVICE, hex, run, try_run, tunnel_bytes};
 use crate::packets::{ETH_HLEN, Packet, frame, ping, tagged, tcp, udp, untagged};
 use crate::packets6::{DESTINATION, HOP_BY_HOP, Packet6, tcp6, udp6};
 use crate::random::Random;
@@ -47,7 +46,7 @@ pub fn encapsulator(path: &Path) -> Object {
 
 /// Both programs of a tunnel device with this index.
 pub fn tunnel(path: &Path, ifindex: u32) -> Object {
-    let object = bpf::load(objects::tunnel(), &[]).expect("load (are we root?)");
+    let object = bpf::load(tunnel_bytes(), &[]).expect("load (are we root?)");
     let map = bpf::map(&object, "gue_template").unwrap();
     Mapped::new(&map, 1).unwrap().write(0, path.template(ifindex));
     object

@@ -2,26 +2,59 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::{env, fs};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ProgramInput, ProgramMut};
 use nix::sched::{CloneFlags, unshare};
+use traffic_mirroring::bpf::address;
 use traffic_mirroring::bpf::pins::map_name;
 use traffic_mirroring::bpf::{self, carries};
 use traffic_mirroring::filter::{self, Action, Rule, Sample, SampleBy, parse};
-use traffic_mirroring::loop_guard;
 use traffic_mirroring::maps::Maps;
 use traffic_mirroring::model::Direction;
 use traffic_mirroring::netlink::Netlink;
-
-use crate::objects;
 
 pub const TC_ACT_UNSPEC: i32 = -1;
 pub const TC_ACT_OK: i32 = 0;
 
 /// No network namespace has it.
 pub const NO_SUCH_DEVICE: u32 = i32::MAX as u32;
+
+/// The bytes of one object: as built, or, where `OBJECTS` names a folder, another compiler's that is there (see
+/// scripts/test-clang).
+fn bytes_of(name: &str, built: &[u8]) -> Vec<u8> {
+    match env::var_os("OBJECTS") {
+        Some(folder) => {
+            let path = Path::new(&folder).join(name);
+            fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        }
+        None => built.to_vec(),
+    }
+}
+
+static INGRESS: LazyLock<Vec<u8>> =
+    LazyLock::new(|| bytes_of("mirroring_ingress.bpf.o", bpf::object_bytes(Direction::Ingress)));
+static EGRESS: LazyLock<Vec<u8>> =
+    LazyLock::new(|| bytes_of("mirroring_egress.bpf.o", bpf::object_bytes(Direction::Egress)));
+static TUNNEL: LazyLock<Vec<u8>> =
+    LazyLock::new(|| bytes_of("gue_tunnel.bpf.o", bpf::gue_tunnel_bytes()));
+
+/// The object with the mirroring program of a direction.
+pub fn object_bytes(direction: Direction) -> &'static [u8] {
+    match direction {
+        Direction::Ingress => &INGRESS,
+        Direction::Egress => &EGRESS,
+    }
+}
+
+/// The object with the two programs of the built-in tunnel.
+pub fn tunnel_bytes() -> &'static [u8] {
+    &TUNNEL
+}
 
 /// What the program counted a packet as, in the order of `struct mirroring_outcomes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +168,7 @@ pub struct Harness {
 
 impl Harness {
     pub fn new(direction: Direction, verdict: i32) -> Self {
-        let object = bpf::load(objects::mirroring(direction), &[]).expect("load (are we root?)");
+        let object = bpf::load(object_bytes(direction), &[]).expect("load (are we root?)");
         let maps = Maps::of(&object, direction).unwrap();
         let loader = bpf::Loader::MIRRORING_LOADER_SELF;
         maps.common.config.write(0, bpf::Config { loader, verdict, ..Default::default() });
@@ -258,7 +291,7 @@ impl Harness {
 pub fn tunnel() -> bpf::Tunnel {
     bpf::Tunnel {
         ifindex: 1,
-        collector: loop_guard::words_of(IpAddr::from([203, 0, 113, 9])),
+        collector: address::words_of(IpAddr::from([203, 0, 113, 9])),
         port: 6080_u16.to_be(),
         protocol: 17,
         carries: carries::IPV6 | carries::TAGS | carries::CUT,

@@ -1,47 +1,15 @@
 //! What the compiled objects contain, held against what l3afd and user space expect, and that the kernel loads
 //! them. The tests of this suite are about the objects that the build made; where `OBJECTS` names a folder, about
-//! those in it, which may be another compiler's (see scripts/test-clang).
+//! those in it (see harness).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
-use std::sync::LazyLock;
-use std::{env, fs};
 
 use libbpf_rs::{AsRawLibbpf, ObjectBuilder, OpenObject};
 use traffic_mirroring::bpf;
 use traffic_mirroring::bpf::pins;
 use traffic_mirroring::model::Direction;
 
-/// The bytes of one object: of the folder's, where there is one.
-fn bytes_of(name: &str, built: &[u8]) -> Vec<u8> {
-    match env::var_os("OBJECTS") {
-        Some(folder) => {
-            let path = Path::new(&folder).join(name);
-            fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        }
-        None => built.to_vec(),
-    }
-}
-
-static INGRESS: LazyLock<Vec<u8>> =
-    LazyLock::new(|| bytes_of("mirroring_ingress.bpf.o", bpf::object_bytes(Direction::Ingress)));
-static EGRESS: LazyLock<Vec<u8>> =
-    LazyLock::new(|| bytes_of("mirroring_egress.bpf.o", bpf::object_bytes(Direction::Egress)));
-static TUNNEL: LazyLock<Vec<u8>> =
-    LazyLock::new(|| bytes_of("gue_tunnel.bpf.o", bpf::gue_tunnel_bytes()));
-
-/// The object with the mirroring program of a direction.
-pub fn mirroring(direction: Direction) -> &'static [u8] {
-    match direction {
-        Direction::Ingress => &INGRESS,
-        Direction::Egress => &EGRESS,
-    }
-}
-
-/// The object with the two programs of the built-in tunnel.
-pub fn tunnel() -> &'static [u8] {
-    &TUNNEL
-}
+use crate::harness::{object_bytes, tunnel_bytes};
 
 fn open(bytes: &[u8]) -> OpenObject {
     ObjectBuilder::default().open_memory(bytes).unwrap()
@@ -56,11 +24,11 @@ fn map_names(object: &OpenObject) -> Vec<String> {
 
 /// Each object, and its programs.
 fn objects() -> [(&'static [u8], Vec<String>); 3] {
-    let of = |direction| (mirroring(direction), vec![pins::program_name(direction)]);
+    let of = |direction| (object_bytes(direction), vec![pins::program_name(direction)]);
     [
         of(Direction::Ingress),
         of(Direction::Egress),
-        (tunnel(), ["gue_encapsulate", "gue_cut"].map(String::from).into()),
+        (tunnel_bytes(), ["gue_encapsulate", "gue_cut"].map(String::from).into()),
     ]
 }
 
@@ -69,10 +37,10 @@ fn the_maps_of_an_object_are_those_that_user_space_pins() {
     for direction in Direction::ALL {
         let mut expected = pins::map_names(direction);
         expected.sort();
-        assert_eq!(map_names(&open(mirroring(direction))), expected);
+        assert_eq!(map_names(&open(object_bytes(direction))), expected);
     }
     let of_tunnel = ["gue_counters", "gue_piece", "gue_template"];
-    assert_eq!(map_names(&open(tunnel())), of_tunnel);
+    assert_eq!(map_names(&open(tunnel_bytes())), of_tunnel);
 }
 
 /// l3afd pins every map of an object but `.bss`, and the BPF file system refuses names with a dot.

@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use super::report::{Device, HopState, NextHop, Nic, Tunnel};
 use crate::bpf;
-use crate::loop_guard;
+use crate::bpf::address;
+use crate::maps;
 use crate::model::Oversize;
-use crate::model::rate::Rate;
 use crate::netlink::{Answer, Link, Netlink};
 use crate::tunnel;
 use crate::tunnel::encap::alias::Identity;
@@ -17,8 +17,7 @@ use crate::tunnel::encap::{counters, live_maps, template};
 /// Of the tunnel that the rules in force have.
 pub fn of(tunnel: &bpf::Tunnel, links: &[Link], netlink: &mut Netlink) -> Result<Tunnel> {
     let device = links.iter().find(|link| link.index == tunnel.ifindex);
-    let collector =
-        Some(loop_guard::address_of(tunnel.collector)).filter(|it| !it.is_unspecified());
+    let collector = Some(address::address_of(tunnel.collector)).filter(|it| !it.is_unspecified());
     let common = Tunnel {
         device: device.map(|link| Device {
             name: link.name.clone(),
@@ -34,7 +33,7 @@ pub fn of(tunnel: &bpf::Tunnel, links: &[Link], netlink: &mut Netlink) -> Result
         whole_len: None,
         max_len: tunnel.max_len,
         oversize: Oversize::Drop,
-        max_rate: Rate::of(tunnel),
+        max_rate: maps::cap(tunnel),
         counters: None,
     };
     // it alone cuts copies

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::number;
 use crate::filter::rule::{MIN_SNAPLEN, SampleBy, Snaplen};
+use crate::model::number;
 
 /// Of how many one is mirrored: `100`.
 pub fn one_in(text: &str) -> Result<NonZeroU32> {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::number;
+use crate::model::number;
 
 const LAST: u8 = 63;
 

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use super::number;
 use crate::filter::rule::IcmpType;
+use crate::model::number;
 
 /// Names of IANA's registries, with the number in ICMP and in ICMPv6.
 const NAMES: [(&str, Option<u8>, Option<u8>); 20] = [

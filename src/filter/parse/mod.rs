@@ -114,11 +114,6 @@ pub fn field_text<T>(field: &Field<T>, text: impl Fn(&T) -> String) -> Vec<Strin
     only
 }
 
-/// A decimal number, without the sign that `str::parse` would take.
-pub fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use etherparse::IpNumber;
 
-use super::number;
+use crate::model::number;
 
 /// What people type for protocols that IANA calls something else, or for which it has no word.
 /// These come before IANA's names.

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Result, bail, ensure};
 
-use super::number;
 use crate::filter::rule::UNTAGGED;
+use crate::model::number;
 
 const LAST_VLAN: u16 = 4095;
 

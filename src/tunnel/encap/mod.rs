@@ -20,9 +20,9 @@ use etherparse::IpNumber;
 
 use self::alias::Identity;
 use super::{addresses, next_hop, nic, trouble_with, users};
+use crate::bpf::address;
 use crate::bpf::mmap_array::Mapped;
 use crate::bpf::{self, carries};
-use crate::loop_guard;
 use crate::model;
 use crate::model::{Direction, Oversize};
 use crate::netlink::{Link, Netlink, VethPair};
@@ -182,7 +182,7 @@ impl BuiltIn {
         }
         Ok(bpf::Tunnel {
             ifindex: device.index,
-            collector: loop_guard::words_of(self.path.collector),
+            collector: address::words_of(self.path.collector),
             port: self.path.remote_port.to_be(),
             protocol: IpNumber::UDP.0,
             oversize: match self.oversize {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use etherparse::{IpDscp, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, UdpHeader};
 use ipnetwork::IpNetwork;
 
+use crate::bpf::address;
 use crate::bpf::{GuePiece, GueTemplate};
-use crate::loop_guard;
 use crate::model::LocalPort;
 
 /// UDP and GUE.
@@ -82,7 +82,7 @@ pub const TTL: u8 = 64;
 pub fn next_hop_of(template: &GueTemplate) -> Option<IpAddr> {
     let hop = match template.is_ipv6 {
         0 => Ipv4Addr::from(template.next_hop[0].to_ne_bytes()).into(),
-        _ => loop_guard::address_of(template.next_hop),
+        _ => address::address_of(template.next_hop),
     };
     Some(hop).filter(|hop| !hop.is_unspecified())
 }
@@ -133,7 +133,7 @@ impl Path {
             ifindex: self.ifindex,
             next_hop: self.next_hop.map_or([0; 4], |hop| match hop {
                 IpAddr::V4(hop) => [u32::from_ne_bytes(hop.octets()), 0, 0, 0],
-                IpAddr::V6(_) => loop_guard::words_of(hop),
+                IpAddr::V6(_) => address::words_of(hop),
             }),
             is_ipv6: self.collector.is_ipv6().into(),
             tunnel_ifindex,
@@ -275,7 +275,7 @@ mod tests {
         let words = [0xfd00_u16, 1, 0x2001, 0xdb8, 0x50, 17, 6081];
         let sum: u32 = words.iter().map(|word| u32::from(word.to_be())).sum();
         assert_eq!(template.sum, sum);
-        assert_eq!(template.next_hop, loop_guard::words_of(ip("fe80::fe")));
+        assert_eq!(template.next_hop, address::words_of(ip("fe80::fe")));
         assert_eq!(next_hop_of(&template), path.next_hop);
         assert_eq!((template.mtu, template.whole_len, template.piece_len), (1500, 1448, 1448));
         let by_routes = Path { next_hop: None, ..path }.template(8);

@@ -1,0 +1,209 @@
+//! The list of the far ends of all instances' tunnels that each instance has: its own one first.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Result, ensure};
+
+use super::pinned;
+use crate::bpf;
+use crate::bpf::mmap_array::Mapped;
+use crate::bpf::pins::{self, Pins};
+
+/// Entries of a list (`MIRRORING_ENDPOINTS` in `bpf/mirroring.h`).
+pub const LENGTH: usize = 32;
+
+/// In place of a tunnel's protocol that nobody told: reserved by IANA, and no packet's.
+const NO_PROTOCOL: u8 = 255;
+
+/// Words of an entry.
+const WORDS: usize = 3;
+
+/// The far end of a tunnel, as the bytes of `struct mirroring_endpoint`. The last word is never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint([u64; WORDS]);
+
+pub type Endpoints = BTreeSet<Endpoint>;
+
+impl Endpoint {
+    pub fn of(tunnel: &bpf::Tunnel) -> Self {
+        let protocol = if tunnel.protocol == 0 { NO_PROTOCOL } else { tunnel.protocol };
+        let mut bytes = [0; 8 * WORDS];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(tunnel.collector) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes[16..18].copy_from_slice(&tunnel.port.to_ne_bytes());
+        bytes[18] = protocol;
+        let mut words = [0; WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_ne_bytes(bytes.try_into().expect("chunks_exact gives 8 bytes"));
+        }
+        Self(words)
+    }
+}
+
+/// The list of one instance.
+#[derive(Debug)]
+pub struct List(Mapped<[u64; WORDS * LENGTH]>);
+
+/// What a list holds. An entry whose last word is 0 is empty, and ends it.
+type Entries = [[u64; WORDS]; LENGTH];
+
+fn is_empty(entry: &[u64; WORDS]) -> bool {
+    entry[WORDS - 1] == 0
+}
+
+impl List {
+    pub fn new(map: &libbpf_rs::MapHandle) -> Result<Self> {
+        Mapped::new(map, 1).map(Self)
+    }
+
+    pub fn pinned(pins: &Pins) -> Result<Self> {
+        Self::new(&pinned(pins, &pins::map_name(pins.id.direction, "endpoints"))?)
+    }
+
+    fn entries(&self) -> Entries {
+        let mut entries = [[0; WORDS]; LENGTH];
+        for (entry, words) in entries.iter_mut().zip(self.0.words().chunks_exact(WORDS)) {
+            *entry = [0, 1, 2].map(|at: usize| words[at].load(Ordering::Acquire));
+        }
+        entries
+    }
+
+    /// The far end of the instance's own tunnel; `None` where it mirrors nothing.
+    pub fn own(&self) -> Option<Endpoint> {
+        Some(self.entries()[0]).filter(|entry| !is_empty(entry)).map(Endpoint)
+    }
+
+    /// Puts this list in place of what is there. At no time is one missing that was there before,
+    /// and is to stay; nor does the list end early. (A program may see half of one that takes the place
+    /// of another: neither has copies on their way then.)
+    pub fn write(&self, own: Endpoint, others: &Endpoints) -> Result<()> {
+        let entries = arrange(&self.entries(), own, others)?;
+        // what makes room at the front is at its new place before
+        for (entry, words) in entries.iter().zip(self.0.words().chunks_exact(WORDS)).rev() {
+            // the last word last: by it an entry is there
+            for (value, word) in entry.iter().zip(words) {
+                word.store(*value, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the far end of the own tunnel first, and keeps all others.
+    pub fn begin_with(&self, own: Endpoint) -> Result<()> {
+        let others = self.entries().into_iter().filter(|entry| !is_empty(entry)).map(Endpoint);
+        self.write(own, &others.collect())
+    }
+
+    /// Has the far ends that another list has.
+    pub fn copy(&self, other: &Self) {
+        for (value, word) in other.entries().as_flattened().iter().zip(self.0.words()) {
+            word.store(*value, Ordering::Release);
+        }
+    }
+
+    /// For an instance that mirrors nothing any more.
+    pub fn clear(&self) {
+        for word in self.0.words() {
+            word.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// The list with its own endpoint first, in which those that were there before and stay have kept
+/// their places. Where one has gone, another is, or the own one once more.
+fn arrange(before: &Entries, own: Endpoint, others: &Endpoints) -> Result<Entries> {
+    let mut entries = *before;
+    entries[0] = own.0;
+    let mut missing: BTreeSet<_> = others.iter().map(|endpoint| endpoint.0).collect();
+    missing.remove(&own.0);
+    let mut free = Vec::new();
+    for entry in &mut entries[1..] {
+        if !missing.remove(entry) {
+            free.push(entry);
+        }
+    }
+    ensure!(missing.len() <= free.len(), "more than {LENGTH} far ends of tunnels");
+    for entry in free {
+        *entry = missing.pop_first().unwrap_or(own.0);
+    }
+    // none follows these
+    for entry in entries[1..].iter_mut().rev().take_while(|entry| **entry == own.0) {
+        *entry = [0; WORDS];
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: u64 = 1000;
+
+    fn endpoint(number: u64) -> [u64; WORDS] {
+        [number % 7, number % 3, number]
+    }
+
+    fn list(numbers: &[u64]) -> Entries {
+        let mut list = [[0; WORDS]; LENGTH];
+        for (entry, number) in list.iter_mut().zip(numbers) {
+            *entry = endpoint(*number);
+        }
+        list
+    }
+
+    fn arranged(before: &[u64], others: &[u64]) -> Entries {
+        let others = others.iter().map(|number| Endpoint(endpoint(*number))).collect();
+        arrange(&list(before), Endpoint(endpoint(OWN)), &others).unwrap()
+    }
+
+    fn bytes(endpoint: Endpoint) -> Vec<u8> {
+        endpoint.0.map(u64::to_ne_bytes).concat()
+    }
+
+    #[test]
+    fn an_endpoint_holds_what_tells_a_tunnels_packets_and_is_never_empty() {
+        let to = |address: &str| bpf::Tunnel {
+            collector: bpf::address::words_of(address.parse().unwrap()),
+            port: 6080_u16.to_be(),
+            protocol: 17,
+            ..Default::default()
+        };
+        let tag = [0x17, 0xc0, 17, 0, 0, 0, 0, 0];
+        let v4 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 50];
+        assert_eq!(bytes(Endpoint::of(&to("192.0.2.50"))), [&v4[..], &tag].concat());
+        let v6 = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50];
+        assert_eq!(bytes(Endpoint::of(&to("2001:db8::50"))), [&v6[..], &tag].concat());
+        let nowhere = Endpoint::of(&bpf::Tunnel::default());
+        assert_eq!(bytes(nowhere)[16..], [0, 0, 255, 0, 0, 0, 0, 0]);
+        assert!(!is_empty(&nowhere.0));
+    }
+
+    #[test]
+    fn the_own_endpoint_is_first_and_there_once() {
+        assert_eq!(arranged(&[], &[]), list(&[OWN]));
+        assert_eq!(arranged(&[], &[OWN]), list(&[OWN]));
+        assert_eq!(arranged(&[], &[1, 2, OWN]), list(&[OWN, 1, 2]));
+        assert_eq!(arranged(&[OWN, 1], &[1, 2]), list(&[OWN, 1, 2]));
+        assert_eq!(arranged(&[1, OWN], &[]), list(&[OWN]));
+    }
+
+    #[test]
+    fn those_that_stay_keep_their_places() {
+        assert_eq!(arranged(&[OWN, 1, 2, 3], &[3]), list(&[OWN, OWN, OWN, 3]));
+        assert_eq!(arranged(&[OWN, OWN, OWN, 3], &[3, 4]), list(&[OWN, 4, OWN, 3]));
+        assert_eq!(arranged(&[OWN, 1, 2, 3], &[1]), list(&[OWN, 1]));
+        // a new own one: the old one, which is somebody else's as well, moves
+        assert_eq!(arranged(&[1, 2], &[1, 2]), list(&[OWN, 2, 1]));
+    }
+
+    #[test]
+    fn a_full_list_has_no_empty_entry_and_takes_no_more() {
+        let others: Vec<u64> = (1..LENGTH as u64).collect();
+        let full = arranged(&[], &others);
+        assert!(full.iter().all(|entry| !is_empty(entry)));
+        let one_more = others.iter().chain(&[500]).map(|number| Endpoint(endpoint(*number)));
+        assert!(arrange(&full, Endpoint(endpoint(OWN)), &one_more.collect()).is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! Numbers as all flags and files have them.
+
+/// A decimal number, without the sign that `str::parse` would take.
+pub fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
