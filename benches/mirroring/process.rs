@@ -8,6 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::MapHandle;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 use traffic_mirroring::bpf::pins;
 use traffic_mirroring::model::Direction;
 
@@ -107,7 +109,42 @@ fn updates(world: &World, effort: Effort) -> Vec<Figure> {
     let figure = Figure::new(Part::Process, "update to 10,000 prefixes", Spread::of(of_many), "ms")
         .against("update to one", ratio)
         .reach(Reach::ValueAtMost(50.0));
-    vec![figure]
+    vec![figure, largest_update(world, effort)]
+}
+
+/// The processor time of an update to as many prefixes and ports as anybody has, all of them others than before.
+fn largest_update(world: &World, effort: Effort) -> Figure {
+    const PREFIXES: u32 = 100_000;
+    let set = |first: u32| {
+        let prefix = |number: u32| format!("{}/28", Ipv4Addr::from_bits((number * 2 + first) << 4));
+        let prefixes: Vec<_> = (PREFIXES..2 * PREFIXES).map(prefix).collect();
+        let ports: Vec<_> = (first as u16..=u16::MAX).step_by(2).map(|it| it.to_string()).collect();
+        let rules = serde_json::json!({"rules": [{"dst": prefixes, "dst_port": ports}]});
+        support::rules_file(&format!("largest-{first}"), &rules.to_string())
+    };
+    let sets = [1, 2].map(set);
+    let times = (0..effort.rounds(5)).map(|round| {
+        let args = ["--cmd=update", "--iface=eth0", "--direction=ingress", &sets[round % 2]];
+        milliseconds(cpu_time(Daemon::mirroring(world.host(), args)))
+    });
+    Figure::new(
+        Part::Process,
+        "update to 100,000 prefixes, every port: CPU",
+        Spread::of(times),
+        "ms",
+    )
+}
+
+/// Waits until the process exits by itself, and returns how long it has run on a processor.
+fn cpu_time(mut process: Daemon) -> Duration {
+    let pid = Pid::from_raw(process.pid() as i32);
+    waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("an exit");
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("what it took");
+    // clock ticks (proc_pid_stat(5), fields 14 and 15; the second one ends with a parenthesis)
+    let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).map(|it| it.parse::<u64>().expect("ticks")).sum();
+    assert!(process.wait().success(), "{}", process.output());
+    Duration::from_millis(10 * ticks)
 }
 
 fn room(daemon: &Daemon) -> Vec<Figure> {

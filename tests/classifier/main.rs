@@ -6,12 +6,9 @@ mod against_oracle;
 mod captures;
 mod chain;
 mod corpus;
-mod cost;
 mod datagram;
 #[path = "../oracle/datagrams.rs"]
 mod datagrams;
-#[path = "../namespaces/support/emulated.rs"]
-mod emulated;
 mod explain;
 #[path = "../oracle/frame.rs"]
 mod frame;

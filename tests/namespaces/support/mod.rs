@@ -26,7 +26,6 @@ mod collector6;
 mod counters;
 mod cpus;
 mod daemon;
-mod emulated;
 mod ip;
 mod ipv6;
 mod kernel;
@@ -71,7 +70,6 @@ pub use collector6::{
 pub use counters::Counters;
 pub use cpus::cpus;
 pub use daemon::{Daemon, mirroring};
-pub use emulated::is_emulated;
 pub use ip::{assert_same, assert_sums6, source};
 pub use ipv6::{
     CLIENT6, HOST6, add_ipv6, ping6, tcp_exchange6, udp_exchange6, udp_with_extensions, with_ipv6,
