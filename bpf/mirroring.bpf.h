@@ -38,8 +38,11 @@ static __always_inline __u32 lowest_bit(__u64 mask)
 		return 32;
 	below = ~mask & (mask - 1);
 	below -= below >> 1 & 0x5555555555555555;
-	/* clang would find out what this computes, and clang 17 and 18 crash on that */
-	barrier_var(below);
+	/*
+	 * Hides from clang what is counted: 17 and 18 would crash on it, and later ones look it up in a table,
+	 * which makes a .rodata map. (Not volatile, as barrier_var is: that costs two instructions more.)
+	 */
+	asm("" : "+r"(below));
 	below = (below & 0x3333333333333333) + (below >> 2 & 0x3333333333333333);
 	below = (below + (below >> 4)) & 0x0f0f0f0f0f0f0f0f;
 	return below * 0x0101010101010101 >> 56 & (MIRRORING_RULES - 1);

@@ -294,6 +294,7 @@ static __always_inline bool parse(struct __sk_buff *skb, const struct mirroring_
 		return false;
 	if (!parse_ports(skb, packet))
 		return false;
+	packet->protocol = forget(config, packet->protocol, 0xff);
 	packet->ports = forget(config, packet->ports, 3);
 	packet->length = forget(config, packet->length, 0xffffffff);
 	return true;

@@ -66,7 +66,7 @@ static __always_inline void parse_plain(const struct mirroring_config *config,
 	packet->l4_offset = forget(config, ETH_HLEN + header_len, 0x7fff);
 	packet->ports = forget(config, PORTS_KNOWN, 3);
 	packet->fragment = forget(config, FRAGMENT_NONE, 3);
-	packet->protocol = protocol;
+	packet->protocol = forget(config, protocol, 0xff);
 	packet->is_ipv6 = is_ipv6 + config->zero;
 }
 
