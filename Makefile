@@ -6,7 +6,7 @@ PACKAGE := dist/l3af_traffic_mirroring.tar.gz
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build setup demo test test-l3afd test-kernels bench check package publish payload clean help
+.PHONY: build setup demo test test-l3afd test-kernels test-clang bench check package publish payload clean help
 
 build: ## Build the release binary and the tc programs
 	$(Q)cargo build --locked --release
@@ -27,11 +27,16 @@ test-l3afd: ## Launch the package as l3afd does, under traffic: [L3AFD=<path> FI
 test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 6.1" FILTER=fixture]
 	$(Q)scripts/test-kernels
 
+test-clang: ## Compile the tc programs with every clang here from 13 on, load and test them: [CLANGS="14 22" FILTER=gue]
+	$(Q)scripts/test-clang
+
 bench: ## Measure what mirroring costs: [BENCH=quick JSON=<path> PLOT=<path>.svg]
 	$(Q)scripts/setup bench
 	$(Q)cargo bench --locked --bench mirroring -- $(if $(filter quick,$(BENCH)),--quick) \
 		--json=$(abspath $(or $(JSON),target/bench.json)) $(if $(PLOT),--plot=$(abspath $(PLOT)))
 
+# (of test, too: with another value the tc programs, and what has them in it, would be built again)
+check test: export WERROR := 1
 check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy
 	$(Q)cargo fmt --check
 	$(Q)clang-format --dry-run --Werror bpf/*.[ch] tests/l3afd/bpf/*.[ch]
