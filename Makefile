@@ -1,15 +1,17 @@
 # The everyday commands; `make help` lists them, V=1 shows what they run.
 
 Q := $(if $(V),,@)
-BUILT := $(or $(CARGO_TARGET_DIR),target)/release
-PACKAGE := dist/l3af_traffic_mirroring.tar.gz
+BUILT := $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release
+PACKAGE := dist/$(if $(TARGET),$(TARGET)/)l3af_traffic_mirroring.tar.gz
+# with no shared library, so that it runs on hosts that have another libc, or an older one, than this
+RUSTC := rustc --locked --release --bin mirroring -- -C target-feature=+crt-static
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
 .PHONY: build setup demo test test-l3afd test-kernels test-clang bench check package publish payload clean help
 
-build: ## Build the release binary and the tc programs
-	$(Q)cargo build --locked --release
+build: ## Build the release binary and the tc programs [TARGET=aarch64-unknown-linux-gnu]
+	$(Q)$(if $(TARGET),scripts/cross $(TARGET),cargo) $(RUSTC)
 
 setup: ## Install what is missing for the below, guests apart (Debian, Ubuntu)
 	$(Q)scripts/setup
@@ -43,7 +45,7 @@ check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy
 	$(Q)shellcheck scripts/* .ci/run
 	$(Q)cargo clippy --locked --all-targets -- -D warnings
 
-package: build ## Write dist/l3af_traffic_mirroring.tar.gz
+package: build ## Write dist/[TARGET/]l3af_traffic_mirroring.tar.gz [TARGET=aarch64-unknown-linux-gnu]
 	$(Q)scripts/package $(BUILT) $(PACKAGE)
 
 publish: $(if $(REPO),package) ## Add the package to an l3afd repository: REPO=<dir> [VERSION= PLATFORM=]

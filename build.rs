@@ -30,24 +30,12 @@ fn main() -> Result<()> {
             .clang_args(clang_args()?)
             .build_and_generate(out.join(format!("{name}.skel.rs")))
             .map_err(|error| refusal(name, &clang, &error))?;
+        check_byte_order(&object)?;
         fs::copy(&object, profile.join(format!("{name}.bpf.o")))?;
     }
     println!("cargo::rerun-if-changed=bpf");
     println!("cargo::rerun-if-env-changed=CLANG");
     println!("cargo::rerun-if-env-changed=WERROR");
-    link_unwinder_statically()
-}
-
-/// std asks for libgcc_s.so. With the same code from libgcc_eh.a in front of it, the linker leaves
-/// the shared one out, and the binary needs nothing on its host but libc.
-fn link_unwinder_statically() -> Result<()> {
-    let path = Command::new("gcc").arg("-print-file-name=libgcc_eh.a").output();
-    let path = path.context("gcc does not run (is it installed?)")?.stdout;
-    let path = PathBuf::from(String::from_utf8(path)?.trim());
-    let dir = path.parent().context("gcc has no libgcc_eh.a")?;
-
-    println!("cargo::rustc-link-search=native={}", dir.display());
-    println!("cargo::rustc-link-lib=static:+whole-archive,-bundle=gcc_eh");
     Ok(())
 }
 
@@ -73,10 +61,28 @@ fn clang_args() -> Result<Vec<OsString>> {
     if env::var_os("WERROR").is_some_and(|value| value == "1") {
         args.push("-Werror".into());
     }
-    // Debian and Ubuntu keep asm/types.h in a directory that clang -target bpf does not search
-    let multiarch = format!("/usr/include/{}-linux-gnu", env::var("CARGO_CFG_TARGET_ARCH")?);
-    if Path::new(&multiarch).exists() {
-        args.push(format!("-I{multiarch}").into());
+    // -target bpf is the byte order of the machine that compiles
+    args.push(format!("-m{}-endian", env::var("CARGO_CFG_TARGET_ENDIAN")?).into());
+    // Debian and Ubuntu keep asm/types.h in directories that clang -target bpf does not search: by
+    // architecture, and beside the cross compiler
+    let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
+    let directories =
+        [format!("/usr/include/{arch}-linux-gnu"), format!("/usr/{arch}-linux-gnu/include")];
+    if let Some(directory) = directories.iter().find(|directory| Path::new(directory).exists()) {
+        args.push(format!("-I{directory}").into());
     }
     Ok(args)
+}
+
+/// Whether the kernel of the target will take the object.
+fn check_byte_order(object: &Path) -> Result<()> {
+    let target = env::var("CARGO_CFG_TARGET_ENDIAN")?;
+    // e_ident[EI_DATA] of the ELF header
+    let found = match fs::read(object)?.get(5) {
+        Some(1) => "little",
+        Some(2) => "big",
+        _ => "no",
+    };
+    ensure!(found == target, "{} has {found} endian words, its target {target}", object.display());
+    Ok(())
 }

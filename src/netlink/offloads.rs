@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -29,7 +29,7 @@ pub(super) fn turn_off_tx_checksum(name: &str) -> Result<()> {
     }
     request.ifr_ifru.ifru_data = ptr::from_mut(&mut value).cast();
 
-    let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot open a socket")?;
     // SAFETY: the request points to a command that the kernel knows, alive during the call
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &request) };
     if result != 0 {

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+package l3afd
+
+import (
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// The hosts that l3afd brings it to have whatever libc they have, often an older one than where it was built.
+func TestTheProgramRunsWhereThereIsNothingElse(t *testing.T) {
+	packages, err := filepath.Glob(filepath.Join(repository, ourName, "latest", "*", "*.tar.gz"))
+	if err != nil || len(packages) != 1 {
+		t.Fatalf("not one package of the latest version: %q, %v", packages, err)
+	}
+	root := t.TempDir()
+	run(t, "tar", "--extract", "--file", packages[0], "--directory", root, "--strip-components=1")
+
+	command := exec.Command("/mirroring", "--help")
+	command.Dir = "/"
+	command.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
+	if said, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("with no file but those of the package: %v\n%s", err, said)
+	}
+}
