@@ -3,12 +3,14 @@
 Q := $(if $(V),,@)
 BUILT := $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release
 PACKAGE := dist/$(if $(TARGET),$(TARGET)/)l3af_traffic_mirroring.tar.gz
+# that programs load, what rules match, and that copies arrive
+BASIC_TESTS := mirrored:: objects:: gue:: gue6:: rules:: update:: whole::
 # with no shared library, so that it runs on hosts that have another libc, or an older one, than this
 RUSTC := rustc --locked --release --bin mirroring -- -C target-feature=+crt-static
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build setup demo test test-l3afd test-kernels test-clang bench check package publish payload clean help
+.PHONY: build setup demo test test-l3afd test-kernels test-arm64 test-clang bench check package publish payload clean help
 
 build: ## Build the release binary and the tc programs [TARGET=aarch64-unknown-linux-gnu]
 	$(Q)$(if $(TARGET),scripts/cross $(TARGET),cargo) $(RUSTC)
@@ -28,6 +30,9 @@ test-l3afd: ## Launch the package as l3afd does, under traffic: [L3AFD=<path> FI
 
 test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 6.1" FILTER=fixture]
 	$(Q)scripts/test-kernels
+
+test-arm64: ## Run the basic tests with the package for arm64, in guests with pages of 4 and 16 KiB: [KERNELS= FILTER=]
+	$(Q)ARCH=arm64 FILTER="$(or $(FILTER),$(BASIC_TESTS))" scripts/test-kernels
 
 test-clang: ## Compile the tc programs with every clang here from 13 on, load and test them: [CLANGS="14 22" FILTER=gue]
 	$(Q)scripts/test-clang
