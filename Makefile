@@ -1,6 +1,21 @@
 # The everyday commands; `make help` lists them, V=1 shows what they run.
 
 Q := $(if $(V),,@)
+# what needs no root: with `sudo make` the user has Rust, and what is built is theirs
+AS_USER := scripts/as-user
+
+# the vendored C libraries build in no path with a space
+ifneq ($(words _$(CURDIR)_),1)
+ifndef CARGO_TARGET_DIR
+export CARGO_TARGET_DIR := $(shell $(AS_USER) sh -c \
+	'echo "$${XDG_CACHE_HOME:-$$HOME/.cache}/traffic-mirroring/$$(pwd | md5sum | head -c 8)"')
+# not to stdout, which may be a payload's
+$(shell echo "make: this path has a space; what is built goes to $(CARGO_TARGET_DIR)" >&2)
+endif
+endif
+ifneq ($(words _$(CARGO_TARGET_DIR)_),1)
+$(error "$(CARGO_TARGET_DIR)" has a space, where libbpf does not build; give another CARGO_TARGET_DIR)
+endif
 BUILT := $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release
 PACKAGE := dist/$(if $(TARGET),$(TARGET)/)l3af_traffic_mirroring.tar.gz
 # that programs load, what rules match, and that copies arrive
@@ -10,48 +25,59 @@ RUSTC := rustc --locked --release --bin mirroring -- -C target-feature=+crt-stat
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build setup demo test test-l3afd test-kernels test-arm64 test-clang bench check package publish payload clean help
+.PHONY: build setup demo test test-l3afd test-kernels test-arm64 test-clang test-fresh bench check package publish \
+	payload clean help
 
 build: ## Build the release binary and the tc programs [TARGET=aarch64-unknown-linux-gnu]
-	$(Q)$(if $(TARGET),scripts/cross $(TARGET),cargo) $(RUSTC)
+	$(Q)scripts/setup --check build $(if $(TARGET),cross)
+	$(Q)$(AS_USER) $(if $(TARGET),scripts/cross $(TARGET),cargo) $(RUSTC)
 
 setup: ## Install what is missing for the below, guests apart (Debian, Ubuntu)
 	$(Q)scripts/setup
 
-demo: setup ## Mirror real traffic between network namespaces, and show it
-	$(Q)cargo build --locked --release --bins --examples
+demo: ## Mirror real traffic between network namespaces, and show it
+	$(Q)scripts/setup build demo
+	$(Q)$(AS_USER) cargo build --locked --release --workspace
 	$(Q)scripts/demo $(BUILT)/mirroring
 
-test: setup check ## Run all checks and tests; as root, also those that need it; KERNELS= leaves out guests
+test: setup ## Run all checks and tests; as root, also those that need it; KERNELS= leaves out guests
 	$(Q)scripts/test
 
 test-l3afd: ## Launch the package as l3afd does, under traffic: [L3AFD=<path> FILTER=Chain PICTURE=<path>.svg]
 	$(Q)scripts/test-l3afd
 
 test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 6.1" FILTER=fixture]
-	$(Q)scripts/test-kernels
+	$(Q)scripts/setup build guests
+	$(Q)$(AS_USER) scripts/test-kernels
+
+test-fresh: ## Run demo and test in bare root file systems of Debian: [RELEASES=trixie RUNS=user TARGETS=demo]
+	$(Q)scripts/setup fresh
+	$(Q)scripts/test-fresh
 
 test-arm64: ## Run the basic tests with the package for arm64, in guests with pages of 4 and 16 KiB: [KERNELS= FILTER=]
-	$(Q)ARCH=arm64 FILTER="$(or $(FILTER),$(BASIC_TESTS))" scripts/test-kernels
+	$(Q)scripts/setup build arm64
+	$(Q)ARCH=arm64 FILTER="$(or $(FILTER),$(BASIC_TESTS))" $(AS_USER) scripts/test-kernels
 
 test-clang: ## Compile the tc programs with every clang here from 13 on, load and test them: [CLANGS="14 22" FILTER=gue]
 	$(Q)scripts/test-clang
 
 bench: ## Measure what mirroring costs: [BENCH=quick JSON=<path> PLOT=<path>.svg]
-	$(Q)scripts/setup bench
-	$(Q)cargo bench --locked --bench mirroring -- $(if $(filter quick,$(BENCH)),--quick) \
-		--json=$(abspath $(or $(JSON),target/bench.json)) $(if $(PLOT),--plot=$(abspath $(PLOT)))
+	$(Q)scripts/setup build bench
+	$(Q)$(AS_USER) cargo bench --locked --bench mirroring --no-run
+	$(Q)$(AS_USER) --still-root cargo bench --locked --bench mirroring -- $(if $(filter quick,$(BENCH)),--quick) \
+		--json="$(or $(JSON),$(BUILT)/../bench.json)" $(if $(PLOT),--plot="$(PLOT)")
 
 # (of test, too: with another value the tc programs, and what has them in it, would be built again)
 check test: export WERROR := 1
 check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy
-	$(Q)cargo fmt --check
+	$(Q)scripts/setup --check build check
+	$(Q)$(AS_USER) cargo fmt --all --check
 	$(Q)clang-format --dry-run --Werror bpf/*.[ch] tests/l3afd/bpf/*.[ch]
 	$(Q)shellcheck scripts/* .ci/run
-	$(Q)cargo clippy --locked --all-targets -- -D warnings
+	$(Q)$(AS_USER) cargo clippy --locked --workspace --all-targets -- -D warnings
 
 package: build ## Write dist/[TARGET/]l3af_traffic_mirroring.tar.gz [TARGET=aarch64-unknown-linux-gnu]
-	$(Q)scripts/package $(BUILT) $(PACKAGE)
+	$(Q)$(AS_USER) scripts/package $(BUILT) $(PACKAGE)
 
 publish: $(if $(REPO),package) ## Add the package to an l3afd repository: REPO=<dir> [VERSION= PLATFORM=]
 	$(Q)scripts/publish $(PACKAGE)
@@ -60,7 +86,7 @@ payload: ## Print a payload for l3afd: IFACE=eth0 [COLLECTOR= REDIRECT_TO= DIREC
 	$(Q)scripts/payload
 
 clean: ## Remove all that was built
-	$(Q)cargo clean
+	$(Q)$(AS_USER) --still-root cargo clean
 	$(Q)rm -rf dist
 
 help: ## List these targets
