@@ -13,7 +13,8 @@ use std::process::Command;
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use libbpf_cargo::SkeletonBuilder;
 
-const OBJECTS: [&str; 3] = ["mirroring_ingress", "mirroring_egress", "gue_tunnel"];
+const OBJECTS: [&str; 4] =
+    ["mirroring_ingress", "mirroring_egress", "gue_tunnel", "gue_tunnel_taps"];
 
 fn main() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);

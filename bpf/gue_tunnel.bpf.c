@@ -26,6 +26,7 @@
 #include "mark.h"
 #include "mirroring.h"
 #include "parse.h"
+#include "taps.bpf.h"
 
 enum {
 	ENOTSUPP = 524, /* include/linux/errno.h of the kernel */
@@ -38,6 +39,9 @@ enum {
  * collector over IPv6, the sum of the copy.
  */
 enum { PIECE = 0x10000 };
+
+/* In the same word, and over the pair in skb->mark: for who listens on the device, and nobody else. */
+enum { SHOWN = 0x20000 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -206,6 +210,19 @@ static __always_inline __u16 outer_id(const struct gue_counters *counters)
 	return counters->copies + bpf_get_smp_processor_id() * APART;
 }
 
+/*
+ * Packet sockets on the device (tcpdump) get what is transmitted, and a copy that fits leaves before that. So where
+ * there are some, one more goes on to the far end, which drops it.
+ */
+static __always_inline void show(struct __sk_buff *skb)
+{
+	__u32 oversize = skb->cb[2];
+
+	skb->cb[2] = SHOWN;
+	bpf_clone_redirect(skb, skb->ifindex, 0);
+	skb->cb[2] = oversize;
+}
+
 /* Sends a copy over IPv4 that fits. */
 static __always_inline int send_whole(struct __sk_buff *skb, const struct gue_template *template,
 				      struct gue_counters *counters, __u8 inner_protocol)
@@ -215,6 +232,8 @@ static __always_inline int send_whole(struct __sk_buff *skb, const struct gue_te
 	__u8 protocol = gue_protocol(skb);
 	int verdict;
 
+	if (is_tapped(skb))
+		show(skb);
 	if (make_room(skb, inner_protocol))
 		return drop(&counters->no_room);
 	verdict = put_outer(skb, template, source, protocol,
@@ -252,8 +271,12 @@ int gue_encapsulate(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (!is_copy(skb))
 		return drop(&counters->foreign);
-	if (skb->cb[2] & PIECE)
-		return send_piece(skb, template, counters);
+	if (skb->cb[2] & (PIECE | SHOWN)) {
+		if (skb->cb[2] & PIECE)
+			return send_piece(skb, template, counters);
+		skb->mark = SHOWN;
+		return TC_ACT_OK;
+	}
 	counters->copies++;
 	if ((skb->vlan_present || !is_ip(skb)) && pop_tags(skb))
 		return drop(&counters->unreadable);
@@ -291,6 +314,8 @@ int gue_cut(struct __sk_buff *skb)
 	__u32 offset = 0, sum, len, whole_len, piece_len;
 
 	if (!template || !counters)
+		return TC_ACT_SHOT;
+	if (skb->mark == SHOWN)
 		return TC_ACT_SHOT;
 	whole_len = template->whole_len;
 	piece_len = template->piece_len;

@@ -51,7 +51,13 @@ pub fn object_bytes(direction: Direction) -> &'static [u8] {
     }
 }
 
-/// The two programs of the built-in tunnel.
+/// The two programs of the built-in tunnel that let packet sockets on the device see copies. A kernel without BTF
+/// refuses them.
+pub fn gue_tunnel_taps_bytes() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/gue_tunnel_taps.bpf.o"))
+}
+
+/// The same without that.
 pub fn gue_tunnel_bytes() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/gue_tunnel.bpf.o"))
 }

@@ -38,6 +38,7 @@ mod show_tunnel;
 mod show_watch;
 mod support;
 mod takeover;
+mod taps;
 mod tunnels;
 mod update;
 mod upgrade;

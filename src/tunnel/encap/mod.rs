@@ -253,7 +253,11 @@ impl BuiltIn {
         // what those that are there have counted counts on
         let counters = counters::of_device(ifindex)?;
         let counters = counters.as_ref().map(|map| (counters::MAP, map));
-        let object = bpf::load(bpf::gue_tunnel_bytes(), counters.as_slice())?;
+        let load = |bytes| bpf::load(bytes, counters.as_slice());
+        let object = load(bpf::gue_tunnel_taps_bytes()).or_else(|error| {
+            log::debug!("no packet socket will see copies on \"{}\": {error:#}", self.name);
+            load(bpf::gue_tunnel_bytes())
+        })?;
         let template = self.path.template(ifindex);
         Mapped::new(&bpf::map(&object, "gue_template")?, 1)?.write(0, template);
         programs::put(bpf::cutter(&object).as_fd(), far.index, Direction::Ingress)
