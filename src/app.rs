@@ -45,10 +45,12 @@ fn carry_out(config: &Config) -> Result<ExitCode> {
         Command::Start(start) if start.dry_run => dry_run::start(bpffs, start)?,
         Command::Update(update) if update.dry_run => dry_run::update(bpffs, update)?,
         Command::Start(start) => start::start(bpffs, start)?,
+        Command::Resume(start) => start::resume(bpffs, start)?,
         Command::Update(update) => update::update(bpffs, update)?,
         Command::Show(show) => show::show(bpffs, show)?,
         Command::Explain(explain) => explain::explain(bpffs, explain)?,
         Command::Stop(selection) => stop::stop(bpffs, selection)?,
+        Command::StopProcesses(selection) => stop::stop_processes(bpffs, selection)?,
         Command::Status(selection) => {
             let running = status::status(bpffs, selection)?;
             return Ok(if running { ExitCode::SUCCESS } else { NOT_RUNNING.into() });

@@ -1,4 +1,5 @@
-//! Every path in the BPF file system, in one place: l3afd's layout.
+//! Every path in the BPF file system, in one place: l3afd's layout. That of l3afd 2.0 and 2.1 has no
+//! directory for a package or its version: what all packages have on an interface lies in one.
 
 use std::ffi::CString;
 use std::fs;
@@ -12,7 +13,15 @@ use nix::errno::Errno;
 
 use crate::model::{Direction, InstanceId, InterfaceName, Version};
 
-const PACKAGE: &str = "traffic-mirroring";
+/// What payloads call the package; a part of its paths.
+pub const PACKAGE: &str = "traffic-mirroring";
+
+const MAPS: &str = "tc/globals";
+const PROGRAMS: &str = "progs";
+const LINKS: &str = "links";
+
+/// What the name of a pin ends with until it takes its place.
+const UNFINISHED: &str = "-new";
 
 /// The pins of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,25 +35,51 @@ impl Pins {
         Self { bpffs: bpffs.to_path_buf(), id: id.clone() }
     }
 
-    /// `<bpffs>/<kind>/<interface>/traffic-mirroring/<version>`
+    /// Of the instance that is meant. Where no version is named, what l3afd 2.0 and 2.1 have loaded comes
+    /// first: they name none.
+    pub fn find(bpffs: &Path, id: &InstanceId) -> Self {
+        let pins = Self::new(bpffs, id);
+        if pins.exist() { pins } else { pins.with_a_version() }
+    }
+
+    /// Of an instance in the chain whose previous program has its jump table pinned at `slot`: where no version is
+    /// named, that tells the layout.
+    pub fn in_chain(bpffs: &Path, id: &InstanceId, slot: &Path) -> Self {
+        let pins = Self::new(bpffs, id);
+        if slot.parent() == Some(&pins.maps_dir()) { pins } else { pins.with_a_version() }
+    }
+
+    fn with_a_version(mut self) -> Self {
+        if self.id.version.name().is_none() {
+            self.id.version = Version::default();
+        }
+        self
+    }
+
+    /// `<bpffs>/<kind>/<interface>/traffic-mirroring/<version>`; without a version, that of the interface
     fn dir(&self, kind: &str) -> PathBuf {
-        self.bpffs
-            .join(kind)
-            .join(dir_of(&self.id.interface))
-            .join(PACKAGE)
-            .join(self.id.version.as_str())
+        let of_interface = self.bpffs.join(kind).join(dir_of(&self.id.interface));
+        match self.id.version.name() {
+            Some(version) => of_interface.join(PACKAGE).join(version),
+            None => of_interface,
+        }
+    }
+
+    /// Where maps are pinned; without a version, those of other packages, too.
+    pub fn maps_dir(&self) -> PathBuf {
+        self.dir(MAPS)
     }
 
     pub fn map(&self, name: &str) -> PathBuf {
-        self.dir("tc/globals").join(name)
+        self.maps_dir().join(name)
     }
 
     pub fn program(&self) -> PathBuf {
-        self.dir("progs").join(format!("{}_tc", program_name(self.id.direction)))
+        self.dir(PROGRAMS).join(format!("{}_tc", program_name(self.id.direction)))
     }
 
     pub fn link(&self) -> PathBuf {
-        self.dir("links").join(format!("{PACKAGE}_tc_{}", self.id.direction))
+        self.dir(LINKS).join(format!("{PACKAGE}_tc_{}", self.id.direction))
     }
 
     /// Whether there are any: the first of [`map_names`] is what tells, in every version.
@@ -62,24 +97,36 @@ impl Pins {
         let config = map_name(self.id.direction, "config");
         self.remove_maps_but(&[&config])?;
         remove(&self.map(&config))?;
-        for kind in ["links", "progs", "tc/globals"] {
+        for kind in [LINKS, PROGRAMS, MAPS] {
             self.remove_empty_dirs(&self.dir(kind));
         }
         Ok(())
     }
 
     /// Removes the pins of all other maps of the direction, the jump table apart: also of those that
-    /// only another version has.
+    /// only another version has, where no map of another package can be.
     pub fn remove_maps_but(&self, kept: &[impl AsRef<str>]) -> Result<()> {
         let of_direction = map_name(self.id.direction, "");
-        for entry in fs::read_dir(self.dir("tc/globals")).into_iter().flatten().flatten() {
+        let known = map_names(self.id.direction);
+        let is_ours = |name: &str| match self.id.version.name() {
+            Some(_) => name.starts_with(&of_direction),
+            None => {
+                known.iter().any(|known| name.strip_suffix(UNFINISHED).unwrap_or(name) == known)
+            }
+        };
+        for entry in fs::read_dir(self.maps_dir()).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with(&of_direction) && !kept.iter().any(|kept| kept.as_ref() == name) {
+            if is_ours(&name) && !kept.iter().any(|kept| kept.as_ref() == name) {
                 unlink(&entry.path())?;
             }
         }
         Ok(())
+    }
+
+    /// Whether this is the root of their BPF file system.
+    pub fn is_below(&self, root: &Path) -> bool {
+        self.bpffs.canonicalize().is_ok_and(|bpffs| bpffs == root)
     }
 
     fn remove_empty_dirs(&self, dir: &Path) {
@@ -96,14 +143,13 @@ impl Pins {
     /// Every instance that has maps pinned below `bpffs`, whoever loaded it.
     pub fn all(bpffs: &Path) -> Vec<Self> {
         let mut all = Vec::new();
-        for (interface, dir) in children(&bpffs.join("tc/globals")) {
+        for (interface, dir) in children(&bpffs.join(MAPS)) {
             let Some(interface) = interface_of(&interface) else {
                 continue;
             };
-            for (version, _) in children(&dir.join(PACKAGE)) {
-                let Ok(version) = version.parse::<Version>() else {
-                    continue;
-                };
+            let versions = children(&dir.join(PACKAGE)).into_iter();
+            let versions = versions.filter_map(|(version, _)| version.parse().ok());
+            for version in versions.chain([Version::UNNAMED]) {
                 for direction in Direction::ALL {
                     let id = InstanceId {
                         interface: interface.clone(),
@@ -144,6 +190,29 @@ pub fn jmp_table(direction: Direction) -> String {
 
 pub fn program_name(direction: Direction) -> String {
     format!("_{direction}_redirect")
+}
+
+/// Whose maps are pinned in a directory.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Of the BPF file system, or what l3afd takes for it.
+    pub root: PathBuf,
+    pub interface: InterfaceName,
+    /// With its version; `None` where the directory is that of all packages.
+    pub package: Option<(String, String)>,
+}
+
+impl Place {
+    pub fn of(dir: &Path) -> Option<Self> {
+        let (root, rest) = dir.to_str()?.split_once(&format!("/{MAPS}/"))?;
+        let parts: Vec<&str> = rest.split('/').collect();
+        let package = match parts[1..] {
+            [] => None,
+            [package, version] => Some((package.to_owned(), version.to_owned())),
+            _ => return None,
+        };
+        Some(Self { root: root.into(), interface: interface_of(parts[0])?, package })
+    }
 }
 
 /// The names of all maps of a direction's object (`bpf/mirroring_maps.bpf.h`), in the order in
@@ -203,7 +272,7 @@ pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
 /// Where a pin is until it takes its place: all that a SIGKILL leaves of it.
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-new");
+    name.push(UNFINISHED);
     name.into()
 }
 
@@ -229,4 +298,47 @@ fn children(dir: &Path) -> Vec<(String, PathBuf)> {
     directories
         .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pins(version: Version) -> Pins {
+        let interface = "eth0.100".parse().unwrap();
+        let id = InstanceId { interface, direction: Direction::Ingress, version };
+        Pins::new(Path::new("/b"), &id)
+    }
+
+    #[test]
+    fn pins_are_where_l3afd_has_them_of_each_release() {
+        let main = pins("1.2".parse().unwrap());
+        assert_eq!(
+            main.map("ingress_config").to_str(),
+            Some("/b/tc/globals/eth0%2e100/traffic-mirroring/1_2/ingress_config")
+        );
+        assert_eq!(
+            main.program().to_str(),
+            Some("/b/progs/eth0%2e100/traffic-mirroring/1_2/_ingress_redirect_tc")
+        );
+        let older = pins(Version::UNNAMED);
+        let map = older.map("ingress_config");
+        assert_eq!(map.to_str(), Some("/b/tc/globals/eth0%2e100/ingress_config"));
+        assert_eq!(older.program().to_str(), Some("/b/progs/eth0%2e100/_ingress_redirect_tc"));
+    }
+
+    #[test]
+    fn a_directory_tells_whose_maps_it_has() {
+        for version in ["1.2".parse().unwrap(), Version::UNNAMED] {
+            let pins = pins(version);
+            let place = Place::of(&pins.maps_dir()).unwrap();
+            assert_eq!((&place.root, &place.interface), (&pins.bpffs, &pins.id.interface));
+            let package = pins.id.version.name().map(|it| (PACKAGE.to_owned(), it.to_owned()));
+            assert_eq!(place.package, package);
+        }
+        for other in ["/b", "/b/tc/globals", "/b/tc/globals/eth0/tc-root", "/b/tc/globals/a/b/c/d"]
+        {
+            assert_eq!(Place::of(Path::new(other)), None, "{other}");
+        }
+    }
 }

@@ -77,7 +77,7 @@ fn in_force(bpffs: &Path, id: &InstanceId) -> Result<Option<InForce>> {
     }
     // while we read, nobody writes
     let _turn = Turn::take(bpffs)?;
-    let Some(instance) = Instance::open(Pins::new(bpffs, id))? else { return Ok(None) };
+    let Some(instance) = Instance::open(Pins::find(bpffs, id))? else { return Ok(None) };
     let maps = instance.maps()?;
     let Some(tunnel) = maps.tunnel() else { return Ok(None) };
     let rules = filter::decompile(&maps.rules_in_force()?);

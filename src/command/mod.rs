@@ -2,6 +2,7 @@
 
 pub mod dry_run;
 pub mod explain;
+mod launcher;
 pub mod pending_start;
 pub mod rollback;
 pub mod show;

@@ -42,5 +42,10 @@ fn starts(pid: u32, id: &InstanceId, bpffs: &Path) -> bool {
     let config = Cli::try_parse_from(args::normalize(words))
         .map(|cli| Config::from_cli(&cli, rules_file::read));
     let Ok(Ok(config)) = config else { return false };
-    matches!(&config.command, Command::Start(start) if start.id == *id) && config.bpffs == bpffs
+    let is_it = |of: &InstanceId| {
+        // named or not, it is the same version
+        (&of.interface, of.direction, of.version.as_str())
+            == (&id.interface, id.direction, id.version.as_str())
+    };
+    matches!(&config.command, Command::Start(start) if is_it(&start.id)) && config.bpffs == bpffs
 }

@@ -1,4 +1,5 @@
-//! `--cmd=start`: from checked flags to mirrored packets, in one of three launch modes.
+//! `--cmd=start`: from checked flags to mirrored packets, in one of three launch modes; and going on with
+//! what runs, when l3afd restarts.
 //!
 //! First everything that can be wrong is looked at; only then the host is changed.
 
@@ -13,6 +14,7 @@ use crate::attach::hook::{self, Filter, TcxLink};
 use crate::bpf;
 use crate::bpf::bpffs::{self, Turn};
 use crate::bpf::pins::{self, Pins};
+use crate::command::launcher::L3afd;
 use crate::command::rollback::Undo;
 use crate::command::stop;
 use crate::daemon::event_loop::Stay;
@@ -27,7 +29,7 @@ use crate::maps::{self, Common, Maps};
 use crate::model::InstanceId;
 use crate::netlink::{Link, Netlink};
 use crate::request;
-use crate::tunnel;
+use crate::tunnel::{self, Plan};
 
 /// linux/pkt_cls.h: what the program returns where none follows it.
 const TC_ACT_OK: i32 = 0;
@@ -39,7 +41,11 @@ pub fn start(bpffs: &Path, start: &request::Start) -> Result<()> {
     // from here on a signal ends us in order, not half-way
     let stay = Stay::prepare()?;
     let mounted = bpffs::check_bpffs(bpffs)?;
-    let pins = Pins::new(bpffs, &start.id);
+    let pins = match &start.map_name {
+        Some(slot) => Pins::in_chain(bpffs, &start.id, slot),
+        None => Pins::find(bpffs, &start.id),
+    };
+    let start = &request::Start { id: pins.id.clone(), ..start.clone() };
     let (turn, previous) = Instance::left_behind(&pins, bpffs)?;
 
     let mut netlink = Netlink::open()?;
@@ -54,7 +60,14 @@ pub fn start(bpffs: &Path, start: &request::Start) -> Result<()> {
             start.id
         );
     }
-    let plan = tunnel::Plan::new(&mut netlink, &start.tunnel, &mirrored, bpffs)?;
+    let loaded = previous.as_ref().filter(|it| slot.is_none() && it.is_loaded_by_l3afd());
+    if loaded.is_none()
+        && slot.is_none()
+        && let Some(l3afd) = L3afd::that_launched_us()
+    {
+        l3afd.ensure_it_wants_us_to_load(&pins, mirrored.index, &mut netlink)?;
+    }
+    let plan = Plan::new(&mut netlink, &start.tunnel, &mirrored, bpffs)?;
 
     let mut undo = Undo::default();
     // where others take their turns, as soon as something is mounted there
@@ -64,28 +77,21 @@ pub fn start(bpffs: &Path, start: &request::Start) -> Result<()> {
         turn_on_mount = Some(Turn::take(bpffs)?);
     }
     undo.with("tunnel and route", || tunnel::sweep(&mut Netlink::open()?, bpffs));
-    let mut tunnel = plan.carry_out(&mut netlink, None)?;
-    let mut troubles = plan.warnings();
-    if !plan.resolve(&mut netlink)? {
-        troubles.extend(monitor::silence_of(&plan));
-    }
-    for trouble in &troubles {
-        log::warn!("{trouble}");
-    }
+    let (mut tunnel, troubles) = open_way(&plan, &mut netlink)?;
     tunnel::warn_of_whole_copies(&tunnel, &rules);
     if let Some(rate) = start.max_rate {
         maps::set_cap(&mut tunnel, rate);
     }
     let endpoints = loop_guard::announce(bpffs, Endpoint::of(&tunnel))?;
     let launch = Launch { pins: &pins, ifindex: mirrored.index, rules: &rules, tunnel, endpoints };
-    let stays = match &previous {
-        Some(instance) if slot.is_none() && instance.is_loaded_by_l3afd() => {
+    let stays = match loaded {
+        Some(instance) => {
             stop::make_way_for_l3afd(instance, &mut netlink, bpffs)?;
             let process = start.resident.then(Process::current).transpose()?;
             launch.fill_in(instance, process)?;
             start.resident
         }
-        previous => {
+        None => {
             launch.load(previous.as_ref(), slot.as_ref(), &mut netlink, &mut undo, bpffs)?;
             true
         }
@@ -99,13 +105,89 @@ pub fn start(bpffs: &Path, start: &request::Start) -> Result<()> {
     let cap = start.max_rate.map_or(String::new(), |rate| format!(", at most {rate}"));
     log::info!("mirroring {}: {plan}{cap}", start.id);
     if stays {
-        let publisher = Publisher::new(bpffs, &pins);
-        // not inside the macro, which evaluates nothing where nobody logs
-        let signal = stay.wait(Watch::new(bpffs, start, mirrored, plan, troubles), publisher)?;
-        log::info!("{signal} ends us");
-        stop::end_own(bpffs, &start.id)?;
+        let watch = Watch::new(bpffs, start, mirrored, plan, troubles);
+        stay_with(bpffs, &pins, stay, watch)?;
     }
     Ok(())
+}
+
+/// Goes on with an instance whose process l3afd has ended in order to restart: its rules and their cap
+/// stay as they are, since updates may have changed them. l3afd does not say which direction's it is.
+/// Both may be without a process, so that it is the one whose tunnel is as the flags have it; if that is true
+/// of both, what one does the other would do.
+pub fn resume(bpffs: &Path, start: &request::Start) -> Result<()> {
+    bpffs::check_privileges()?;
+    let stay = Stay::prepare()?;
+    bpffs::check_bpffs(bpffs)?;
+    let (turn, interrupted) = Instance::interrupted(bpffs, &start.id)?;
+
+    let mut netlink = Netlink::open()?;
+    let mirrored = mirrored_interface(&mut netlink, &start.id)?;
+    let plan = Plan::new(&mut netlink, &start.tunnel, &mirrored, bpffs)?;
+    let (tunnel, troubles) = open_way(&plan, &mut netlink)?;
+    let in_force = |it: &Instance| it.tunnel().ok().flatten();
+    let redirected = |it: &Instance| in_force(it).map(|from| tunnel::redirected(from, tunnel));
+    let as_it_is = |it: &&Instance| matches!(redirected(it), Some(None));
+    let instance = interrupted.iter().find(as_it_is).or(interrupted.first());
+    let instance = instance.expect("there is one at least");
+    let pins = &instance.pins;
+    let start = &request::Start { id: pins.id.clone(), ..start.clone() };
+
+    let process = start.resident.then(Process::current).transpose()?;
+    match redirected(instance) {
+        Some(other_way) => {
+            let maps = instance.maps()?;
+            if let Some(tunnel) = other_way {
+                loop_guard::announce(bpffs, Endpoint::of(&tunnel))?;
+                maps.redirect(tunnel)?;
+            }
+            maps.common.instance.write(0, record_of(mirrored.index, process));
+            instance.counters()?.publish()?;
+        }
+        None => {
+            let rules = filter::compile(&start.rules)?;
+            let endpoints = loop_guard::announce(bpffs, Endpoint::of(&tunnel))?;
+            let mut tunnel = tunnel;
+            if let Some(rate) = start.max_rate {
+                rate.limit(&mut tunnel);
+            }
+            let launch = Launch { pins, ifindex: mirrored.index, rules: &rules, tunnel, endpoints };
+            launch.fill_in(instance, process)?;
+        }
+    }
+    drop(turn);
+    log::info!("going on with {}, after a restart of l3afd: {plan}", start.id);
+    if start.resident {
+        let watch = Watch::new(bpffs, start, mirrored, plan, troubles);
+        stay_with(bpffs, pins, stay, watch)?;
+    }
+    Ok(())
+}
+
+/// Until a signal comes. Where it is that of an l3afd which restarts, the kernel mirrors on, and the next
+/// process of l3afd's takes over.
+fn stay_with(bpffs: &Path, pins: &Pins, stay: Stay, watch: Watch<'_>) -> Result<()> {
+    // not inside the macro, which evaluates nothing where nobody logs
+    let signal = stay.wait(watch, Publisher::new(bpffs, pins))?;
+    if L3afd::that_launched_us().is_some_and(|l3afd| l3afd.is_restarting()) {
+        log::info!("{signal} ends us, since l3afd restarts: the kernel mirrors {} on", pins.id);
+        return Ok(());
+    }
+    log::info!("{signal} ends us");
+    stop::end_own(bpffs, &pins.id)
+}
+
+/// Makes the way to the collector, and returns what is wrong with it.
+fn open_way(plan: &Plan, netlink: &mut Netlink) -> Result<(bpf::Tunnel, Vec<String>)> {
+    let tunnel = plan.carry_out(netlink, None)?;
+    let mut troubles = plan.warnings();
+    if !plan.resolve(netlink)? {
+        troubles.extend(monitor::silence_of(plan));
+    }
+    for trouble in &troubles {
+        log::warn!("{trouble}");
+    }
+    Ok((tunnel, troubles))
 }
 
 /// The interface to mirror from: there, and with Ethernet headers.
@@ -137,7 +219,7 @@ impl Launch<'_> {
     /// l3afd has loaded and attached the program: its maps are all that is left to do.
     fn fill_in(&self, instance: &Instance, process: Option<Process>) -> Result<()> {
         let maps = instance.maps()?;
-        maps.common.instance.write(0, self.record(process));
+        maps.common.instance.write(0, record_of(self.ifindex, process));
         self.install(&maps)?;
         // what a program counted before l3afd crashed goes on
         instance.counters()?.publish()
@@ -175,7 +257,7 @@ impl Launch<'_> {
         );
         self.install(&maps)?;
 
-        let mut record = self.record(None);
+        let mut record = record_of(self.ifindex, None);
         record.program = Program::id_from_fd(program.as_fd())?;
         record.previous_map = slot.map(Slot::map_id).transpose()?.unwrap_or(0);
         maps.common.instance.write(0, record);
@@ -203,15 +285,6 @@ impl Launch<'_> {
         (record.pid, record.start_time) = (process.pid, process.start_time);
         maps.common.instance.write(0, record);
         Ok(())
-    }
-
-    fn record(&self, process: Option<Process>) -> bpf::Instance {
-        bpf::Instance {
-            start_time: process.map_or(0, |process| process.start_time),
-            pid: process.map_or(0, |process| process.pid),
-            ifindex: self.ifindex,
-            ..Default::default()
-        }
     }
 
     fn pin(&self, object: &Object, program: &ProgramMut<'_>) -> Result<()> {
@@ -262,6 +335,16 @@ impl Launch<'_> {
         let records = [Some(common), previous.map(|previous| &previous.common)];
         let records: Vec<_> = records.into_iter().flatten().map(|maps| &maps.instance).collect();
         hook::attach(program, self.ifindex, self.pins, netlink, &records)
+    }
+}
+
+/// What later commands have to know of an instance that mirrors the interface.
+fn record_of(ifindex: u32, process: Option<Process>) -> bpf::Instance {
+    bpf::Instance {
+        start_time: process.map_or(0, |process| process.start_time),
+        pid: process.map_or(0, |process| process.pid),
+        ifindex,
+        ..Default::default()
     }
 }
 

@@ -62,6 +62,28 @@ pub fn stop(bpffs: &Path, selection: &Selection) -> Result<()> {
     tunnel::sweep(&mut netlink, bpffs)
 }
 
+/// Ends the processes of the instances that are selected. The kernel mirrors on: l3afd is about to restart,
+/// and starts others then.
+pub fn stop_processes(bpffs: &Path, selection: &Selection) -> Result<()> {
+    bpffs::check_privileges()?;
+    if !bpffs::check_bpffs(bpffs)? {
+        return Ok(());
+    }
+    // in our turn none of them is at work
+    let _turn = Turn::take(bpffs)?;
+    for instance in selected(bpffs, selection) {
+        let (id, process) = (&instance.pins.id, instance.process());
+        if process.is_alive() {
+            ensure!(process.kill(PATIENCE)?, "process {} of {id} does not end", process.pid);
+            log::info!(
+                "ended process {} of {id}, since l3afd restarts: the kernel mirrors on",
+                process.pid
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Ends the instance that this process stayed with.
 pub fn end_own(bpffs: &Path, id: &InstanceId) -> Result<()> {
     let _turn = Turn::take(bpffs)?;
@@ -146,7 +168,7 @@ pub fn make_way_for_l3afd(instance: &Instance, netlink: &mut Netlink, bpffs: &Pa
     if instance.common.config.read(0).loader == bpf::Loader::MIRRORING_LOADER_L3AFD {
         return Ok(());
     }
-    let successor = instance.pinned_program().unwrap_or(0);
+    let successor = instance.program().unwrap_or(0);
     detach_dead(instance, &instance.record(), successor, netlink, bpffs)?;
     instance.common.config.give_to_l3afd();
     Ok(())

@@ -67,7 +67,7 @@ fn started(bpffs: &Path, update: &request::Update) -> Result<Option<(Maps, bpf::
     let mut told = false;
     loop {
         let turn = Turn::take(bpffs)?;
-        let instance = Instance::open(Pins::new(bpffs, &update.id))?;
+        let instance = Instance::open(Pins::find(bpffs, &update.id))?;
         let staying = instance.as_ref().map(Instance::process);
         if !pending_start::is_on_its_way(&update.id, bpffs, staying)? || Instant::now() >= deadline
         {

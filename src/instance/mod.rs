@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::Program;
+use nix::net::if_::if_nameindex;
 
 use crate::bpf;
 use crate::bpf::bpffs::Turn;
@@ -18,7 +19,7 @@ use crate::bpf::loaded_programs;
 use crate::bpf::pins::Pins;
 use crate::instance::process::Process;
 use crate::maps::{self, Common, Counters, Maps};
-use crate::model::InterfaceName;
+use crate::model::{Direction, InstanceId, InterfaceName};
 use crate::netlink::Netlink;
 
 /// For a process that is dying.
@@ -61,6 +62,37 @@ impl Instance {
         }
     }
 
+    /// Our turn, and the instances of the interface and version, in either direction, that l3afd has loaded
+    /// and whose process is gone, or about to: l3afd ends them and starts others at once. At least one; those
+    /// that never had a process come last.
+    pub fn interrupted(bpffs: &Path, id: &InstanceId) -> Result<(Turn, Vec<Self>)> {
+        let deadline = Instant::now() + DYING;
+        loop {
+            let turn = Turn::take(bpffs)?;
+            let mut interrupted = Vec::new();
+            for direction in Direction::ALL {
+                let instance = Self::open(Pins::find(bpffs, &id.towards(direction)))?;
+                interrupted.extend(instance.filter(Self::is_loaded_by_l3afd));
+            }
+            let is_dying =
+                interrupted.iter().map(Self::process).any(|it| it.is_alive() && it.is_dying());
+            interrupted.retain(|it| !it.process().is_alive());
+            interrupted.sort_by_key(|it| it.record().pid == 0);
+            let is_late = Instant::now() >= deadline;
+            if !interrupted.is_empty() && (!is_dying || is_late) {
+                return Ok((turn, interrupted));
+            }
+            ensure!(
+                !is_late,
+                "l3afd restarts, and has loaded no program for {} ({}) that lacks its process",
+                id.interface,
+                id.version
+            );
+            drop(turn);
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// All that can be opened; the others are named in the log.
     pub fn all(bpffs: &Path) -> Vec<Self> {
         let mut all = Vec::new();
@@ -89,8 +121,12 @@ impl Instance {
     /// All of its maps, where it is of this version. Those that a start which was cut short has pinned
     /// need not be those of the program that runs: its pin comes last.
     pub fn maps(&self) -> Result<Maps> {
+        let program = match self.is_self_loaded() {
+            true => self.pinned_program(),
+            false => self.program(),
+        };
         ensure!(
-            self.pinned_program().is_some(),
+            program.is_some(),
             "the last start of {} was cut short; start it once more",
             self.pins.id
         );
@@ -112,21 +148,29 @@ impl Instance {
     }
 
     /// Whether the pins are our work. (l3afd, loading over the pins of a dead instance of ours, takes
-    /// up maps that say so: then the program that is pinned tells.)
+    /// up maps that say so: then the program tells, which is a later one.)
     pub fn is_self_loaded(&self) -> bool {
         let loader = self.common.config.read(0).loader;
         loader == bpf::Loader::MIRRORING_LOADER_SELF
-            && self.pinned_program().is_none_or(|id| id == self.record().program)
+            && self.program().is_none_or(|id| id <= self.record().program)
     }
 
-    /// Whether a program of l3afd's awaits its maps. It pins the program before it calls us; maps
+    /// Whether a program of l3afd's awaits its maps. It loads the program before it calls us; maps
     /// alone are what it left when it crashed.
     pub fn is_loaded_by_l3afd(&self) -> bool {
-        self.pinned_program().is_some() && !self.is_self_loaded()
+        self.program().is_some() && !self.is_self_loaded()
     }
 
-    /// Id of the program that is pinned.
-    pub fn pinned_program(&self) -> Option<u32> {
+    /// Id of the program. It is pinned, but by l3afd 2.0, and there it is the last that was loaded with the
+    /// maps.
+    pub fn program(&self) -> Option<u32> {
+        match self.pins.id.version.name() {
+            Some(_) => self.pinned_program(),
+            None => self.programs().ok()?.into_iter().max(),
+        }
+    }
+
+    fn pinned_program(&self) -> Option<u32> {
         let program = Program::fd_from_pinned_path(self.pins.program()).ok()?;
         Program::id_from_fd(program.as_fd()).ok()
     }
@@ -136,10 +180,14 @@ impl Instance {
         self.common.config.is_live()
     }
 
-    /// Whether it does all that it was started for: where a process stays, that must be there.
+    /// Whether it does all that it was started for: where a process stays, that must be there, and so must
+    /// the interface.
     pub fn is_running(&self) -> bool {
-        let needs_no_process = || self.record().pid == 0 && !self.is_self_loaded();
-        self.is_live() && (self.process().is_alive() || needs_no_process())
+        let record = self.record();
+        let needs_no_process = || record.pid == 0 && !self.is_self_loaded();
+        self.is_live()
+            && is_there(record.ifindex)
+            && (self.process().is_alive() || needs_no_process())
     }
 
     /// Whether its packets come from the interface itself, as a start of ours attached it.
@@ -165,4 +213,9 @@ impl Instance {
     pub fn programs(&self) -> Result<HashSet<u32>> {
         Ok(loaded_programs::using(self.common.jmp_table_id()?))
     }
+}
+
+/// Whether this host has an interface with the index.
+fn is_there(ifindex: u32) -> bool {
+    if_nameindex().is_ok_and(|all| all.iter().any(|interface| interface.index() == ifindex))
 }

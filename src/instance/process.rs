@@ -53,6 +53,15 @@ impl Process {
     /// Asks the process to end (SIGTERM) and waits for it, for as long as `patience`.
     /// Returns whether it has ended.
     pub fn terminate(self, patience: Duration) -> Result<bool> {
+        self.end(libc::SIGTERM, patience)
+    }
+
+    /// Ends the process wherever it is (SIGKILL), and waits likewise.
+    pub fn kill(self, patience: Duration) -> Result<bool> {
+        self.end(libc::SIGKILL, patience)
+    }
+
+    fn end(self, signal: i32, patience: Duration) -> Result<bool> {
         // SAFETY: makes a descriptor or fails; no memory of ours is involved
         let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
         if pidfd < 0 {
@@ -69,7 +78,7 @@ impl Process {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 pidfd.as_raw_fd(),
-                libc::SIGTERM,
+                signal,
                 std::ptr::null::<libc::siginfo_t>(),
                 0,
             )

@@ -91,21 +91,33 @@ impl fmt::Display for InterfaceName {
 
 /// A version of the package as it stands in paths. Dots have turned to underscores, as l3afd does
 /// it: the BPF file system takes no dots. So `1.2` and `1_2` are one version.
+///
+/// l3afd 2.0 and 2.1 name none, neither to us nor in paths.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version(String);
+pub struct Version(Option<String>);
 
 impl Version {
     /// Bytes.
     pub const MAX_LEN: usize = 64;
 
+    pub const UNNAMED: Self = Self(None);
+
+    /// What is called so where none is named.
+    const LATEST: &str = "latest";
+
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// The name, or what is shown in its place.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.name().unwrap_or(Self::LATEST)
     }
 }
 
 impl Default for Version {
     fn default() -> Self {
-        Self("latest".to_owned())
+        Self(Some(Self::LATEST.to_owned()))
     }
 }
 
@@ -122,19 +134,19 @@ impl FromStr for Version {
             "{text:?} cannot be a version; give 1 to {} letters, digits and \"._+~-\", e.g. 1.2",
             Self::MAX_LEN
         );
-        Ok(Self(text.replace('.', "_")))
+        Ok(Self(Some(text.replace('.', "_"))))
     }
 }
 
 impl AsRef<str> for Version {
     fn as_ref(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 
@@ -144,6 +156,13 @@ pub struct InstanceId {
     pub interface: InterfaceName,
     pub direction: Direction,
     pub version: Version,
+}
+
+impl InstanceId {
+    /// The same interface and version, in the other or the same direction.
+    pub fn towards(&self, direction: Direction) -> Self {
+        Self { direction, ..self.clone() }
+    }
 }
 
 impl fmt::Display for InstanceId {
@@ -201,6 +220,13 @@ mod tests {
     fn dots_in_versions_turn_to_underscores() {
         assert_eq!("1.2.3".parse::<Version>().unwrap(), "1_2_3".parse().unwrap());
         assert_eq!("...".parse::<Version>().unwrap().as_str(), "___");
+    }
+
+    #[test]
+    fn who_names_no_version_is_told_of_the_latest_and_has_another_one() {
+        assert_eq!(Version::UNNAMED.to_string(), "latest");
+        assert_ne!(Version::UNNAMED, Version::default());
+        assert_eq!("latest".parse::<Version>().unwrap(), Version::default());
     }
 
     #[test]

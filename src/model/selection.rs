@@ -11,12 +11,13 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// A version goes by what is shown of it.
     pub fn includes(&self, id: &InstanceId) -> bool {
         fn agrees<T: PartialEq>(wanted: Option<&T>, found: &T) -> bool {
             wanted.is_none_or(|wanted| wanted == found)
         }
         agrees(self.interface.as_ref(), &id.interface)
             && agrees(self.direction.as_ref(), &id.direction)
-            && agrees(self.version.as_ref(), &id.version)
+            && agrees(self.version.as_ref().map(Version::as_str).as_ref(), &id.version.as_str())
     }
 }

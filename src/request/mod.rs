@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::filter::Rule;
 use crate::model::tunnel::port;
-use crate::model::{Direction, InstanceId, LocalPort, Rate, Selection, Tunnel};
+use crate::model::{Direction, InstanceId, LocalPort, Rate, Selection, Tunnel, Version};
 use crate::packet;
 use crate::request::args::{Cli, DEFAULT_LOG_DIR, is_plain_path};
 
@@ -21,6 +21,9 @@ mod outer;
 mod rules;
 
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+/// What l3afd gives for a direction, whichever it is, when it restarts: first to `cmd_stop`, then to `cmd_start`
+/// of programs whose process stays.
+const RESTART: &str = "xdpingress";
 const DEFAULT_TUNNEL: &str = "gue1";
 /// Of GUE, at IANA.
 const DEFAULT_PORT: u16 = 6080;
@@ -40,9 +43,13 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     Start(Start),
+    /// Go on with an instance whose process l3afd has ended to restart. The direction is a guess.
+    Resume(Start),
     Update(Update),
     /// Always of one interface.
     Stop(Selection),
+    /// End the processes that stay, and nothing else; of one interface.
+    StopProcesses(Selection),
     Status(Selection),
     Show(Show),
     Explain(Explain),
@@ -122,7 +129,17 @@ impl Config {
         let log_dir =
             value("--log-dir", &cli.log_dir, path)?.unwrap_or_else(|| DEFAULT_LOG_DIR.into());
         let quiet = switch("--quiet", &cli.quiet)?;
+        let restarts = given(&cli.direction) == Some(RESTART);
+        let with_direction = |direction: Option<Direction>| Cli {
+            direction: direction.map(|direction| direction.to_string()),
+            ..cli.clone()
+        };
         let command = match given(&cli.cmd).unwrap_or("start") {
+            "start" if restarts && !switch("--dry-run", &cli.dry_run)? => {
+                let cli = with_direction(Some(Direction::Ingress));
+                Command::Resume(Start::from_cli(&cli, &bpffs, read)?)
+            }
+            "stop" if restarts => Command::StopProcesses(to_stop(&with_direction(None))?),
             "start" => Command::Start(Start::from_cli(cli, &bpffs, read)?),
             "update" => Command::Update(Update {
                 id: instance(cli)?,
@@ -130,15 +147,7 @@ impl Config {
                 max_rate: max_rate(cli)?,
                 dry_run: switch("--dry-run", &cli.dry_run)?,
             }),
-            "stop" => {
-                let selection = selection(cli)?;
-                needed(
-                    "--iface",
-                    "the interface, e.g. --iface=eth0",
-                    selection.interface.as_ref(),
-                )?;
-                Command::Stop(selection)
-            }
+            "stop" => Command::Stop(to_stop(cli)?),
             "status" => Command::Status(selection(cli)?),
             "show" => {
                 Command::Show(Show { selection: selection(cli)?, format: Format::from_cli(cli)? })
@@ -258,7 +267,7 @@ fn instance(cli: &Cli) -> Result<InstanceId> {
     Ok(InstanceId {
         interface: needed("--iface", "the interface to mirror from, e.g. --iface=eth0", interface)?,
         direction: needed("--direction", "--direction=ingress or --direction=egress", direction)?,
-        version: version.unwrap_or_default(),
+        version: version.unwrap_or(Version::UNNAMED),
     })
 }
 
@@ -268,6 +277,13 @@ fn selection(cli: &Cli) -> Result<Selection> {
         direction: value("--direction", &cli.direction, str::parse)?,
         version: value("--version", &cli.version, str::parse)?,
     })
+}
+
+/// Of one interface.
+fn to_stop(cli: &Cli) -> Result<Selection> {
+    let selection = selection(cli)?;
+    needed("--iface", "the interface, e.g. --iface=eth0", selection.interface.as_ref())?;
+    Ok(selection)
 }
 
 fn max_rate(cli: &Cli) -> Result<Option<Rate>> {
@@ -345,7 +361,7 @@ mod tests {
 
     use super::*;
     use crate::filter::Field;
-    use crate::model::{Oversize, Version};
+    use crate::model::Oversize;
     use clap::{CommandFactory, Parser};
 
     fn config(args: &str) -> Result<Config> {
@@ -381,7 +397,7 @@ mod tests {
                 id: InstanceId {
                     interface: "eth0".parse().unwrap(),
                     direction: Direction::Egress,
-                    version: "latest".parse().unwrap(),
+                    version: Version::UNNAMED,
                 },
                 map_name: None,
                 rules: vec![flags_rule()],
@@ -556,7 +572,7 @@ mod tests {
         let id = InstanceId {
             interface: "eth0".parse().unwrap(),
             direction: Direction::Egress,
-            version: Version::default(),
+            version: Version::UNNAMED,
         };
         assert_eq!(judges(&["--iface=eth0", "--direction=egress"]), Judges::InForce(id));
         let vlan = Rule { vlan: Field::only([7..=7]), ..flags_rule() };
@@ -601,6 +617,29 @@ mod tests {
         assert_eq!(
             config(&format!("--cmd=status {rest}")).unwrap().command,
             Command::Status(selection(None, None, None))
+        );
+    }
+
+    #[test]
+    fn a_restart_of_l3afd_goes_on_with_what_runs_and_ends_processes_alone() {
+        let args = "--iface=eth0 --direction=xdpingress --dst-port=80";
+        let Command::Resume(start) = config(args).unwrap().command else { panic!("no resumption") };
+        assert_eq!(start.id.interface.as_str(), "eth0");
+        assert_eq!(
+            config(&format!("--cmd=stop {args}")).unwrap().command,
+            Command::StopProcesses(Selection {
+                interface: Some("eth0".parse().unwrap()),
+                direction: None,
+                version: None,
+            })
+        );
+        // to these it is no direction
+        for rest in ["--dry-run", "--cmd=update", "--cmd=status", "--cmd=show"] {
+            let error = error(config(&format!("{args} {rest}")));
+            assert_eq!(error, r#"--direction: "xdpingress" is neither ingress nor egress"#);
+        }
+        assert!(
+            error(config("--cmd=stop --direction=xdpingress")).starts_with("--iface is missing")
         );
     }
 

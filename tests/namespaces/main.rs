@@ -22,6 +22,9 @@ mod hooks;
 mod innocence;
 mod ipv6;
 mod kernel_gue;
+mod l3afd_launches;
+mod l3afd_releases;
+mod l3afd_restarts;
 mod lifecycle;
 #[path = "../oracle/meaning.rs"]
 mod meaning;

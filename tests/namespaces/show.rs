@@ -49,7 +49,7 @@ fn needs_root_in_every_launch_mode_rules_are_shown_with_what_they_counted() {
         assert_eq!((&shown["state"], &shown["attached"]), (&json!("running"), &json!(true)));
         let process = daemon.as_ref().map(|it| json!({ "pid": it.pid(), "alive": true }));
         assert_eq!(shown["process"], json!(process));
-        assert_eq!(shown["program"]["id"], json!(instance(Way::Ingress).pinned_program()));
+        assert_eq!(shown["program"]["id"], json!(instance(Way::Ingress).program()));
 
         let rules = shown["rules"].as_array().expect("rules");
         let texts = Value::from_iter(rules.iter().map(|rule| rule["rule"].clone()));

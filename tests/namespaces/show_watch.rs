@@ -63,6 +63,18 @@ fn needs_root_what_starts_meanwhile_is_shown() {
     });
 }
 
+/// l3afd kills processes by their names, and nothing gives the terminal back then.
+#[test]
+fn needs_root_who_shows_has_another_name_than_what_l3afd_ends() {
+    World::run(|world| {
+        let mut watch = Daemon::mirroring(world.host(), WATCH);
+        watch.wait_ready("nothing is mirrored here", Duration::from_secs(20));
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", watch.pid())).expect("a name");
+        assert!(!name.contains("mirroring"), "{name}");
+        assert!(watch.terminate().success());
+    });
+}
+
 fn read_until(terminal: &mut File, what: &str) -> String {
     let mut said = String::new();
     while !said.contains(what) {

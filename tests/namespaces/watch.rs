@@ -135,6 +135,8 @@ fn needs_root_an_interface_that_is_deleted_and_made_anew_is_mirrored_again() {
             for (daemon, before) in daemons.iter().zip(&said) {
                 wait_for_next(daemon, "the interface \"eth0\" is gone", before);
             }
+            assert_eq!(status(world, &[]).0, "STOPPED");
+            assert!(shown(world, &[]).iter().all(|it| it["state"] == "stopped"));
             world.host().sh(MAKE_ETH0);
             for (daemon, before) in daemons.iter().zip(&said) {
                 wait_for_next(daemon, "there again, and mirrored again", before);

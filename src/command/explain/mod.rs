@@ -63,7 +63,7 @@ fn by_instance(bpffs: &Path, id: &InstanceId, frame: &[u8]) -> Result<(Vec<Rule>
     let rules = {
         // while we read, nobody writes
         let _turn = is_mounted.then(|| Turn::take(bpffs)).transpose()?.with_context(not_running)?;
-        let instance = Instance::open(Pins::new(bpffs, id))?.with_context(not_running)?;
+        let instance = Instance::open(Pins::find(bpffs, id))?.with_context(not_running)?;
         let maps = instance.maps()?;
         let tunnel = maps.tunnel().with_context(not_running)?;
         let in_force = maps.rules_in_force()?;

@@ -74,7 +74,7 @@ impl Host {
         let direction = it.pins.id.direction;
         let interface = self.interface(it).map(|link| (link.index, link.name.clone()));
         let slot = Slot::of_jmp_table(&maps.common.jmp_table)?;
-        let program = it.pinned_program();
+        let program = it.program();
         let ifindex = interface.as_ref().map(|(index, _)| *index);
         let place = program
             .map(|id| Place::of(id, &slot, ifindex, direction, &self.programs, &mut self.netlink));
@@ -82,12 +82,12 @@ impl Host {
         let process = it.process();
         let read_at = Instant::now();
         Ok(Instance {
-            interface: interface.map(|(_, name)| name),
-            state: match (it.is_running(), it.is_live()) {
+            state: match (it.is_running(), it.is_live() && interface.is_some()) {
                 (true, _) => State::Running,
                 (false, true) => State::Unattended,
                 (false, false) => State::Stopped,
             },
+            interface: interface.map(|(_, name)| name),
             process: (process.pid != 0)
                 .then(|| Process { pid: process.pid, alive: process.is_alive() }),
             launch_mode: launch_mode(it),

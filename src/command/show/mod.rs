@@ -1,6 +1,7 @@
 //! `--cmd=show`: what runs on this host, with its rules, counters, neighbours and tunnel. It only
 //! reads (`gather`, with `neighbours` and `way`); what it has read is shown by parts that are pure.
 
+use std::ffi::CStr;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::bpf::bpffs;
@@ -32,12 +34,18 @@ mod tunnel;
 use report::Entry;
 use screen::Screen;
 
+/// Of the process.
+const NAME: &CStr = c"mirror-show";
+
 /// Between the two samples that rates are made of.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints all that is selected, in one of three formats.
 pub fn show(bpffs: &Path, show: &Show) -> Result<()> {
     bpffs::check_privileges()?;
+    // l3afd, when it starts the package, kills every process that has `mirroring` in its name and is not its own:
+    // a terminal would be left as we draw on it
+    prctl::set_name(NAME).context("cannot take another name")?;
     // what libbpf says when it finds nothing is no news
     libbpf_rs::set_print(None);
     let look = || look(bpffs, &show.selection);

@@ -51,7 +51,7 @@ pub enum State {
     Running,
     /// The kernel mirrors on; the process that was to stay is gone.
     Unattended,
-    /// No rules are in force.
+    /// No rules are in force, or the interface is gone.
     Stopped,
 }
 

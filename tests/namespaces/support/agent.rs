@@ -8,7 +8,7 @@ use libbpf_rs::{MapCore, MapHandle};
 use nix::sys::signal::Signal;
 use traffic_mirroring::bpf;
 use traffic_mirroring::bpf::pins::{self, Pins};
-use traffic_mirroring::model::{Direction as Way, InstanceId};
+use traffic_mirroring::model::{Direction as Way, InstanceId, Version};
 
 use super::{Collector, Daemon, GUE_PORT, Ns, Root, World, mirroring, ping};
 
@@ -56,15 +56,31 @@ pub fn command(ns: &Ns, args: &[&str]) -> Output {
     output
 }
 
+/// Releases of l3afd, as far as their pins differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Maps are in the interface's directory, and the program is not pinned.
+    V2_0,
+    /// The program is pinned, too.
+    V2_1,
+    /// Both are in directories of the package and its version.
+    Main,
+}
+
 /// Does what l3afd does before it runs us: loads the object, pins program and maps, and puts the
 /// program into the root's slot.
 pub fn load_as_l3afd(direction: Way, root: &Root) -> Pins {
+    load_as(Release::Main, direction, root, "/sys/fs/bpf")
+}
+
+/// The same as other releases do it, in this BPF file system.
+pub fn load_as(release: Release, direction: Way, root: &Root, bpffs: &str) -> Pins {
     let id = InstanceId {
         interface: "eth0".parse().expect("a name"),
         direction,
-        version: Default::default(),
+        version: if release == Release::Main { Version::default() } else { Version::UNNAMED },
     };
-    let pins = Pins::new("/sys/fs/bpf".as_ref(), &id);
+    let pins = Pins::new(bpffs.as_ref(), &id);
     // maps that a crashed l3afd left pinned are used again, where they are as the object has them
     let fresh = bpf::load(bpf::object_bytes(direction), &[]).expect("the object");
     let mut left: Vec<(String, MapHandle)> = vec![];
@@ -88,7 +104,9 @@ pub fn load_as_l3afd(direction: Way, root: &Root) -> Pins {
         }
     }
     let program = bpf::program(&object);
-    pins::pin(program.as_fd(), &pins.program()).expect("the program's pin");
+    if release != Release::V2_0 {
+        pins::pin(program.as_fd(), &pins.program()).expect("the program's pin");
+    }
     root.put(program.as_fd());
     pins
 }

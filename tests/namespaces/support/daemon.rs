@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -12,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{Ns, eventually};
+use super::{Ns, by_l3afd, eventually};
 
 const MIRRORING: &str = env!("CARGO_BIN_EXE_mirroring");
 
@@ -45,6 +46,15 @@ impl Daemon {
         let dir = output_dir();
         let mut command = ns.command(MIRRORING);
         command.arg(format!("--log-dir={}", dir.path().display())).args(args);
+        Daemon::start_in(dir, command)
+    }
+
+    /// The same, with a process that l3afd is between us; see [`by_l3afd`](super::by_l3afd).
+    pub fn mirroring_by_l3afd(ns: &Ns, held: &[BorrowedFd<'_>], args: &[&str]) -> Daemon {
+        let dir = output_dir();
+        let mut command = ns.command(MIRRORING);
+        command.arg(format!("--log-dir={}", dir.path().display())).args(args);
+        by_l3afd(&mut command, held);
         Daemon::start_in(dir, command)
     }
 

@@ -31,6 +31,7 @@ mod ipv6;
 mod kernel;
 mod kernel_gue;
 mod kernel_log;
+mod l3afd;
 mod launch;
 mod map_contents;
 mod ns;
@@ -58,8 +59,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use agent::{
-    QUIET, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table, load_as_l3afd,
-    run_as_l3afd, start, start_chained, status,
+    QUIET, Release, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table,
+    load_as, load_as_l3afd, run_as_l3afd, start, start_chained, status,
 };
 pub use another_version::{make_another_version, shorten_record};
 pub use capture::{Capture, Direction, Frame, Frames};
@@ -77,6 +78,7 @@ pub use ipv6::{
 pub use kernel::has_tcx;
 pub use kernel_gue::{KernelCollector, kernel_gue};
 pub use kernel_log::KernelLog;
+pub use l3afd::by_l3afd;
 pub use launch::{Launcher, Mode, in_every_launch_mode, in_self_loaded_modes};
 pub use map_contents::map_contents;
 pub use ns::Ns;

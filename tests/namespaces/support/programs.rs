@@ -75,6 +75,10 @@ impl Root {
         libbpf_rs::Program::id_from_fd(self.program.as_fd()).expect("the program's id")
     }
 
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
     /// Pins the array a second time.
     pub fn pin_map(&self, path: &str) {
         pin(&self.map, path.as_ref());

@@ -56,6 +56,9 @@ fn state(instance: &Instance) -> String {
             let process = pid.map_or_else(String::new, |pid| format!(" {pid}"));
             format!("mirrors on without its process{process}; the next start takes over")
         }
+        (State::Stopped, _) if instance.interface.is_none() => {
+            "stopped: no packets come".to_owned()
+        }
         (State::Stopped, _) => "stopped: no rules are in force".to_owned(),
     }
 }

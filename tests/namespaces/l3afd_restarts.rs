@@ -1,0 +1,170 @@
+//! l3afd's graceful restart: it ends the processes, and starts others, with a direction that is neither's.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use traffic_mirroring::bpf::pins::Pins;
+use traffic_mirroring::instance::Instance;
+use traffic_mirroring::model::Direction as Way;
+
+use crate::support::*;
+
+const PORT: u16 = 5300;
+const READY: Duration = Duration::from_secs(20);
+/// What l3afd gives for a direction.
+const RESTART: &str = "xdpingress";
+
+/// How l3afd ends a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Signal,
+    CmdStop,
+}
+
+/// Where l3afd waits for its successor, while it restarts.
+fn socket_of_a_restart(world: &World) -> UnixListener {
+    mount(Some("tmpfs"), "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("a /tmp");
+    world.host().run(|| UnixListener::bind("/tmp/l3afd.sock").expect("the socket"))
+}
+
+struct Stage<'a> {
+    world: &'a World,
+    socket: UnixListener,
+    pins: [Pins; 2],
+    _roots: [Root; 2],
+}
+
+impl<'a> Stage<'a> {
+    fn new(world: &'a World, release: Release) -> Self {
+        let roots = Way::ALL.map(|way| Root::attach(world.host(), way.as_str()));
+        let load = |n: usize| load_as(release, Way::ALL[n], &roots[n], "/sys/fs/bpf");
+        let pins = [load(0), load(1)];
+        Self { world, socket: socket_of_a_restart(world), pins, _roots: roots }
+    }
+
+    /// As l3afd does it for one of the directions, whichever it says.
+    fn launch(&self, side: usize, direction: &str) -> Daemon {
+        // tunnels tell which is meant
+        let device = format!("--tunnel-interface-name=gue{side}");
+        let args = args(direction, &["--resident=true", "--protocol=udp", &device]);
+        let args: Vec<&str> = args.iter().map(|arg| arg.as_ref()).collect();
+        Daemon::mirroring_by_l3afd(self.world.host(), &[self.socket.as_fd()], &args)
+    }
+
+    fn instance(&self, side: usize) -> Instance {
+        Instance::open(self.pins[side].clone()).expect("the pins").expect("an instance")
+    }
+
+    fn pid(&self, side: usize) -> Pid {
+        Pid::from_raw(self.instance(side).process().pid as i32)
+    }
+
+    fn await_running(&self, daemons: &[Daemon]) {
+        for side in [0, 1] {
+            eventually(READY, "a process", || self.instance(side).is_running());
+        }
+        assert!(daemons.iter().all(|daemon| !daemon.output().contains("ERROR")));
+    }
+}
+
+#[test]
+fn needs_root_five_restarts_of_l3afd_leave_no_gap_and_rules_as_they_were_updated() {
+    for (release, end) in [
+        (Release::Main, End::Signal),
+        (Release::Main, End::CmdStop),
+        (Release::V2_1, End::Signal),
+        (Release::V2_1, End::CmdStop),
+    ] {
+        World::run(|world| {
+            println!("{release:?}, {end:?}");
+            let stage = Stage::new(world, release);
+            let mut daemons = [0, 1].map(|side| stage.launch(side, Way::ALL[side].as_str()));
+            stage.await_running(&daemons);
+            for direction in ["ingress", "egress"] {
+                let direction = format!("--direction={direction}");
+                let update = ["--cmd=update", "--iface=eth0", &direction, "--protocol=udp,icmp"];
+                command(world.host(), &update);
+            }
+            assert_eq!(copies_of_three_pings(world), 6);
+
+            let collector = Collector::listen(world.collector(), GUE_PORT);
+            let stream = Stream::start(world.client(), world.host(), PORT);
+            for restart in 1..=5 {
+                let before = [0, 1].map(|side| stage.pid(side));
+                for (side, daemon) in daemons.iter_mut().enumerate() {
+                    match end {
+                        End::Signal => kill(before[side], Signal::SIGTERM).expect("a process"),
+                        End::CmdStop => {
+                            let direction = format!("--direction={RESTART}");
+                            command(world.host(), &["--iface=eth0", &direction, "--cmd =stop"]);
+                        }
+                    }
+                    daemon.wait();
+                }
+                daemons = [0, 1].map(|side| stage.launch(side, RESTART));
+                stage.await_running(&daemons);
+                let after = [0, 1].map(|side| stage.pid(side));
+                assert!(before.iter().all(|pid| !after.contains(pid)), "restart {restart}");
+                for (side, daemon) in daemons.iter_mut().enumerate() {
+                    // each has gone on with what has its tunnel
+                    let way = Way::ALL[side];
+                    daemon.wait_ready(&format!("going on with eth0 {way}"), READY);
+                }
+            }
+            let sent = stream.stop();
+            let packets = collector.stop_after_quiet(QUIET).packets();
+            for to in [true, false] {
+                let mut numbers = Stream::numbers(&packets, PORT, to);
+                numbers.sort_unstable();
+                assert_eq!(numbers, (0..sent).collect::<Vec<_>>(), "each is mirrored once");
+            }
+            assert_eq!(copies_of_three_pings(world), 6, "the rules are those of the update");
+            assert_eq!(status(world, &[]).0, "RUNNING");
+        });
+    }
+}
+
+#[test]
+fn needs_root_a_signal_of_an_l3afd_that_does_not_restart_ends_the_mirroring() {
+    World::run(|world| {
+        let stage = Stage::new(world, Release::Main);
+        let root = Root::attach(world.host(), "ingress");
+        let args = args("ingress", &["--resident=true"]);
+        let args: Vec<&str> = args.iter().map(|arg| arg.as_ref()).collect();
+        // it has no such socket
+        let mut daemon = Daemon::mirroring_by_l3afd(world.host(), &[root.program()], &args);
+        daemon.wait_ready("mirroring eth0 ingress", READY);
+        assert_eq!(copies_of_three_pings(world), 3);
+        kill(stage.pid(0), Signal::SIGTERM).expect("a process");
+        assert!(daemon.wait().success());
+        assert_eq!(copies_of_three_pings(world), 0);
+        assert!(!world.host().sh("ip link").contains("gue1"));
+    });
+}
+
+#[test]
+fn needs_root_after_a_restart_of_l3afd_a_program_that_never_had_a_process_stays_without() {
+    World::run(|world| {
+        let stage = Stage::new(world, Release::Main);
+        run_as_l3afd(world, "ingress", &[]);
+        let mut egress = stage.launch(1, "egress");
+        egress.wait_ready("mirroring eth0 egress", READY);
+        kill(stage.pid(1), Signal::SIGTERM).expect("a process");
+        egress.wait();
+        let mut egress = stage.launch(1, RESTART);
+        egress.wait_ready("going on with eth0 egress", READY);
+        assert_eq!(stage.instance(0).record().pid, 0);
+        // there is none for another
+        let mut another = stage.launch(1, RESTART);
+        another.wait_ready("going on with eth0 ingress", READY);
+        let mut third = stage.launch(1, RESTART);
+        assert_eq!(third.wait().code(), Some(1));
+        assert!(
+            third.log().contains("has loaded no program for eth0 (latest) that lacks its process")
+        );
+    });
+}
