@@ -1,4 +1,4 @@
-//! What the host gives us: privileges, a kernel that is new enough, a BPF file system.
+//! What the host gives us: privileges, a BPF file system.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use libbpf_rs::{MapHandle, MapType};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{BPF_FS_MAGIC, Statfs, statfs};
@@ -34,52 +33,6 @@ pub fn check_privileges() -> Result<()> {
         missing.join(" and ")
     );
     Ok(())
-}
-
-/// As `uname -r` prints it.
-pub fn kernel_release() -> String {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    release.trim().to_string()
-}
-
-/// What our programs need and the running kernel has not, by name and with the version of Linux
-/// that brought it.
-pub fn missing_features() -> Vec<&'static str> {
-    use libbpf_sys as bpf;
-
-    let features = [
-        ("PROG_ARRAY maps (4.2)", has_map(bpf::BPF_MAP_TYPE_PROG_ARRAY)),
-        ("PERCPU_ARRAY maps (4.6)", has_map(bpf::BPF_MAP_TYPE_PERCPU_ARRAY)),
-        ("LPM_TRIE maps (4.11)", has_map(bpf::BPF_MAP_TYPE_LPM_TRIE)),
-        ("array maps that can be mapped into memory (5.5)", has_mappable_arrays()),
-        ("bpf_skb_pull_data (4.9)", has_helper(bpf::BPF_FUNC_skb_pull_data)),
-        ("bpf_skb_change_tail (4.9)", has_helper(bpf::BPF_FUNC_skb_change_tail)),
-        ("bpf_skb_adjust_room (4.13)", has_helper(bpf::BPF_FUNC_skb_adjust_room)),
-        ("bpf_redirect_neigh (5.10)", has_helper(bpf::BPF_FUNC_redirect_neigh)),
-    ];
-    let missing = features.into_iter().filter(|(_, there)| !there);
-    missing.map(|(name, _)| name).collect()
-}
-
-/// False only where the kernel says so: a probe that fails otherwise tells nothing.
-fn has_helper(id: u32) -> bool {
-    let program = libbpf_sys::BPF_PROG_TYPE_SCHED_CLS;
-    // SAFETY: integers, and null for options that there are none of
-    unsafe { libbpf_sys::libbpf_probe_bpf_helper(program, id, std::ptr::null()) != 0 }
-}
-
-fn has_map(kind: u32) -> bool {
-    // SAFETY: an integer, and null for options that there are none of
-    unsafe { libbpf_sys::libbpf_probe_bpf_map_type(kind, std::ptr::null()) != 0 }
-}
-
-fn has_mappable_arrays() -> bool {
-    let options = libbpf_sys::bpf_map_create_opts {
-        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
-        map_flags: libbpf_sys::BPF_F_MMAPABLE,
-        ..Default::default()
-    };
-    MapHandle::create(MapType::Array, Some("probe"), 4, 8, 1, &options).is_ok()
 }
 
 pub fn is_bpffs(fs: &Statfs) -> bool {
@@ -170,20 +123,4 @@ fn is_at(file: &File, path: &Path) -> bool {
     let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     file.metadata()
         .is_ok_and(|open| fs::metadata(path).is_ok_and(|there| inode(open) == inode(there)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn needs_root_a_kernel_that_runs_the_programs_lacks_nothing() {
-        assert_eq!(missing_features(), [""; 0]);
-    }
-
-    #[test]
-    fn needs_root_a_probe_tells_that_the_kernel_has_no_such_helper() {
-        let helper_of_another_time = 1_000_000;
-        assert!(!has_helper(helper_of_another_time));
-    }
 }

@@ -8,6 +8,7 @@ use crate::model::Direction;
 
 pub mod address;
 pub mod bpffs;
+pub mod features;
 pub mod loaded_programs;
 pub mod mmap_array;
 pub mod pins;
@@ -81,17 +82,9 @@ pub fn load(bytes: &[u8], reuse: &[(&str, &MapHandle)]) -> Result<Object> {
         }
     }
     object.load().map_err(|error| {
-        let missing = bpffs::missing_features();
-        let error = anyhow!(error).context("the kernel refuses the BPF program");
-        if missing.is_empty() {
-            error.context("libbpf's messages in the log say why")
-        } else {
-            error.context(format!(
-                "this kernel ({}) lacks {}; Linux 5.10 has them all",
-                bpffs::kernel_release(),
-                missing.join(", ")
-            ))
-        }
+        let reason = features::reason(&error);
+        let reason = reason.unwrap_or_else(|| "libbpf's messages in the log say why".to_owned());
+        anyhow!(error).context("the kernel refuses the BPF program").context(reason)
     })
 }
 

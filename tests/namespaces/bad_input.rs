@@ -158,6 +158,35 @@ fn needs_root_missing_privileges_are_named() {
     });
 }
 
+/// A container has 64 KiB of locked memory, and not the capability to raise that.
+#[test]
+fn needs_root_a_limit_of_locked_memory_is_named_where_it_counts() {
+    World::run(|world| {
+        let before = Snapshot::of(world.host());
+        let args = args("ingress", &[]);
+        let mut command = world.host().command("sh");
+        let confined =
+            r#"ulimit -l 64; exec setpriv --bounding-set=-all,+net_admin,+sys_admin "$@""#;
+        command.args(["-c", confined, "sh", env!("CARGO_BIN_EXE_mirroring")]);
+        command.args(args.iter().map(AsRef::<str>::as_ref));
+        let mut process = Daemon::start(command);
+        if has_limited_maps() {
+            assert_eq!(process.wait().code(), Some(1));
+            let stderr = process.stderr();
+            for part in ["locked memory", "64 KiB", "RLIMIT_MEMLOCK", "CAP_SYS_RESOURCE"] {
+                assert!(stderr.contains(part), "{part:?} in {stderr}");
+            }
+            assert!(!stderr.contains("lacks"), "{stderr}");
+            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        } else {
+            eventually(Duration::from_secs(20), "an instance that runs", || {
+                let status = ["--cmd=status", "--iface=eth0", "--direction=ingress"];
+                mirroring(world.host(), status).stdout.starts_with(b"RUNNING")
+            });
+        }
+    });
+}
+
 /// Runs a command that must fail, and looks at everything that a failure owes.
 fn check_refused<A: AsRef<str>>(world: &World, args: &[A], told: &[&str], before: &Snapshot) {
     let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();

@@ -75,7 +75,7 @@ pub use ip::{assert_same, assert_sums6, source};
 pub use ipv6::{
     CLIENT6, HOST6, add_ipv6, ping6, tcp_exchange6, udp_exchange6, udp_with_extensions, with_ipv6,
 };
-pub use kernel::has_tcx;
+pub use kernel::{has_limited_maps, has_tcx};
 pub use kernel_gue::{KernelCollector, kernel_gue};
 pub use kernel_log::KernelLog;
 pub use l3afd::by_l3afd;
