@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
-use libbpf_rs::{Link, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
+use libbpf_rs::{ErrorKind, Link, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
 use nix::errno::Errno;
 
 use crate::bpf;
@@ -174,7 +174,7 @@ impl Filter {
         let priority = *FILTER_PRIORITIES.start();
         let mut filter = Self { ifindex, direction, handle: FILTER_HANDLE, priority };
         note(&filter, !had_clsact);
-        filter.hook(program).create().context("cannot make the clsact qdisc")?;
+        make_clsact(&mut filter.hook(program))?;
         // the older ingress qdisc may stand in its place: that has one hook, whichever is named
         let has_clsact = netlink.has_clsact(ifindex)?;
         ensure!(
@@ -188,15 +188,15 @@ impl Filter {
         for priority in FILTER_PRIORITIES {
             filter.priority = priority;
             note(&filter, made_clsact);
-            match filter.hook(program).attach() {
-                Ok(_) => return Ok(()),
+            match add(&mut filter.hook(program)) {
+                Ok(()) => return Ok(()),
                 Err(error) => refused = Some(error),
             }
         }
         if made_clsact {
             remove_clsact(program, ifindex, netlink)?;
         }
-        let error = anyhow!(refused.expect("there are priorities to try"));
+        let error = refused.expect("there are priorities to try");
         Err(error.context(format!("cannot attach to {direction} (clsact)")))
     }
 
@@ -254,6 +254,32 @@ pub fn attach(
             record.write(0, noted);
         }
     })
+}
+
+/// Makes the clsact qdisc on the hook's interface, unless it is there.
+pub fn make_clsact(hook: &mut TcHook) -> Result<()> {
+    let made = hook.create().map(drop).map_err(|error| {
+        or_missing(error, "clsact qdisc", "CONFIG_NET_SCH_INGRESS", "sch_ingress")
+    });
+    made.context("cannot make the clsact qdisc")
+}
+
+/// Adds the hook's filter.
+pub fn add(hook: &mut TcHook) -> Result<()> {
+    let added = hook.attach().map(drop);
+    added.map_err(|error| or_missing(error, "bpf filter", "CONFIG_NET_CLS_BPF", "cls_bpf"))
+}
+
+/// The error, or that the kernel does not know what it was asked for, which it says by the same errno as
+/// it says that a file is missing (`qdisc_create` and `tc_new_tfilter` in net/sched).
+fn or_missing(error: libbpf_rs::Error, what: &str, option: &str, module: &str) -> anyhow::Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error.into();
+    }
+    anyhow!(
+        "the kernel has no {what} ({option}, module {module}); `modprobe {module}` says why, or take \
+         Linux 6.6 or later, where none is needed"
+    )
 }
 
 /// Removes a clsact qdisc that we made, unless somebody has a filter on it by now. Returns whether

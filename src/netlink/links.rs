@@ -108,9 +108,17 @@ impl Netlink {
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
         ]));
         let create = RouteNetlinkMessage::NewLink(near);
-        self.execute(create, NLM_F_CREATE | NLM_F_EXCL).with_context(|| {
-            format!("cannot create the device \"{name}\" with its peer \"{peer}\"")
-        })?;
+        let created = self.execute(create, NLM_F_CREATE | NLM_F_EXCL);
+        unless_refused(created, libc::EOPNOTSUPP)
+            .and_then(|created| {
+                created.context(
+                    "the kernel has no veth devices (CONFIG_VETH, module veth); `modprobe veth` says \
+                     why",
+                )
+            })
+            .with_context(|| {
+                format!("cannot create the device \"{name}\" with its peer \"{peer}\"")
+            })?;
         self.configure_veth(pair).inspect_err(|_| {
             let delete = RouteNetlinkMessage::DelLink(by_name(name));
             if let Err(error) = self.execute(delete, 0) {

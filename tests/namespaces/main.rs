@@ -48,3 +48,4 @@ mod upgrade;
 mod vlan;
 mod watch;
 mod whole;
+mod without_modules;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::Program;
 use nix::errno::Errno;
 
-use crate::attach::hook::{Filter, tcx, tcx_programs};
+use crate::attach::hook::{Filter, add, make_clsact, tcx, tcx_programs};
 use crate::model::Direction;
 
 /// Our filter on each end of the device.
@@ -21,7 +21,8 @@ pub fn put(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> Resul
     if !put_in_front(program, ifindex, direction)? {
         let mut hook = filter(ifindex, direction).hook(program);
         hook.replace(true);
-        hook.create()?.attach()?;
+        make_clsact(&mut hook)?;
+        add(&mut hook)?;
     }
     // behind the new one, they see nothing any more
     for id in before {

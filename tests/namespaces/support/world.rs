@@ -76,12 +76,15 @@ impl World {
     /// Runs `test` in a fresh world, on a thread of its own that is in the host's namespace; a
     /// panic of the test goes on to the caller. The world ends with the thread.
     pub fn run<T: Send>(test: impl FnOnce(&World) -> T + Send) -> T {
-        let name = thread::current().name().unwrap_or("world").to_owned();
-        thread::scope(|scope| {
-            let body = || test(&World::new());
-            let thread = thread::Builder::new().name(name).spawn_scoped(scope, body);
-            let result = thread.expect("a thread for the world").join();
-            result.unwrap_or_else(|panic| panic::resume_unwind(panic))
+        on_a_thread(|| test(&World::new()))
+    }
+
+    /// The same in a host alone, which has nothing but the loopback device.
+    pub fn without_links<T: Send>(test: impl FnOnce(&Ns) -> T + Send) -> T {
+        on_a_thread(|| {
+            let host = new_host();
+            ip(&host, "");
+            test(&host)
         })
     }
 
@@ -109,11 +112,7 @@ impl World {
     }
 
     fn new() -> World {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
-            .expect("new namespaces (this needs root)");
-        mount_own_file_systems();
-
-        let host = Ns::of_this_thread("host", HOST);
+        let host = new_host();
         let client = Ns::create("client", CLIENT);
         let collector = Ns::create("collector", COLLECTOR);
         let namespaces = [&host, &client, &collector];
@@ -128,6 +127,24 @@ impl World {
         await_up(&namespaces);
         World { host, client, collector }
     }
+}
+
+/// Runs `body` on a thread of its own, whose panic goes on to the caller.
+fn on_a_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    let name = thread::current().name().unwrap_or("world").to_owned();
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name(name).spawn_scoped(scope, body);
+        let result = thread.expect("a thread for the world").join();
+        result.unwrap_or_else(|panic| panic::resume_unwind(panic))
+    })
+}
+
+/// New namespaces and mounts for this thread.
+fn new_host() -> Ns {
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+        .expect("new namespaces (this needs root)");
+    mount_own_file_systems();
+    Ns::of_this_thread("host", HOST)
 }
 
 /// Waits for all links: until they are up the kernel drops what an interface sends.

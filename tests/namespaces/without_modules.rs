@@ -1,0 +1,97 @@
+//! Kernels without a module that the tunnel or the hook needs.
+//!
+//! Only a guest can be without them: `make test-kernels`, before any other test has had them loaded.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::process::Command;
+
+use traffic_mirroring::attach::hook::Filter;
+use traffic_mirroring::model::Direction as Way;
+use traffic_mirroring::netlink::Netlink;
+
+use crate::support::*;
+
+/// The program that the kernel has modules loaded by.
+const MODPROBE: &str = "/proc/sys/kernel/modprobe";
+
+/// Has the kernel load no modules for as long as it lives.
+struct NoModules(String);
+
+impl NoModules {
+    fn from_now_on() -> Self {
+        let modprobe = fs::read_to_string(MODPROBE).expect("a program");
+        fs::write(MODPROBE, "/bin/false").expect("no program");
+        Self(modprobe)
+    }
+}
+
+impl Drop for NoModules {
+    fn drop(&mut self) {
+        fs::write(MODPROBE, &self.0).expect("the program");
+    }
+}
+
+fn load(module: &str) {
+    assert!(Command::new("modprobe").arg(module).status().expect("modprobe").success(), "{module}");
+}
+
+/// What a filter on `eth0` fails with.
+fn refusal(world: &World) -> String {
+    let before = Snapshot::of(world.host());
+    let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0");
+    let mut netlink = Netlink::open().expect("netlink");
+    let program = Counter::load();
+    let attached =
+        Filter::attach(program.program.as_fd(), ifindex, Way::Egress, &mut netlink, |_, _| {});
+    assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    format!("{:#}", attached.expect_err("a filter without its module"))
+}
+
+/// Whether a start names what is missing. Where there is TCX, it misses nothing.
+fn check_start(world: &World, parts: &[&str]) {
+    let before = Snapshot::of(world.host());
+    if has_tcx() {
+        drop(start(world, "ingress", &[]));
+        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+    } else {
+        check_refused(world.host(), &args("ingress", &[]), parts);
+    }
+    assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+}
+
+fn check_refused<A: AsRef<str>>(ns: &Ns, flags: &[A], parts: &[&str]) {
+    let output = mirroring(ns, flags.iter().map(AsRef::as_ref));
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
+    }
+}
+
+#[test]
+#[ignore = "wants a kernel that has loaded no modules: make test-kernels"]
+fn needs_root_a_module_that_the_kernel_lacks_is_named() {
+    let _none = NoModules::from_now_on();
+    World::without_links(|host| {
+        let flags = ["--iface=lo", "--direction=ingress", "--tunnel-remote-address=127.0.0.2"];
+        check_refused(host, &flags, &["no veth devices", "CONFIG_VETH", "modprobe veth"]);
+    });
+
+    load("veth");
+    World::run(|world| {
+        let missing = ["no clsact qdisc", "CONFIG_NET_SCH_INGRESS", "modprobe sch_ingress"];
+        let refusal_of_all = refusal(world);
+        assert!(missing.iter().all(|part| refusal_of_all.contains(part)), "{refusal_of_all}");
+        check_start(world, &missing);
+
+        load("sch_ingress");
+        let missing = ["no bpf filter", "CONFIG_NET_CLS_BPF", "modprobe cls_bpf"];
+        let refusal_of_filter = refusal(world);
+        assert!(missing.iter().all(|part| refusal_of_filter.contains(part)), "{refusal_of_filter}");
+        check_start(world, &missing);
+
+        load("cls_bpf");
+        start(world, "ingress", &[]);
+    });
+}
