@@ -46,7 +46,7 @@ test: setup ## Run all checks and tests; as root, also those that need it; KERNE
 test-l3afd: ## Launch the package as l3afd does, under traffic: [L3AFD=<path> FILTER=Chain PICTURE=<path>.svg]
 	$(Q)scripts/test-l3afd
 
-test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 6.1" FILTER=fixture]
+test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 newest" FILTER=fixture]
 	$(Q)scripts/setup build guests
 	$(Q)$(AS_USER) scripts/test-kernels
 

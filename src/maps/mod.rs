@@ -6,8 +6,6 @@
 
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapHandle, Object};
@@ -21,6 +19,7 @@ use crate::model::Direction;
 mod batch;
 mod counters;
 pub mod endpoints;
+mod grace_period;
 mod layout;
 mod read_back;
 mod rules;
@@ -30,6 +29,7 @@ mod tunnels;
 
 pub use counters::Counters;
 use endpoints::Endpoint;
+use grace_period::GracePeriod;
 use layout::{MASKS, TABLES, TRIES};
 pub use read_back::as_read_back;
 pub use stable::{Common, are_remains};
@@ -89,6 +89,7 @@ impl Maps {
         let live = self.common.config.live();
         let in_force = live.load(Ordering::Acquire);
         let free = Generation(usize::from(in_force as u32 != 0));
+        let grace_period = GracePeriod::prepare()?;
 
         // whatever an update that was cut short left in the free generation goes, too
         self.write_fields(rules, free);
@@ -108,13 +109,13 @@ impl Maps {
 
         // a program sees all of the above before the new rules, and none of the below before it
         // has done with the old ones
-        keep_the_order();
+        keep_the_order(&grace_period)?;
         live.store(free.mask(rules.live), Ordering::Release);
         if before == 0 {
             // there are no old ones
             return Ok(());
         }
-        wait_for_programs();
+        grace_period.wait()?;
 
         self.write_fields(&RuleSet::default(), free.other());
         for (mut trie, new) in tries {
@@ -237,19 +238,6 @@ fn write_masks(table: &Mapped<u64>, segments: &Segments, generation: Generation)
 /// Has every program that sees a later store see all the earlier ones. Nothing is to be done where a CPU's
 /// stores, and its loads, are seen in their order (Intel SDM, volume 3, 10.2.2); elsewhere a program may
 /// have read a table before it read which rules are live.
-fn keep_the_order() {
-    if !cfg!(target_arch = "x86_64") {
-        wait_for_programs();
-    }
-}
-
-/// Returns when every program that was running has ended: tc programs run inside RCU read-side
-/// sections, and `MEMBARRIER_CMD_GLOBAL` waits for those (kernel/sched/membarrier.c).
-fn wait_for_programs() {
-    // SAFETY: a system call that takes three integers and touches no memory of ours
-    let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if waited != 0 {
-        // not offered with nohz_full CPUs; no program takes nearly as long as this
-        thread::sleep(Duration::from_millis(50));
-    }
+fn keep_the_order(grace_period: &GracePeriod) -> Result<()> {
+    if cfg!(target_arch = "x86_64") { Ok(()) } else { grace_period.wait() }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapHandle, MapType};
 
-use super::{pinned, wait_for_programs};
+use super::{GracePeriod, pinned};
 use crate::bpf;
 use crate::bpf::mmap_array::Mapped;
 use crate::bpf::pins::{self, Pins};
@@ -43,7 +43,10 @@ impl Common {
     /// Puts all rules out of force: from here on the program only passes packets on.
     pub fn disable(&self) {
         self.config.live().store(0, Ordering::Release);
-        wait_for_programs();
+        // those that still run harm nobody; what they count may come too late
+        if let Err(error) = GracePeriod::prepare().and_then(|period| period.wait()) {
+            log::warn!("the last packets may be missing in the counts: {error:#}");
+        }
     }
 
     /// Id of the jump table, which no other instance has.

@@ -1,6 +1,7 @@
 //! Updates: at one instant, and without a trace of the rules before.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -222,10 +223,19 @@ fn needs_root_what_an_update_cut_short_left_does_not_survive_the_next() {
     });
 }
 
-/// Runs the program on both packets again and again while the two rules take turns. Only the first
-/// one is ever to match, and it always.
+/// Has this thread run at once whenever it is to, also in the middle of a program where the kernel lets
+/// programs be preempted (PREEMPT_RT).
+fn preempt_others() -> io::Result<()> {
+    let urgent = libc::sched_param { sched_priority: 1 };
+    // SAFETY: this thread, and parameters that live until the call returns
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &urgent) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Runs the program on both packets again and again while the two rules take turns, at any moment. Only
+/// the first one is ever to match, and it always.
 fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], never: &[u8]) {
-    const BATCH: u32 = 16;
+    const BATCH: u32 = 512;
     let Harness { object, maps, .. } = &Harness::new(direction, TC_ACT_OK);
     let [one, other] = rules.map(|rule| filter::compile(&[rule]).unwrap());
     maps.install(&other, nowhere()).unwrap();
@@ -241,10 +251,12 @@ fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], nev
                 thread::sleep(Duration::from_micros(100));
             }
         });
-        let flips = (0..FLIPS).try_for_each(|flip| {
-            let rules = if flip % 2 == 0 { &one } else { &other };
-            maps.install(rules, nowhere())
-        });
+        let flip = |flip: u32| {
+            thread::sleep(Duration::from_micros(u64::from(flip * 37 % 211)));
+            maps.install(if flip.is_multiple_of(2) { &one } else { &other }, nowhere())
+        };
+        let flips =
+            preempt_others().map_err(Into::into).and_then(|()| (0..FLIPS).try_for_each(flip));
         // also when an update failed, lest the traffic never end
         done.store(true, Ordering::Relaxed);
         flips.unwrap();
