@@ -5,6 +5,7 @@ package l3afd
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,18 +23,25 @@ import (
 
 // settings are what differs between the tests in the configuration of l3afd.
 type settings struct {
+	release   string // empty: the newest
 	unchained bool
-	clsact    bool          // even where there is TCX; l3afd itself takes what is there
+	bpffs     string        // where l3afd pins; empty: where everybody does
 	logs      bool          // user programs are told where their logs go
 	poll      time.Duration // between two looks at what runs; 0: none while the test runs
 }
 
 // daemon is l3afd, or what launches packages in its place.
 type daemon struct {
+	release string
 	config  string
 	said    string // the file that has what it says
-	process *exec.Cmd
+	log     string // that of mirroring
+	pidFile string
 }
+
+// home is where l3afd is installed for graceful restarts. Its name has none of the letters of a version:
+// l3afd finds out about that by cutting off what there is of the others.
+const home = "/run/l3afd"
 
 const (
 	restURL    = "http://localhost:7080/l3af/configs/v1/"
@@ -77,10 +86,16 @@ filename: %[1]s/store.json
 enabled: false
 
 [graceful-restart]
+basepath: %[7]s
 version-limit: 1
 
+[tc-root]
+ingress-object-file: tc_root_ingress.bpf.o
+egress-object-file: tc_root_egress.bpf.o
+
 [launcher]
-tcx: %[7]t
+release: %[8]s
+has-tcx: %[9]t
 `
 
 func startDaemon(t testing.TB, settings settings) *daemon {
@@ -93,25 +108,55 @@ func startDaemon(t testing.TB, settings settings) *daemon {
 	if settings.poll == 0 {
 		settings.poll = time.Hour
 	}
-	text := fmt.Sprintf(
-		configuration, folder, told, !settings.unchained, bpffs, repository, settings.poll,
-		hasTCX(t) && !settings.clsact)
-	log := filepath.Join(logs, "mirroring.log")
-	_ = os.Remove(log) // another test's
-	it := &daemon{config: filepath.Join(folder, "l3afd.cfg"), said: filepath.Join(folder, "said")}
-	if err := os.WriteFile(it.config, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
+	if settings.bpffs == "" {
+		settings.bpffs = bpffs
 	}
+	text := fmt.Sprintf(
+		configuration, folder, told, !settings.unchained, settings.bpffs, repository, settings.poll,
+		home, settings.release, hasTCX(t))
+	it := &daemon{
+		release: settings.release,
+		config:  filepath.Join(home, "latest", "l3afd.cfg"),
+		said:    filepath.Join(folder, "said"),
+		log:     filepath.Join(logs, "mirroring.log"),
+		pidFile: filepath.Join(folder, "pid"),
+	}
+	_ = os.Remove(it.log) // another test's
+	it.install(t, text)
 	t.Cleanup(func() {
 		it.kill(t)
 		if t.Failed() {
 			said, _ := os.ReadFile(it.said)
-			logged, _ := os.ReadFile(log)
-			t.Logf("what %s said:\n%s\nthe log of mirroring:\n%s", l3afd, said, logged)
+			t.Logf("what %s said:\n%s\nthe log of mirroring:\n%s", l3afd, said, it.logged())
+			killUserPrograms(t)
 		}
 	})
 	it.start(t)
 	return it
+}
+
+// install has l3afd and its configuration in the folders that its guide to graceful restarts names.
+func (it *daemon) install(t testing.TB, configuration string) {
+	t.Helper()
+	version := filepath.Join(home, "v1.0.0", "l3afd")
+	failures := []error{
+		os.RemoveAll(home),
+		os.MkdirAll(version, 0o755),
+		os.MkdirAll(filepath.Dir(it.config), 0o755),
+		os.Symlink(l3afd, filepath.Join(version, "l3afd")),
+		os.WriteFile(filepath.Join(version, "l3afd.cfg"), []byte(configuration), 0o644),
+		os.Symlink(filepath.Join(version, "l3afd"), filepath.Join(home, "latest", "l3afd")),
+		os.Symlink(filepath.Join(version, "l3afd.cfg"), it.config),
+	}
+	if err := errors.Join(failures...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// logged is what mirroring has logged.
+func (it *daemon) logged() string {
+	text, _ := os.ReadFile(it.log)
+	return string(text)
 }
 
 // start starts it, and waits until it has restored what it finds in its store.
@@ -122,12 +167,22 @@ func (it *daemon) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	defer said.Close()
-	it.process = exec.Command(l3afd, "-config", it.config)
-	it.process.Stdout, it.process.Stderr = said, said
-	if err := it.process.Start(); err != nil {
+	process := exec.Command(filepath.Join(home, "latest", "l3afd"), "-config", it.config)
+	process.Stdout, process.Stderr = said, said
+	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() { _ = process.Wait() }()
+	it.waitUntilThere(t, 0)
+}
+
+// waitUntilThere waits for l3afd to answer, as another process than before.
+func (it *daemon) waitUntilThere(t testing.TB, before int) {
+	t.Helper()
 	eventually(t, func() string {
+		if pid := it.pid(); pid == 0 || pid == before || isAlive(before) {
+			return "l3afd has not started"
+		}
 		if _, err := get(chainURL); err != nil {
 			return err.Error()
 		}
@@ -135,22 +190,63 @@ func (it *daemon) start(t testing.TB) {
 	})
 }
 
+// pid is the process that launches; 0: there is none.
+func (it *daemon) pid() int {
+	text, _ := os.ReadFile(it.pidFile)
+	pid, err := strconv.Atoi(string(text))
+	if err != nil || !isAlive(pid) {
+		return 0
+	}
+	return pid
+}
+
 // kill kills it as it is.
 func (it *daemon) kill(t testing.TB) {
 	t.Helper()
-	if it.process.ProcessState != nil {
+	pid := it.pid()
+	if pid == 0 {
 		return
 	}
-	if err := it.process.Process.Kill(); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	_ = it.process.Wait()
+	eventually(t, func() string {
+		if isAlive(pid) {
+			return "l3afd does not end"
+		}
+		return ""
+	})
 }
+
+// restart has it be replaced by another process, while what it runs in the kernel stays.
+func (it *daemon) restart(t testing.TB) {
+	t.Helper()
+	before := it.pid()
+	body := strings.NewReader(`{"hostname": "h", "version": "v1.0.0"}`)
+	request, err := http.NewRequest(http.MethodPut, restURL+"restart", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// it may have ended before it answers
+	if answer, err := client.Do(request); err == nil {
+		text, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			t.Fatalf("restart: %s: %s", answer.Status, text)
+		}
+	} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatal(err)
+	}
+	it.waitUntilThere(t, before)
+}
+
+// client gives up on an l3afd that no longer answers.
+var client = http.Client{Timeout: patience}
 
 // post posts a payload, which has to be taken.
 func (it *daemon) post(t testing.TB, command, body string) {
 	t.Helper()
-	answer, err := http.Post(restURL+command, "application/json", strings.NewReader(body))
+	answer, err := client.Post(restURL+command, "application/json", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +327,7 @@ func (it *daemon) metric(t testing.TB, name, label, value string) (float64, bool
 }
 
 func get(url string) ([]byte, error) {
-	answer, err := http.Get(url)
+	answer, err := client.Get(url)
 	if err != nil {
 		return nil, err
 	}

@@ -8,9 +8,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -32,17 +34,14 @@ func mountBPFFS(t testing.TB) {
 	})
 }
 
-// ourPins has all that is pinned under the name of our package.
+// ourPins has all that is pinned but for the roots and neighbours of chains.
 func ourPins(t testing.TB) []string {
-	return pins(t, func(path string) bool { return strings.Contains(path, "/"+ourName+"/") })
-}
-
-func pins(t testing.TB, of func(path string) bool) []string {
 	t.Helper()
+	theirs := regexp.MustCompile(`/(tc-root|before|behind)/|/(tc|before|behind)_(in|e)gress_[a-z_]+$`)
 	var found []string
 	err := filepath.WalkDir(bpffs, func(path string, entry fs.DirEntry, err error) error {
 		// kernels have pins of their own at the top
-		if err == nil && !entry.IsDir() && filepath.Dir(path) != bpffs && of(path) {
+		if err == nil && !entry.IsDir() && filepath.Dir(path) != bpffs && !theirs.MatchString(path) {
 			found = append(found, path)
 		}
 		return err
@@ -54,9 +53,13 @@ func pins(t testing.TB, of func(path string) bool) []string {
 }
 
 // counted is how many packets a neighbour has seen.
-func counted(t testing.TB, name, direction string) uint64 {
+func counted(t testing.TB, release, name, direction string) uint64 {
 	t.Helper()
-	path := fmt.Sprintf("%s/tc/globals/eth0/%s/latest/neighbour_%s_count", bpffs, name, direction)
+	folder := ""
+	if release == unreleased {
+		folder = name + "/latest/"
+	}
+	path := fmt.Sprintf("%s/tc/globals/eth0/%s%s_%s_count", bpffs, folder, name, direction)
 	counter, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
@@ -79,8 +82,19 @@ func isLoaded(id uint32) bool {
 	return true
 }
 
-// userProgram is the process of our program that stays for a direction; 0: there is none.
+// userProgram is the process of our program that was started for a direction; 0: there is none.
 func userProgram(direction string) int {
+	for pid, words := range userPrograms() {
+		if slices.Contains(words, "--direction="+direction) {
+			return pid
+		}
+	}
+	return 0
+}
+
+// userPrograms are the processes of our program, by number, with what they were started with.
+func userPrograms() map[int][]string {
+	all := make(map[int][]string)
 	// the command line of a process that has ended is empty
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range lines {
@@ -89,12 +103,26 @@ func userProgram(direction string) int {
 			continue
 		}
 		words := strings.Split(string(line), "\x00")
-		if filepath.Base(words[0]) == ourProgram && slices.Contains(words, "--direction="+direction) {
+		if filepath.Base(words[0]) == ourProgram {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			return pid
+			all[pid] = words
 		}
 	}
-	return 0
+	return all
+}
+
+// killUserPrograms has a test that failed leave none to the next one.
+func killUserPrograms(t testing.TB) {
+	for pid, words := range userPrograms() {
+		t.Logf("killing process %d, %q", pid, words)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// isAlive tells whether a process runs, and has not just ended.
+func isAlive(pid int) bool {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && len(line) > 0
 }
 
 // hasTCX tells whether l3afd would attach by TCX: from Linux 6.8 on.

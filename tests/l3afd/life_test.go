@@ -3,7 +3,6 @@
 package l3afd
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -51,47 +50,35 @@ func (it variant) payload(t testing.TB, seqID int) payload.Deployment {
 }
 
 func TestLifeInAChain(t *testing.T) {
-	for _, variant := range variants {
-		t.Run(variant.name, func(t *testing.T) {
-			live(newWorld(t, settings{}), variant)
-		})
-	}
+	eachVariant(t, func(t *testing.T, release string, variant variant) {
+		live(newWorld(t, settings{release: release}), variant)
+	})
 }
 
 func TestLifeInTheMiddleOfAChain(t *testing.T) {
-	for _, variant := range variants {
-		t.Run(variant.name, func(t *testing.T) {
-			w := newWorld(t, settings{logs: true})
-			w.neighbours = []string{"before", "behind"}
-			if isReal && variant.name == "without object_file" {
-				// l3afd chains nothing behind a program that it has not loaded
-				w.neighbours = w.neighbours[:1]
-			}
-			live(w, variant)
-		})
-	}
+	eachVariant(t, func(t *testing.T, release string, variant variant) {
+		w := newWorld(t, settings{release: release, logs: true})
+		w.neighbours = []string{"before", "behind"}
+		if isReal && variant.name == "without object_file" {
+			// l3afd chains nothing behind a program that it has not loaded
+			w.neighbours = w.neighbours[:1]
+		}
+		live(w, variant)
+	})
 }
 
 func TestLifeWithoutAChain(t *testing.T) {
-	for _, variant := range variants {
-		t.Run(variant.name, func(t *testing.T) {
-			live(newWorld(t, settings{unchained: true}), variant)
-		})
-	}
+	eachVariant(t, func(t *testing.T, release string, variant variant) {
+		live(newWorld(t, settings{release: release, unchained: true}), variant)
+	})
 }
 
-// l3afd attaches so before Linux 6.8, and then this is what the other tests have.
-func TestLifeOnClsact(t *testing.T) {
-	if isReal {
-		t.Skip("l3afd itself takes TCX where that is there")
-	}
-	for _, unchained := range []bool{false, true} {
+func eachVariant(t *testing.T, test func(t *testing.T, release string, variant variant)) {
+	eachRelease(t, func(t *testing.T, release string) {
 		for _, variant := range variants {
-			t.Run(fmt.Sprintf("%s, unchained: %t", variant.name, unchained), func(t *testing.T) {
-				live(newWorld(t, settings{clsact: true, unchained: unchained}), variant)
-			})
+			t.Run(variant.name, func(t *testing.T) { test(t, release, variant) })
 		}
-	}
+	})
 }
 
 // live goes through all that l3afd does with a program, under traffic.
@@ -133,7 +120,7 @@ func live(w *world, variant variant) {
 	}
 	w.expect("another version", both("tcp")...)
 	for _, pin := range ourPins(w) {
-		if !strings.Contains(pin, "/1_2_3/") {
+		if w.release == unreleased && !strings.Contains(pin, "/1_2_3/") {
 			w.Fatalf("left of the version before: %s", pin)
 		}
 	}

@@ -14,5 +14,17 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "these tests need namespaces of their own; run them by: make test-l3afd")
 		os.Exit(1)
 	}
+	if isReal {
+		release := os.Getenv("L3AFD_RELEASE")
+		if release == "" {
+			var err error
+			if release, err = releaseOf(l3afd); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+		}
+		fmt.Printf("the release of %s is %s\n", l3afd, release)
+		releases = []string{release}
+	}
 	os.Exit(m.Run())
 }

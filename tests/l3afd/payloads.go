@@ -54,12 +54,12 @@ func neighbour(name string, seqID int, direction string) *payload.Program {
 		Name:              name,
 		SeqID:             seqID,
 		Artifact:          fmt.Sprintf("l3af_%s.tar.gz", name),
-		MapName:           fmt.Sprintf("neighbour_%s_jmp_table", direction),
+		MapName:           fmt.Sprintf("%s_%s_jmp_table", name, direction),
 		Version:           "latest",
 		AdminStatus:       payload.Enabled,
 		ProgType:          "tc",
 		ObjectFile:        fmt.Sprintf("neighbour_%s.bpf.o", direction),
-		EntryFunctionName: fmt.Sprintf("neighbour_%s_pass", direction),
+		EntryFunctionName: fmt.Sprintf("%s_%s_pass", name, direction),
 	}
 }
 

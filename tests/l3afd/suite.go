@@ -6,8 +6,10 @@
 package l3afd
 
 import (
+	"debug/buildinfo"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -16,8 +18,10 @@ import (
 var (
 	// l3afd is the program that launches packages.
 	l3afd = os.Getenv("LAUNCHER")
-	// isReal tells whether that is l3afd itself. Some chains are beyond it.
+	// isReal tells whether that is l3afd itself. Some things are beyond it.
 	isReal = os.Getenv("L3AFD_IS_REAL") != ""
+	// releases are those of l3afd that are launched with: all that ours can play, or that of the real one.
+	releases = []string{v200, v210, unreleased}
 	// repository is the folder of all packages.
 	repository = os.Getenv("REPOSITORY")
 	// mirroring is the program under test, for what people do by hand.
@@ -25,6 +29,40 @@ var (
 	// payloadScript is scripts/payload.
 	payloadScript = os.Getenv("PAYLOAD_SCRIPT")
 )
+
+// the releases of l3afd 2
+const (
+	v200       = "v2.0.0"
+	v210       = "v2.1.0"
+	unreleased = "main"
+)
+
+// releaseOf tells the release of an l3afd by what it was built of.
+func releaseOf(path string) (string, error) {
+	built, err := buildinfo.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	for _, it := range built.Deps {
+		if it.Path != "github.com/cilium/ebpf" {
+			continue
+		}
+		switch {
+		case strings.HasPrefix(it.Version, "v0.12."):
+			return v200, nil
+		case strings.HasPrefix(it.Version, "v0.16."):
+			return v210, nil
+		}
+	}
+	return unreleased, nil
+}
+
+// eachRelease runs a test with each release.
+func eachRelease(t *testing.T, test func(t *testing.T, release string)) {
+	for _, release := range releases {
+		t.Run(release, func(t *testing.T) { test(t, release) })
+	}
+}
 
 // run runs a command, which has to succeed, and returns what it printed.
 func run(t testing.TB, name string, arguments ...string) string {

@@ -14,8 +14,8 @@
 #define __uint(name, value) int(*name)[value]
 #define __type(name, value) typeof(value) *name
 
-#define CONCAT_(a, b, c) a##b##c
-#define CONCAT(a, b, c) CONCAT_(a, b, c)
+#define NAMED_(whose, direction, what) whose##_##direction##_##what
+#define NAMED(whose, direction, what) NAMED_(whose, direction, what)
 
 /* a map pinned already is taken up: who was killed finds the chain as it was */
 #define PIN_BY_NAME 1

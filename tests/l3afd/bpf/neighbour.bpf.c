@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A program of a chain that counts the packets which come by. */
+/* A program of a chain that counts the packets which come by. NAME is its own, since l3afd 2.1.0 and earlier
+ * pin the maps of all programs of an interface in one folder. */
 #include "chain.h"
 
-#define TABLE CONCAT(neighbour_, DIRECTION, _jmp_table)
-#define COUNT CONCAT(neighbour_, DIRECTION, _count)
+#define TABLE NAMED(NAME, DIRECTION, jmp_table)
+#define COUNT NAMED(NAME, DIRECTION, count)
 
 JMP_TABLE(TABLE);
 
@@ -16,7 +17,7 @@ struct {
 } COUNT SEC(".maps");
 
 SEC("tc")
-int CONCAT(neighbour_, DIRECTION, _pass)(struct __sk_buff *skb)
+int NAMED(NAME, DIRECTION, pass)(struct __sk_buff *skb)
 {
 	__u32 key = 0;
 	__u64 *count = bpf_map_lookup_elem(&COUNT, &key);

@@ -2,12 +2,12 @@
 /* The root of a chain: on to its first program. */
 #include "chain.h"
 
-#define ARRAY CONCAT(tc_, DIRECTION, _root_array)
+#define ARRAY NAMED(tc, DIRECTION, root_array)
 
 JMP_TABLE(ARRAY);
 
 SEC("tc")
-int CONCAT(tc_, DIRECTION, _root)(struct __sk_buff *skb)
+int NAMED(tc, DIRECTION, root)(struct __sk_buff *skb)
 {
 	bpf_tail_call(skb, &ARRAY, 0);
 	return TC_ACT_OK;

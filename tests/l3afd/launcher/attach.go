@@ -52,12 +52,16 @@ type filter []string
 func (p *program) attachFilter() error {
 	// it may be there, and stays there
 	_ = tc("qdisc", "add", "dev", p.iface, "clsact")
-	it := filter{"dev", p.iface, p.direction, "protocol", "all", "pref", "1"}
+	it := p.filter()
 	// one that a killed launcher left goes
 	_ = it.detach()
 	p.attached = it
 	program := []string{"bpf", "direct-action", "object-pinned", p.programPin()}
 	return tc("filter", slices.Concat([]string{"add"}, it, program)...)
+}
+
+func (p *program) filter() filter {
+	return filter{"dev", p.iface, p.direction, "protocol", "all", "pref", "1"}
 }
 
 func (it filter) detach() error {

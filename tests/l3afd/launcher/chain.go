@@ -101,7 +101,7 @@ func (c *chain) remove(name string) error {
 func (c *chain) revive(it *program, user, kernel bool) error {
 	i := slices.Index(c.programs, it)
 	if kernel {
-		return it.startUser(c.before(i))
+		return it.startUser(c.before(i), c.direction)
 	}
 	if it.UserProgramDaemon && user {
 		if err := it.stop(); err != nil {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"log"
 	"os"
 	"strconv"
 	"strings"
@@ -11,13 +12,15 @@ import (
 )
 
 type config struct {
+	release
+	path           string
+	pidFile        string
 	packages       string // where they are unpacked
 	logs           string // for user programs; empty: nothing is said of it
 	store          string // what is deployed, to find it again
 	bpffs          string
 	repository     string
 	chaining       bool
-	tcx            bool // by TCX, which l3afd takes for there from Linux 6.8 on
 	maxRestarts    int
 	pollInterval   time.Duration
 	restAddress    string
@@ -46,10 +49,15 @@ func readConfig(path string) (*config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: bpf-chaining-enabled: %w", path, err)
 	}
-	tcx, err := strconv.ParseBool(values["launcher tcx"])
-	if err != nil {
-		return nil, fmt.Errorf("%s: tcx: %w", path, err)
+	release, ok := releases[values["launcher release"]]
+	if !ok {
+		return nil, fmt.Errorf("%s: no release %q is known", path, values["launcher release"])
 	}
+	hasTCX, err := strconv.ParseBool(values["launcher has-tcx"])
+	if err != nil {
+		return nil, fmt.Errorf("%s: has-tcx: %w", path, err)
+	}
+	release.tcx = release.tcx && hasTCX
 	maxRestarts, err := strconv.Atoi(values["l3afd max-ebpf-restart-count"])
 	if err != nil {
 		return nil, fmt.Errorf("%s: max-ebpf-restart-count: %w", path, err)
@@ -59,17 +67,26 @@ func readConfig(path string) (*config, error) {
 		return nil, fmt.Errorf("%s: ebpf-poll-interval: %w", path, err)
 	}
 	return &config{
+		release:        release,
+		path:           path,
+		pidFile:        values["l3afd pid-file"],
 		packages:       values["l3afd bpf-dir"],
 		logs:           values["l3afd bpf-log-dir"],
 		store:          values["l3af-config-store filename"],
 		bpffs:          values["l3afd BpfMapDefaultPath"],
 		repository:     strings.TrimPrefix(values["ebpf-repo url"], "file://"),
 		chaining:       chaining,
-		tcx:            tcx,
 		maxRestarts:    maxRestarts,
 		pollInterval:   pollInterval,
 		restAddress:    values["l3af-configs restapi-addr"],
 		metricsAddress: values["web metrics-addr"],
 		debugAddress:   values["ebpf-chain-debug addr"],
 	}, nil
+}
+
+// writePID says which process launches here.
+func (c *config) writePID() {
+	if err := os.WriteFile(c.pidFile, fmt.Append(nil, os.Getpid()), 0o644); err != nil {
+		log.Fatal(err)
+	}
 }

@@ -115,19 +115,24 @@ func (l *launcher) save() error {
 	return os.WriteFile(l.store, text, 0o644)
 }
 
-// restore starts what ran when another launcher was killed.
-func (l *launcher) restore() {
+// stored is what ran when another launcher ended.
+func (l *launcher) stored() []payload.Deployment {
 	text, err := os.ReadFile(l.store)
 	if err != nil {
-		return
+		return nil
 	}
 	var stored []payload.Deployment
 	if err := json.Unmarshal(text, &stored); err != nil {
 		log.Fatalf("%s: %v", l.store, err)
 	}
+	return stored
+}
+
+// restore starts what ran when another launcher was killed.
+func (l *launcher) restore() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.deploy(stored); err != nil {
+	if err := l.deploy(l.stored()); err != nil {
 		log.Print(err)
 	}
 }

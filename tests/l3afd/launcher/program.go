@@ -65,6 +65,9 @@ const (
 )
 
 func (p *program) pins(kind, name string) string {
+	if !p.ownFolders {
+		return filepath.Join(p.bpffs, kind, p.iface, name)
+	}
 	return filepath.Join(p.bpffs, kind, p.iface, p.Name, p.version(), name)
 }
 
@@ -94,7 +97,7 @@ func (p *program) start(before *program) error {
 		}
 	}
 	if p.CmdStart != "" {
-		if err := p.startUser(before); err != nil {
+		if err := p.startUser(before, p.direction); err != nil {
 			return err
 		}
 	}
@@ -116,7 +119,7 @@ func (p *program) start(before *program) error {
 
 // load has the kernel take the object, and either the program before or the interface give it packets.
 func (p *program) load(before *program) error {
-	spec, err := ebpf.LoadCollectionSpec(filepath.Join(p.folder(), p.ObjectFile))
+	spec, err := p.spec()
 	if err != nil {
 		return err
 	}
@@ -125,8 +128,7 @@ func (p *program) load(before *program) error {
 			return err
 		}
 	}
-	options := ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: p.mapPin("")}}
-	p.collection, err = ebpf.NewCollectionWithOptions(spec, options)
+	p.collection, err = ebpf.NewCollectionWithOptions(spec, p.pinnedMaps())
 	if err != nil {
 		return err
 	}
@@ -134,25 +136,54 @@ func (p *program) load(before *program) error {
 	if entry == nil {
 		return fmt.Errorf("no program %q", p.EntryFunctionName)
 	}
-	info, err := entry.Info()
-	if err != nil {
-		return err
-	}
-	p.id, _ = info.ID()
 	if err := p.pinMaps(); err != nil {
 		return err
 	}
-	p.next, err = p.collection.Maps[p.MapName].Clone()
-	if err != nil {
+	if err := p.identify(entry); err != nil {
 		return err
 	}
 	if err := entry.Pin(p.programPin()); err != nil {
 		return err
 	}
 	if before != nil {
-		return before.leadTo(p.id)
+		err = before.leadTo(p.id)
+	} else {
+		err = p.attach(entry)
 	}
-	return p.attach(entry)
+	if err == nil && !p.pinsPrograms {
+		err = entry.Unpin()
+	}
+	return err
+}
+
+// spec is what is in the object.
+func (p *program) spec() (*ebpf.CollectionSpec, error) {
+	path := filepath.Join(p.folder(), p.ObjectFile)
+	spec, err := ebpf.LoadCollectionSpec(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return spec, nil
+}
+
+// identify notes which program is loaded, and its jump table.
+func (p *program) identify(entry *ebpf.Program) error {
+	info, err := entry.Info()
+	if err != nil {
+		return err
+	}
+	p.id, _ = info.ID()
+	next := p.collection.Maps[p.MapName]
+	if next == nil {
+		return fmt.Errorf("no map %q", p.MapName)
+	}
+	p.next, err = next.Clone()
+	return err
+}
+
+// pinnedMaps has a collection take up what is pinned.
+func (p *program) pinnedMaps() ebpf.CollectionOptions {
+	return ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: p.mapPin("")}}
 }
 
 // pinMaps pins the maps, and sets to 0 what is to be monitored.
@@ -208,7 +239,7 @@ func (p *program) stop() error {
 		if p.user == nil {
 			return fmt.Errorf("%s does not run", p)
 		}
-		if err := p.stopUser(); err != nil {
+		if err := p.stopUser(p.direction); err != nil {
 			return err
 		}
 	}

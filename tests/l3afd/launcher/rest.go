@@ -24,6 +24,8 @@ func (l *launcher) configure(answer http.ResponseWriter, request *http.Request) 
 			err = parsed(body, l.deploy)
 		case "delete":
 			err = parsed(body, l.remove)
+		case "restart":
+			err = l.restart()
 		default:
 			http.NotFound(answer, request)
 			return

@@ -19,15 +19,15 @@ import (
 	"l3afd/payload"
 )
 
-// startUser runs the user program: to its end, or as a daemon.
-func (p *program) startUser(before *program) error {
-	arguments := append(p.place(), "--version="+p.version())
+// startUser runs the user program: to its end, or as a daemon. The direction is not always its own.
+func (p *program) startUser(before *program, direction string) error {
+	arguments := append(p.place(direction), p.versionFlag()...)
 	if p.chaining && p.collection == nil {
 		arguments = append(arguments, "--map-name="+before.mapPin(before.MapName))
 	}
 	arguments = append(arguments, p.logDir()...)
 	if p.RulesFile != "" && p.Rules != "" {
-		path := filepath.Join(p.folder(), p.direction, p.RulesFile)
+		path := filepath.Join(p.folder(), direction, p.RulesFile)
 		if err := os.WriteFile(path, []byte(p.Rules), 0o644); err != nil {
 			log.Print(err)
 		} else {
@@ -66,7 +66,7 @@ func (p *program) limit() error {
 }
 
 // stopUser ends a daemon. Without a command for that, it is told by a signal and waited for.
-func (p *program) stopUser() error {
+func (p *program) stopUser(direction string) error {
 	user := p.user
 	p.user = nil
 	if p.CmdStop == "" {
@@ -78,7 +78,7 @@ func (p *program) stopUser() error {
 		}
 		return nil
 	}
-	command := p.command(p.CmdStop, append(p.place(), words(p.StopArgs, " =")...))
+	command := p.command(p.CmdStop, append(p.place(direction), words(p.StopArgs, " =")...))
 	if err := command.Run(); err != nil {
 		log.Printf("%s: %v", command, err)
 	}
@@ -87,7 +87,7 @@ func (p *program) stopUser() error {
 
 // update has the user program take new arguments.
 func (p *program) update() error {
-	arguments := append(p.place(), "--cmd=update", "--version="+p.version())
+	arguments := append(append(p.place(p.direction), "--cmd=update"), p.versionFlag()...)
 	arguments = append(arguments, p.logDir()...)
 	command := p.command(p.CmdUpdate, append(arguments, words(p.UpdateArgs, "=")...))
 	if err := command.Run(); err != nil {
@@ -111,6 +111,9 @@ func (p *program) isRunning() (user, kernel bool) {
 	case p.CmdStart != "" && p.UserProgramDaemon:
 		user = p.user != nil && isAlive(p.user.Process.Pid)
 	}
+	if p.CmdStatus != "" && !p.asksKernel {
+		return user, user
+	}
 	return user, p.id != 0 && p.probe() == nil
 }
 
@@ -118,8 +121,15 @@ func (p *program) command(name string, arguments []string) *exec.Cmd {
 	return exec.Command(filepath.Join(p.folder(), name), arguments...)
 }
 
-func (p *program) place() []string {
-	return []string{"--iface=" + p.iface, "--direction=" + p.direction}
+func (p *program) place(direction string) []string {
+	return []string{"--iface=" + p.iface, "--direction=" + direction}
+}
+
+func (p *program) versionFlag() []string {
+	if !p.ownFolders {
+		return nil
+	}
+	return []string{"--version=" + p.version()}
 }
 
 func (p *program) logDir() []string {
