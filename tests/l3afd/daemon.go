@@ -126,8 +126,7 @@ func startDaemon(t testing.TB, settings settings) *daemon {
 	t.Cleanup(func() {
 		it.kill(t)
 		if t.Failed() {
-			said, _ := os.ReadFile(it.said)
-			t.Logf("what %s said:\n%s\nthe log of mirroring:\n%s", l3afd, said, it.logged())
+			t.Logf("what %s said:\n%s\nthe log of mirroring:\n%s", l3afd, it.saidSoFar(), it.logged())
 			killUserPrograms(t)
 		}
 	})
@@ -151,6 +150,12 @@ func (it *daemon) install(t testing.TB, configuration string) {
 	if err := errors.Join(failures...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// saidSoFar is what l3afd has said.
+func (it *daemon) saidSoFar() string {
+	text, _ := os.ReadFile(it.said)
+	return string(text)
 }
 
 // logged is what mirroring has logged.
@@ -246,19 +251,31 @@ var client = http.Client{Timeout: patience}
 // post posts a payload, which has to be taken.
 func (it *daemon) post(t testing.TB, command, body string) {
 	t.Helper()
+	if status, text := it.tryToPost(t, command, body); status != http.StatusOK {
+		t.Fatalf("%s: status %d: %s", command, status, text)
+	}
+}
+
+// tryToPost posts a payload, which has to be answered.
+func (it *daemon) tryToPost(t testing.TB, command, body string) (int, string) {
+	t.Helper()
 	answer, err := client.Post(restURL+command, "application/json", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s: %s", command, answer.Status, text)
-	}
+	text, _ := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(text)
 }
 
 func (it *daemon) add(t testing.TB, all ...payload.Deployment) {
 	t.Helper()
 	it.post(t, "add", asJSON(t, all))
+}
+
+func (it *daemon) tryToAdd(t testing.TB, all ...payload.Deployment) {
+	t.Helper()
+	it.tryToPost(t, "add", asJSON(t, all))
 }
 
 func (it *daemon) update(t testing.TB, all ...payload.Deployment) {

@@ -39,7 +39,8 @@ func TestMonitorMapsCountPacketsExactlyOnManyCPUs(t *testing.T) {
 					{"action": "exclude", "protocol": ["udp"], "dst_port": ["%d"]},
 					{"protocol": ["udp"], "dst_port": ["%d"]}
 				]}`, excludedPort, mirroredPort))
-				monitored(program, direction)
+				program.MonitorMaps = counters(direction)
+				withStatus(program, direction)
 			})
 			w.add(w, it)
 			w.expect("add")
@@ -60,13 +61,18 @@ func TestMonitorMapsCountPacketsExactlyOnManyCPUs(t *testing.T) {
 	}
 }
 
-// monitored has l3afd read all counters. Without a process, they are as new as the last status.
-func monitored(program *payload.Program, direction string) {
-	program.MonitorMaps = nil
+// counters has l3afd read all of them.
+func counters(direction string) []payload.MonitorMap {
+	var all []payload.MonitorMap
 	for key := range uint32(keys) {
 		it := payload.MonitorMap{Name: direction + "_metrics", Key: key, Aggregator: "scalar"}
-		program.MonitorMaps = append(program.MonitorMaps, it)
+		all = append(all, it)
 	}
+	return all
+}
+
+// withStatus has l3afd ask for the status. Without a process, counters are as new as the last one.
+func withStatus(program *payload.Program, direction string) {
 	program.CmdStatus = ourProgram
 	program.StatusArgs = payload.Args{"cmd": "status", "iface": "eth0", "direction": direction}
 }

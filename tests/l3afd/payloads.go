@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"l3afd/payload"
@@ -81,4 +83,26 @@ func withRules(program *payload.Program, rules string) {
 	for _, filter := range []string{"src-address", "dst-address", "src-port", "dst-port", "protocol"} {
 		delete(program.StartArgs, filter)
 	}
+}
+
+// artifact is the archive of a package in the repository.
+func artifact(t testing.TB, name, version string) string {
+	t.Helper()
+	platform := strings.TrimSpace(run(t, "lsb_release", "-cs"))
+	archive := fmt.Sprintf("l3af_%s.tar.gz", strings.ReplaceAll(name, "-", "_"))
+	return filepath.Join(repository, name, version, platform, archive)
+}
+
+// publishAs puts our package into the repository as another version, in which something is changed.
+func publishAs(t testing.TB, version string, change func(folder string)) {
+	t.Helper()
+	stage := t.TempDir()
+	run(t, "tar", "--extract", "--gzip", "--directory", stage, "--file", artifact(t, ourName, "latest"))
+	archive := artifact(t, ourName, version)
+	folder, _, _ := strings.Cut(filepath.Base(archive), ".")
+	change(filepath.Join(stage, folder))
+	if err := os.MkdirAll(filepath.Dir(archive), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "tar", "--create", "--gzip", "--directory", stage, "--file", archive, folder)
 }
