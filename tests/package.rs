@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use libbpf_rs::{MapType, ObjectBuilder, OpenObject};
 use serde_json::{Value, json};
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 const TOP: &str = env!("CARGO_MANIFEST_DIR");
 const BINARY: &str = env!("CARGO_BIN_EXE_mirroring");
@@ -114,6 +114,15 @@ fn pack(folder: &Path) -> PathBuf {
     package
 }
 
+/// A folder with a package in it, unpacked, and the folder of that.
+fn unpacked() -> (TempDir, PathBuf) {
+    let folder = tempdir().unwrap();
+    let package = pack(folder.path());
+    stdout(command("tar").arg("--extract").arg("--file").arg(package).arg("-C").arg(folder.path()));
+    let unpacked = folder.path().join(FOLDER);
+    (folder, unpacked)
+}
+
 #[test]
 fn the_manifest_describes_this_crate() {
     let manifest = manifest();
@@ -204,12 +213,13 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
     let package = pack(folder.path());
 
     let members = stdout(command("tar").arg("--list").arg("--file").arg(&package));
-    let members: Vec<&str> = members.lines().collect();
-    let expected = [
+    let members: BTreeSet<String> = members.lines().map(str::to_owned).collect();
+    let mut expected: BTreeSet<String> = [
         "",
         "LICENSE.BSD-2-Clause",
         "LICENSE.GPL-2.0",
         "README.md",
+        "docs/",
         // where l3afd writes the rules of a payload
         "egress/",
         "grafana-dashboard.json",
@@ -217,17 +227,52 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
         "l3af-manifest.json",
         "mirroring",
         "mirroring_egress.bpf.o",
+        "mirroring_egress_kern.o",
         "mirroring_ingress.bpf.o",
+        "mirroring_ingress_kern.o",
         "rules.schema.json",
         "show.schema.json",
-    ];
-    assert_eq!(members, expected.map(|name| format!("{FOLDER}{name}")));
-
-    stdout(
-        command("tar").arg("--extract").arg("--file").arg(&package).arg("-C").arg(folder.path()),
+    ]
+    .map(|name| format!("{FOLDER}{name}"))
+    .into();
+    let docs = fs::read_dir(Path::new(TOP).join("docs")).unwrap();
+    expected.extend(
+        docs.map(|file| format!("{FOLDER}docs/{}", file.unwrap().file_name().to_str().unwrap())),
     );
-    let unpacked = folder.path().join(FOLDER).join("mirroring");
-    stdout(command(unpacked.to_str().unwrap()).arg("--help"));
+    assert_eq!(members, expected);
+
+    let (_folder, unpacked) = unpacked();
+    stdout(command(unpacked.join("mirroring").to_str().unwrap()).arg("--help"));
+}
+
+#[test]
+fn payloads_for_l3afd_2_0_0_find_the_same_objects_under_their_names() {
+    let (_folder, unpacked) = unpacked();
+    for direction in DIRECTIONS {
+        let read = |suffix| fs::read(unpacked.join(format!("mirroring_{direction}{suffix}")));
+        assert!(read(".bpf.o").unwrap() == read("_kern.o").unwrap(), "{direction}: two objects");
+    }
+}
+
+#[test]
+fn every_link_and_picture_of_the_packages_documents_leads_to_a_file_in_it() {
+    let (_folder, unpacked) = unpacked();
+    let mut links = 0;
+    for place in [unpacked.join("docs"), unpacked] {
+        for document in fs::read_dir(&place).unwrap().map(|file| file.unwrap().path()) {
+            if document.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let text = fs::read_to_string(&document).unwrap();
+            let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            for target in targets.filter(|it| !it.contains("://") && !it.starts_with('#')) {
+                let file = target.split('#').next().unwrap();
+                assert!(place.join(file).is_file(), "{}: {target}", document.display());
+                links += 1;
+            }
+        }
+    }
+    assert!(links > 0, "no links were found");
 }
 
 #[test]
