@@ -128,6 +128,8 @@ func startDaemon(t testing.TB, settings settings) *daemon {
 		if t.Failed() {
 			t.Logf("what %s said:\n%s\nthe log of mirroring:\n%s", l3afd, it.saidSoFar(), it.logged())
 			killUserPrograms(t)
+			// and no tunnel that the next test's BPF file system knows nothing of
+			_ = exec.Command("ip", "link", "delete", "gue1").Run()
 		}
 	})
 	it.start(t)
