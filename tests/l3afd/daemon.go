@@ -130,6 +130,9 @@ func startDaemon(t testing.TB, settings settings) *daemon {
 			killUserPrograms(t)
 			// and no tunnel that the next test's BPF file system knows nothing of
 			_ = exec.Command("ip", "link", "delete", "gue1").Run()
+			// nor what a restart of l3afd that was cut short leaves
+			_ = os.Remove("/tmp/l3afd.sock")
+			_ = os.Remove("/tmp/l3afdstate.sock")
 		}
 	})
 	it.start(t)

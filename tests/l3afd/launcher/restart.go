@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"syscall"
@@ -18,11 +19,19 @@ import (
 // restartDirection is what l3afd tells user programs at a graceful restart, whichever is theirs.
 const restartDirection = "xdpingress"
 
+const restartSocket = "/tmp/l3afd.sock"
+
 // restart ends the user programs, and has another launcher take over what runs in the kernel.
 func (l *launcher) restart() error {
 	if !l.restarts {
 		return fmt.Errorf("this release cannot be restarted like that")
 	}
+	// where l3afd hands its state over; we only have it, for others to see
+	socket, err := net.Listen("unix", restartSocket)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
 	for _, it := range l.inOrder() {
 		if it.UserProgramDaemon {
 			if err := it.stopUser(restartDirection); err != nil {
@@ -42,6 +51,7 @@ func (l *launcher) restart() error {
 	if err := successor.Start(); err != nil {
 		return err
 	}
+	socket.Close()
 	os.Exit(0)
 	return nil
 }
