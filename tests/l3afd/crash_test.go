@@ -14,6 +14,9 @@ func TestTheUserProgramIsKilledAndRestarted(t *testing.T) {
 		t.Run(variant.name, func(t *testing.T) {
 			w := newWorld(t, settings{poll: time.Second})
 			it := variant.payload(t, 1)
+			if isReal && w.release != unreleased && (*it.Programs.In("ingress"))[0].CmdStatus != "" {
+				t.Skip("this release of l3afd takes a user program that has ended for an unloaded program")
+			}
 			loads := (*it.Programs.In("ingress"))[0].ObjectFile != ""
 			w.add(w, it)
 			w.expect("add", both("tcp")...)

@@ -193,8 +193,10 @@ func (it *daemon) waitUntilThere(t testing.TB, before int) {
 		if pid := it.pid(); pid == 0 || pid == before || isAlive(before) {
 			return "l3afd has not started"
 		}
-		if _, err := get(chainURL); err != nil {
-			return err.Error()
+		for _, url := range []string{chainURL, metricsURL, restURL} {
+			if _, err := get(url); err != nil {
+				return err.Error()
+			}
 		}
 		return ""
 	})

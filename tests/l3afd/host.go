@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -116,6 +117,9 @@ func killUserPrograms(t testing.TB) {
 	for pid, words := range userPrograms() {
 		t.Logf("killing process %d, %q", pid, words)
 		_ = syscall.Kill(pid, syscall.SIGKILL)
+		for isAlive(pid) {
+			time.Sleep(time.Millisecond)
+		}
 	}
 }
 

@@ -138,11 +138,14 @@ func live(w *world, variant variant) {
 		}
 	}
 
-	first := w.next()
-	w.kill(w)
-	w.expectSince(first, "l3afd killed", both("tcp")...)
-	w.start(w)
-	w.expect("l3afd started over what it left", both("tcp")...)
+	// l3afd 2.1.0 cannot load again what it has pinned; 2.0.0 leaves the filter on the interface that it had
+	if !isReal || w.release == unreleased || w.release == v200 && w.chained {
+		first := w.next()
+		w.kill(w)
+		w.expectSince(first, "l3afd killed", both("tcp")...)
+		w.start(w)
+		w.expect("l3afd started over what it left", both("tcp")...)
+	}
 
 	each(&it, func(program *payload.Program, _ string) { program.AdminStatus = payload.Disabled })
 	w.update(w, it)

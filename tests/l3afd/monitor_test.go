@@ -32,6 +32,9 @@ const (
 func TestMonitorMapsCountPacketsExactlyOnManyCPUs(t *testing.T) {
 	for _, style := range []string{"recommended", "classic"} {
 		t.Run(style, func(t *testing.T) {
+			if isReal && releases[0] != unreleased {
+				t.Skip("this release of l3afd asks for the status of what it is about to start, and starts it twice")
+			}
 			w := newWorld(t, settings{poll: time.Second})
 			it := ours(t, style)
 			each(&it, func(program *payload.Program, direction string) {

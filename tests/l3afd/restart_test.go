@@ -5,7 +5,6 @@ package l3afd
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"l3afd/payload"
 )
@@ -23,19 +22,11 @@ func TestGracefulRestartsLeaveNoGap(t *testing.T) {
 			t.Skip("l3afd cannot restart what is without an object_file")
 		}
 		classic := variant.style == "classic"
-		settings := settings{release: release, logs: true}
-		if classic {
-			// no process publishes counters, but the status that l3afd asks for
-			settings.poll = time.Second
-		}
-		w := newWorld(t, settings)
+		w := newWorld(t, settings{release: release, logs: true})
 		w.neighbours = []string{"before", "behind"}
 		it := variant.payload(t, 3)
 		each(&it, func(program *payload.Program, direction string) {
 			program.MonitorMaps = counters(direction)
-			if classic {
-				withStatus(program, direction)
-			}
 			programs := it.Programs.In(direction)
 			*programs = append(*programs, neighbour("before", 2, direction), neighbour("behind", 4, direction))
 		})
@@ -84,9 +75,11 @@ func TestGracefulRestartsLeaveNoGap(t *testing.T) {
 	})
 }
 
-// countsSent is what l3afd tells of the packets that were sent, by direction.
+// countsSent is what l3afd tells of the packets that were sent, by direction. Without a process, it is the
+// status that publishes them.
 func (w *world) countsSent() map[string]float64 {
 	w.Helper()
+	w.waitUntilRunning("counters")
 	all := make(map[string]float64)
 	for _, direction := range directions {
 		name := fmt.Sprintf("%s_metrics_%d_scalar", direction, sent)
