@@ -14,10 +14,11 @@ func TestTheUserProgramIsKilledAndRestarted(t *testing.T) {
 		t.Run(variant.name, func(t *testing.T) {
 			w := newWorld(t, settings{poll: time.Second})
 			it := variant.payload(t, 1)
-			if isReal && w.release != unreleased && (*it.Programs.In("ingress"))[0].CmdStatus != "" {
-				t.Skip("this release of l3afd takes a user program that has ended for an unloaded program")
+			program := (*it.Programs.In("ingress"))[0]
+			loads := program.ObjectFile != ""
+			if isReal && w.release != unreleased && (program.CmdStatus != "" || !loads) {
+				t.Skip("this release of l3afd looks at what it is about to start, and starts it once more")
 			}
-			loads := (*it.Programs.In("ingress"))[0].ObjectFile != ""
 			w.add(w, it)
 			w.expect("add", both("tcp")...)
 

@@ -132,6 +132,12 @@ func isAlive(pid int) bool {
 // hasTCX tells whether l3afd would attach by TCX: from Linux 6.8 on.
 func hasTCX(t testing.TB) bool {
 	t.Helper()
+	return hasLinux(t, 6, 8)
+}
+
+// hasLinux tells whether the kernel is of this version, or a later one.
+func hasLinux(t testing.TB, wantedMajor, wantedMinor int) bool {
+	t.Helper()
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		t.Fatal(err)
@@ -140,7 +146,7 @@ func hasTCX(t testing.TB) bool {
 	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
 		t.Fatal(err)
 	}
-	return major > 6 || major == 6 && minor >= 8
+	return major > wantedMajor || major == wantedMajor && minor >= wantedMinor
 }
 
 // hasDevice tells whether the host has a network device.

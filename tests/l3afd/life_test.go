@@ -50,9 +50,9 @@ func (it variant) payload(t testing.TB, seqID int) payload.Deployment {
 }
 
 func TestLifeInAChain(t *testing.T) {
-	eachVariant(t, func(t *testing.T, release string, variant variant) {
-		live(newWorld(t, settings{release: release}), variant)
-	})
+	for _, variant := range variants {
+		t.Run(variant.name, func(t *testing.T) { live(newWorld(t, settings{}), variant) })
+	}
 }
 
 func TestLifeInTheMiddleOfAChain(t *testing.T) {
@@ -86,6 +86,10 @@ func live(w *world, variant variant) {
 	const place = 3
 	seqIDs := map[string]int{"before": 2, "behind": 4}
 	it := variant.payload(w, place)
+	if w.release != unreleased {
+		// asked at once after a start, which it takes for failed then; docs/l3afd.md says to leave it out
+		each(&it, func(program *payload.Program, _ string) { program.CmdStatus, program.StatusArgs = "", nil })
+	}
 	for _, direction := range directions {
 		programs := it.Programs.In(direction)
 		for _, name := range w.neighbours {

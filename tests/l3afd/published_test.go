@@ -3,9 +3,7 @@
 package l3afd
 
 import (
-	"encoding/json"
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 )
@@ -84,9 +82,11 @@ func TestPublishedPayloadsWorkUnchanged(t *testing.T) {
 	})
 }
 
-// How people look whether something is mirrored: what a packet socket sees on the tunnel's device and where
-// copies arrive, and what the device counts.
+// How people look whether something is mirrored: by tcpdump on the tunnel's device, and where copies arrive.
 func TestTheTunnelsDeviceShowsWhatIsMirrored(t *testing.T) {
+	if !hasLinux(t, 6, 2) {
+		t.Skip("before Linux 6.2, a built-in tunnel cannot show what leaves by it")
+	}
 	for _, it := range []form{onTwoHosts, onOneHost} {
 		t.Run(it.name, func(t *testing.T) {
 			w := newWorld(t, settings{})
@@ -107,30 +107,9 @@ func TestTheTunnelsDeviceShowsWhatIsMirrored(t *testing.T) {
 					}
 				}
 			}
-			before := transmitted(t, "gue1")
-			w.expect("counted", both("tcp")...)
-			if now := transmitted(t, "gue1"); now < before+2*rounds {
-				t.Fatalf("gue1 counts %d packets, and %d after %d rounds", before, now, rounds)
-			}
 			w.post(w, "delete", removal)
 			w.expect("deleted")
 			w.expectNothingLeft()
 		})
 	}
-}
-
-// transmitted is how many packets `ip -s link show` has a device have sent.
-func transmitted(t testing.TB, device string) uint64 {
-	t.Helper()
-	var shown []struct {
-		Stats struct{ TX struct{ Packets uint64 } } `json:"stats64"`
-	}
-	said, err := exec.Command("ip", "-json", "-statistics", "link", "show", "dev", device).Output()
-	if err == nil {
-		err = json.Unmarshal(said, &shown)
-	}
-	if err != nil || len(shown) != 1 {
-		t.Fatalf("%s: %v: %s", device, err, said)
-	}
-	return shown[0].Stats.TX.Packets
 }
