@@ -67,14 +67,13 @@ bench: ## Measure what mirroring costs: [BENCH=quick JSON=<path> PLOT=<path>.svg
 	$(Q)$(AS_USER) --still-root cargo bench --locked --bench mirroring -- $(if $(filter quick,$(BENCH)),--quick) \
 		--json="$(or $(JSON),$(BUILT)/../bench.json)" $(if $(PLOT),--plot="$(PLOT)")
 
-# (of test, too: with another value the tc programs, and what has them in it, would be built again)
-check test: export WERROR := 1
-check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy
+check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy, clang's warnings
 	$(Q)scripts/setup --check build check
 	$(Q)$(AS_USER) cargo fmt --all --check
 	$(Q)clang-format --dry-run --Werror bpf/*.[ch] tests/l3afd/bpf/*.[ch]
 	$(Q)shellcheck scripts/* .ci/run
 	$(Q)$(AS_USER) cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(Q)$(AS_USER) scripts/check-bpf
 
 package: build ## Write dist/[TARGET/]l3af_traffic_mirroring.tar.gz [TARGET=aarch64-unknown-linux-gnu]
 	$(Q)$(AS_USER) scripts/package $(BUILT) $(PACKAGE)

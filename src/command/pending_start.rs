@@ -1,9 +1,12 @@
-//! Starts that are on their way: l3afd runs an update right behind a start that is to stay.
+//! Starts that are on their way: l3afd runs an update right behind a start that is to stay, and asks for the status.
+//! Both wait for it.
 
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -14,27 +17,37 @@ use crate::request::args::{self, Cli};
 use crate::request::{Command, Config};
 use crate::rules_file;
 
-/// Whether some process is to start the instance. One that has done so is none: `staying` is what the
-/// instance says of it.
-pub fn is_on_its_way(id: &InstanceId, bpffs: &Path, staying: Option<Process>) -> Result<bool> {
+/// How long that is waited for, and how often it is looked for.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+pub const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Whether some process is to start an instance that `is_meant`. One that has done so is none: `staying` are those
+/// that instances say of.
+pub fn is_on_its_way(
+    is_meant: impl Fn(&InstanceId) -> bool,
+    bpffs: &Path,
+    staying: &[Process],
+) -> Result<bool> {
     let processes = fs::read_dir("/proc").context("cannot list /proc; is it mounted?")?;
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     Ok(pids
         .filter(|pid| is_one_of_ours(*pid))
-        .filter(|pid| Process::of(*pid).is_some_and(|process| Some(process) != staying))
-        .any(|pid| starts(pid, id, bpffs)))
+        .filter(|pid| Process::of(*pid).is_some_and(|process| !staying.contains(&process)))
+        .any(|pid| starts(pid, &is_meant, bpffs)))
 }
 
-/// Whether the process has our name, and sees the interfaces and the BPF file system that we see.
+/// Whether the process has our name and user, and sees the interfaces and the BPF file system that we see.
 fn is_one_of_ours(pid: u32) -> bool {
     let comm = |who: &str| fs::read(format!("/proc/{who}/comm")).ok();
     let namespace = |who: &str, kind| fs::read_link(format!("/proc/{who}/ns/{kind}")).ok();
     let it = pid.to_string();
+    let user = |who: &str| fs::metadata(format!("/proc/{who}")).ok().map(|of| of.uid());
     comm(&it) == comm("self")
+        && user(&it) == user("self")
         && ["net", "mnt"].iter().all(|kind| namespace(&it, kind) == namespace("self", kind))
 }
 
-fn starts(pid: u32, id: &InstanceId, bpffs: &Path) -> bool {
+fn starts(pid: u32, is_meant: impl Fn(&InstanceId) -> bool, bpffs: &Path) -> bool {
     let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
     // each word ends with a 0
     let line = line.strip_suffix(&[0]).unwrap_or(&line);
@@ -42,10 +55,5 @@ fn starts(pid: u32, id: &InstanceId, bpffs: &Path) -> bool {
     let config = Cli::try_parse_from(args::normalize(words))
         .map(|cli| Config::from_cli(&cli, rules_file::read));
     let Ok(Ok(config)) = config else { return false };
-    let is_it = |of: &InstanceId| {
-        // named or not, it is the same version
-        (&of.interface, of.direction, of.version.as_str())
-            == (&id.interface, id.direction, id.version.as_str())
-    };
-    matches!(&config.command, Command::Start(start) if is_it(&start.id)) && config.bpffs == bpffs
+    matches!(&config.command, Command::Start(start) if is_meant(&start.id)) && config.bpffs == bpffs
 }

@@ -149,7 +149,7 @@ pub fn resume(bpffs: &Path, start: &request::Start) -> Result<()> {
             let endpoints = loop_guard::announce(bpffs, Endpoint::of(&tunnel))?;
             let mut tunnel = tunnel;
             if let Some(rate) = start.max_rate {
-                rate.limit(&mut tunnel);
+                maps::set_cap(&mut tunnel, rate);
             }
             let launch = Launch { pins, ifindex: mirrored.index, rules: &rules, tunnel, endpoints };
             launch.fill_in(instance, process)?;

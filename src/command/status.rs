@@ -2,10 +2,13 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::thread;
+use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::bpf::bpffs::{self, Turn};
+use crate::command::pending_start;
 use crate::instance::Instance;
 use crate::model::{InstanceId, Selection};
 
@@ -13,7 +16,7 @@ use crate::model::{InstanceId, Selection};
 /// Returns which. l3afd takes the word for what it is only without a newline.
 pub fn status(bpffs: &Path, selection: &Selection) -> Result<bool> {
     bpffs::check_privileges()?;
-    let running = bpffs::check_bpffs(bpffs)? && is_running(bpffs, selection)?;
+    let running = bpffs::check_bpffs(bpffs)? && is_running_soon(bpffs, selection)?;
     let mut stdout = io::stdout();
     write!(stdout, "{}", if running { "RUNNING" } else { "STOPPED" })?;
     if stdout.is_terminal() {
@@ -21,6 +24,27 @@ pub fn status(bpffs: &Path, selection: &Selection) -> Result<bool> {
     }
     stdout.flush()?;
     Ok(running)
+}
+
+/// Also of a start that is on its way: l3afd asks meanwhile, and takes a no for a reason to start another process.
+fn is_running_soon(bpffs: &Path, selection: &Selection) -> Result<bool> {
+    if is_running(bpffs, selection)? {
+        return Ok(true);
+    }
+    let deadline = Instant::now() + pending_start::PATIENCE;
+    loop {
+        let staying: Vec<_> = Instance::all(bpffs).iter().map(Instance::process).collect();
+        let is_meant = |id: &InstanceId| selection.includes(id);
+        // asked first: one that has ended before is seen to run
+        let is_pending = pending_start::is_on_its_way(is_meant, bpffs, &staying)?;
+        if is_running(bpffs, selection)? {
+            return Ok(true);
+        }
+        if !is_pending || Instant::now() >= deadline {
+            return Ok(false);
+        }
+        thread::sleep(pending_start::LOOK_AGAIN);
+    }
 }
 
 fn is_running(bpffs: &Path, selection: &Selection) -> Result<bool> {

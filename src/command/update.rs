@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -13,12 +13,9 @@ use crate::command::pending_start;
 use crate::filter;
 use crate::instance::Instance;
 use crate::maps::{self, Maps};
+use crate::model::InstanceId;
 use crate::request;
 use crate::tunnel;
-
-/// For a start that is on its way.
-const PATIENCE: Duration = Duration::from_secs(8);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Puts the rules that are given in place of those in force, and the cap on the rate, if there is one
 /// among the flags. What is not given stays as it is, and the tunnel does.
@@ -63,14 +60,15 @@ pub fn update(bpffs: &Path, update: &request::Update) -> Result<()> {
 /// that is to stay before it calls us: so we do. (It may be over the maps of one that was killed, which
 /// are in force.)
 fn started(bpffs: &Path, update: &request::Update) -> Result<Option<(Maps, bpf::Tunnel, Turn)>> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + pending_start::PATIENCE;
     let mut told = false;
     loop {
         let turn = Turn::take(bpffs)?;
         let instance = Instance::open(Pins::find(bpffs, &update.id))?;
         let staying = instance.as_ref().map(Instance::process);
-        if !pending_start::is_on_its_way(&update.id, bpffs, staying)? || Instant::now() >= deadline
-        {
+        let is_it = |of: &InstanceId| of.is_same_as(&update.id);
+        let is_pending = pending_start::is_on_its_way(is_it, bpffs, staying.as_slice())?;
+        if !is_pending || Instant::now() >= deadline {
             let Some(instance) = instance.filter(Instance::is_live) else { return Ok(None) };
             let maps = instance.maps()?;
             return Ok(maps.tunnel().map(|tunnel| (maps, tunnel, turn)));
@@ -80,6 +78,6 @@ fn started(bpffs: &Path, update: &request::Update) -> Result<Option<(Maps, bpf::
             log::info!("waiting for the start of {}", update.id);
             told = true;
         }
-        thread::sleep(LOOK_AGAIN);
+        thread::sleep(pending_start::LOOK_AGAIN);
     }
 }

@@ -163,6 +163,12 @@ impl InstanceId {
     pub fn towards(&self, direction: Direction) -> Self {
         Self { direction, ..self.clone() }
     }
+
+    /// Whether a command about the one is about the other: named or not, it is the same version.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        (&self.interface, self.direction, self.version.as_str())
+            == (&other.interface, other.direction, other.version.as_str())
+    }
 }
 
 impl fmt::Display for InstanceId {
