@@ -33,7 +33,7 @@ fn tests_below(dir: &Path) -> BTreeSet<String> {
 
 fn tests() -> BTreeSet<String> {
     let tests = tests_below(&Path::new(TOP).join("tests"));
-    let this = "docs::every_row_of_the_promises_names_a_test";
+    let this = "docs::every_fault_of_the_replaced_tool_names_a_test";
     assert!(tests.contains(this), "this file's are not found: {tests:?}");
     tests
 }
@@ -52,19 +52,31 @@ fn named<'a>(text: &'a str, files: &BTreeSet<&str>) -> Vec<&'a str> {
 fn tests_that_the_documents_name_exist() {
     let tests = tests();
     let files: BTreeSet<_> = tests.iter().filter_map(|test| test.split("::").next()).collect();
-    for document in ["README.md", "docs/architecture.md", "docs/promises.md"] {
-        for name in named(&read(document), &files) {
-            assert!(tests.contains(name), "{document} names {name}, which does not exist");
+    let docs = fs::read_dir(Path::new(TOP).join("docs")).expect("a directory of documents");
+    let docs = docs.map(|entry| entry.expect("a document").path());
+    let documents = docs.chain([Path::new(TOP).join("README.md")]);
+    let documents: Vec<_> =
+        documents.filter(|it| it.extension().is_some_and(|it| it == "md")).collect();
+    assert!(documents.len() >= 10, "{documents:?}");
+    for document in documents {
+        for name in named(&read(&document), &files) {
+            assert!(
+                tests.contains(name),
+                "{} names {name}, which does not exist",
+                document.display()
+            );
         }
     }
 }
 
 #[test]
-fn every_row_of_the_promises_names_a_test() {
+fn every_fault_of_the_replaced_tool_names_a_test() {
     let tests = tests();
     let files: BTreeSet<_> = tests.iter().filter_map(|test| test.split("::").next()).collect();
-    let promises = read("docs/promises.md");
-    let rows: Vec<_> = promises.lines().filter(|line| line.starts_with('|')).skip(2).collect();
+    let guarantees = read("docs/guarantees.md");
+    let (_, faults) =
+        guarantees.split_once("\n## What the tool that this one replaces").expect("it");
+    let rows: Vec<_> = faults.lines().filter(|line| line.starts_with('|')).skip(2).collect();
     assert!(rows.len() >= 12, "{} rows", rows.len());
     for row in rows {
         assert!(!named(row, &files).is_empty(), "no test in {row}");

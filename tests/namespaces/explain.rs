@@ -179,9 +179,9 @@ fn needs_root_what_cannot_be_explained_is_said_and_changes_nothing() {
 }
 
 /// Each command of the section, and what it says that it prints.
-fn shown_in_readme() -> Vec<(String, String)> {
-    let readme = include_str!("../../README.md");
-    let section = readme.split("\n### ").find(|it| it.starts_with("Before a filter changes"));
+fn shown_in_the_docs() -> Vec<(String, String)> {
+    let page = include_str!("../../docs/operate.md");
+    let section = page.split("\n## ").find(|it| it.starts_with("Before a filter changes"));
     let blocks = section.expect("the section").split("```console\n# ").skip(1);
     let shown = blocks.map(|block| {
         let block = block.split("```").next().expect("a block").replace("\\\n", "");
@@ -192,12 +192,12 @@ fn shown_in_readme() -> Vec<(String, String)> {
 }
 
 #[test]
-fn needs_root_the_readme_shows_what_is_printed() {
+fn needs_root_the_docs_show_what_is_printed() {
     World::run(|world| {
         let daemon = start(world, "ingress", &["--protocol=tcp", "--dst-port=80,443"]);
         fs::write("/run/rules.json", include_str!("../filter/rules/valid/as-in-the-readme.json"))
             .expect("a file of rules");
-        let shown = shown_in_readme();
+        let shown = shown_in_the_docs();
         assert_eq!(shown.len(), 2);
         for (command, expected) in shown {
             let arguments = command.strip_prefix("mirroring ").expect("a command of ours");

@@ -9,7 +9,7 @@ use traffic_mirroring::model::Direction as Way;
 
 use crate::support::*;
 
-/// In the order of `struct mirroring_outcomes`, which README's "What l3afd reads" has, too.
+/// In the order of `struct mirroring_outcomes`, which docs/monitoring.md has, too.
 const MATCHED: usize = 0;
 const SENT: usize = 1;
 const EXCLUDED: usize = 2;

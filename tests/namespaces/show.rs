@@ -204,9 +204,9 @@ fn needs_root_what_cannot_be_read_is_named_beside_the_others() {
 }
 
 #[test]
-fn needs_root_the_readme_shows_what_is_printed() {
-    let readme = include_str!("../../README.md");
-    let example = readme.split("# mirroring --cmd=show\n").nth(1).expect("an example");
+fn needs_root_the_docs_show_what_is_printed() {
+    let page = include_str!("../../docs/monitoring.md");
+    let example = page.split("# mirroring --cmd=show\n").nth(1).expect("an example");
     let example = example.split("```").next().expect("its end");
     World::run(|world| {
         let root = Root::attach(world.host(), "ingress");
