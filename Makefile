@@ -71,7 +71,7 @@ check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy, clan
 	$(Q)scripts/setup --check build check
 	$(Q)$(AS_USER) cargo fmt --all --check
 	$(Q)clang-format --dry-run --Werror bpf/*.[ch] tests/l3afd/bpf/*.[ch]
-	$(Q)shellcheck scripts/* .ci/run
+	$(Q)shellcheck scripts/* findings/* .ci/run
 	$(Q)$(AS_USER) cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(Q)$(AS_USER) scripts/check-bpf
 
