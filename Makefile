@@ -25,8 +25,8 @@ RUSTC := rustc --locked --release --bin mirroring -- -C target-feature=+crt-stat
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build setup demo test test-l3afd test-kernels test-arm64 test-clang test-fresh bench check package publish \
-	payload clean help
+.PHONY: build setup demo bench check package publish payload clean help
+.PHONY: test test-l3afd test-kernels test-arm64 test-clang test-fresh
 
 build: ## Build the release binary and the tc programs [TARGET=aarch64-unknown-linux-gnu]
 	$(Q)scripts/setup --check build $(if $(TARGET),cross)

@@ -43,6 +43,9 @@ impl Checkout {
             .current_dir(&self.0)
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .env_remove("SUDO_UID")
+            // what `make test KERNELS=` leaves to its commands
+            .env_remove("KERNELS")
+            .env_remove("MAKEFLAGS")
             .envs(settings.iter().copied())
             .output()
             .expect("it runs")
@@ -243,6 +246,9 @@ fn in_a_path_with_a_space_what_is_built_goes_to_one_without() {
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("MAKEFLAGS")
             .env_remove("SUDO_UID")
+            // what `make test KERNELS=` leaves to its commands
+            .env_remove("KERNELS")
+            .env_remove("MAKEFLAGS")
             .env_remove("XDG_CACHE_HOME")
             .output()
             .expect("make")
