@@ -112,7 +112,7 @@ func userPrograms() map[int][]string {
 	return all
 }
 
-// killUserPrograms has a test that failed leave none to the next one.
+// killUserPrograms leaves none to the next test.
 func killUserPrograms(t testing.TB) {
 	for pid, words := range userPrograms() {
 		t.Logf("killing process %d, %q", pid, words)
