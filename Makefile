@@ -37,7 +37,7 @@ setup: ## Install what is missing for the below, guests apart (Debian, Ubuntu)
 
 demo: ## Mirror real traffic between network namespaces, and show it
 	$(Q)scripts/setup build demo
-	$(Q)$(AS_USER) cargo build --locked --release --workspace
+	$(Q)$(AS_USER) cargo build --locked --release -p traffic-mirroring -p demo-collector
 	$(Q)scripts/demo $(BUILT)/mirroring
 
 test: setup ## Run all checks and tests; as root, also those that need it; KERNELS= leaves out guests

@@ -8,11 +8,11 @@ use traffic_mirroring::model::Direction;
 
 use crate::Effort;
 use crate::figure::{Figure, Part, Reach};
-use crate::harness::{Harness, TC_ACT_UNSPEC, in_namespace, rule, tunnel};
-use crate::packets::udp;
-use crate::packets6::udp6;
 use crate::programs;
 use crate::run::{Case, Samples};
+use testkit::test_run::harness::{Harness, TC_ACT_UNSPEC, in_namespace, rule, tunnel};
+use testkit::test_run::packets::udp;
+use testkit::test_run::packets_ipv6::udp6;
 
 pub fn measure(effort: Effort) -> Vec<Figure> {
     let mut figures = Vec::new();

@@ -15,10 +15,10 @@ use nix::unistd::Pid;
 use traffic_mirroring::attach::hook::{TcxLink, tcx_programs};
 use traffic_mirroring::model::Direction;
 
-use crate::packets::udp;
 use crate::programs;
 use crate::run::{Case, nanoseconds};
-use crate::support::{self, Daemon, Ns, World};
+use testkit::namespaces::{Daemon, Ns, World};
+use testkit::test_run::packets::udp;
 
 /// What is mirrored, of UDP and of TCP.
 pub const PORT: u16 = 5300;
@@ -86,14 +86,14 @@ impl<'a> Lane<'a> {
             Way::BareClone => clone_to("eth1"),
             Way::BuiltIn => {
                 let filter = ["--protocol=udp,tcp", "--dst-port=5300"];
-                daemon = Some(support::start(world, "egress", &filter));
+                daemon = Some(testkit::namespaces::start(world, "egress", &filter));
             }
             Way::CloneToVxlan => {
-                support::vxlan_to(host, "10.2.0.2");
+                testkit::namespaces::vxlan_to(host, "10.2.0.2");
                 clone_to("vx0");
             }
             Way::MirredToVxlan => {
-                support::vxlan_to(host, "10.2.0.2");
+                testkit::namespaces::vxlan_to(host, "10.2.0.2");
                 host.sh("tc qdisc add dev eth0 clsact
                          for protocol in 6 17; do
                              tc filter add dev eth0 egress protocol ip u32 \
@@ -108,7 +108,7 @@ impl<'a> Lane<'a> {
                          done");
             }
         }
-        let socket = support::bind(host, || UdpSocket::bind((host.address(), 0)));
+        let socket = testkit::namespaces::bind(host, || UdpSocket::bind((host.address(), 0)));
         socket.connect((world.client().address(), PORT)).expect("connect");
         let bulk = Bulk::open(world);
         let collector = world.collector();
@@ -174,7 +174,8 @@ struct Bulk {
 impl Bulk {
     fn open(world: &World) -> Self {
         let (host, client) = (world.host(), world.client());
-        let listener = support::bind(client, || TcpListener::bind((client.address(), PORT)));
+        let listener =
+            testkit::namespaces::bind(client, || TcpListener::bind((client.address(), PORT)));
         let near = host.run(|| TcpStream::connect((client.address(), PORT)).expect("connect"));
         let (far, _) = listener.accept().expect("accept");
         far.set_read_timeout(Some(Duration::from_millis(100))).expect("a time limit");

@@ -13,32 +13,6 @@ mod run;
 mod spread;
 mod table;
 
-// what tests have built for the same purposes, and more than is used here
-#[allow(dead_code)]
-#[path = "../../tests/oracle/datagrams.rs"]
-mod datagrams;
-#[allow(dead_code)]
-#[path = "../../tests/oracle/frame.rs"]
-mod frame;
-#[allow(dead_code)]
-#[path = "../../tests/classifier/harness.rs"]
-mod harness;
-#[allow(dead_code)]
-#[path = "../../tests/oracle/meaning.rs"]
-mod meaning;
-#[allow(dead_code)]
-#[path = "../../tests/classifier/packets.rs"]
-mod packets;
-#[allow(dead_code)]
-#[path = "../../tests/classifier/packets6.rs"]
-mod packets6;
-#[allow(dead_code)]
-#[path = "../../tests/oracle/schemas.rs"]
-mod schemas;
-#[allow(dead_code, unused_imports)]
-#[path = "../../tests/namespaces/support/mod.rs"]
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 

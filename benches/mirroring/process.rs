@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use traffic_mirroring::model::Direction;
 use crate::Effort;
 use crate::figure::{Figure, Part, Reach};
 use crate::spread::Spread;
-use crate::support::{self, Daemon, GUE_PORT, World};
+use testkit::namespaces::{Daemon, GUE_PORT, World};
 
 const PORT: u16 = 5300;
 const PREFIXES: u32 = 10_000;
@@ -24,7 +23,8 @@ const PREFIXES: u32 = 10_000;
 pub fn measure(effort: Effort) -> Vec<Figure> {
     World::run(|world| {
         let mut figures = starts(world, effort);
-        let daemon = support::start(world, "ingress", &["--protocol=udp", "--dst-port=5300"]);
+        let daemon =
+            testkit::namespaces::start(world, "ingress", &["--protocol=udp", "--dst-port=5300"]);
         figures.extend(updates(world, effort));
         figures.extend(room(&daemon));
         // the tries keep room for its prefixes: last
@@ -40,10 +40,11 @@ fn milliseconds(time: Duration) -> f64 {
 /// From the start of the process to the first copy, of packets that come all the while.
 fn starts(world: &World, effort: Effort) -> Vec<Figure> {
     let (client, host, collector) = (world.client(), world.host(), world.collector());
-    let listener = support::bind(collector, || UdpSocket::bind((collector.address(), GUE_PORT)));
-    let sender = support::bind(client, || UdpSocket::bind((client.address(), 0)));
+    let listener =
+        testkit::namespaces::bind(collector, || UdpSocket::bind((collector.address(), GUE_PORT)));
+    let sender = testkit::namespaces::bind(client, || UdpSocket::bind((client.address(), 0)));
     sender.connect((host.address(), PORT)).expect("connect");
-    let _receiver = support::bind(host, || UdpSocket::bind((host.address(), PORT)));
+    let _receiver = testkit::namespaces::bind(host, || UdpSocket::bind((host.address(), PORT)));
     let stop = AtomicBool::new(false);
     let mut to_first_copy = Vec::new();
     let mut nothing = Vec::new();
@@ -56,11 +57,11 @@ fn starts(world: &World, effort: Effort) -> Vec<Figure> {
         });
         for _ in 0..effort.rounds(11) {
             let began = Instant::now();
-            support::command(host, &["-V"]);
+            testkit::namespaces::command(host, &["-V"]);
             nothing.push(milliseconds(began.elapsed()));
 
             let began = Instant::now();
-            let args = support::args("ingress", &["--protocol=udp", "--dst-port=5300"]);
+            let args = testkit::namespaces::args("ingress", &["--protocol=udp", "--dst-port=5300"]);
             let daemon = Daemon::mirroring(host, args.iter().map(|arg| arg.as_ref()));
             let mut buffer = [0; 2048];
             listener.recv(&mut buffer).expect("a copy");
@@ -90,7 +91,7 @@ fn drained(listener: &UdpSocket, buffer: &mut [u8]) -> bool {
 fn updates(world: &World, effort: Effort) -> Vec<Figure> {
     let rules = |name: &str, prefixes: Vec<String>| {
         let rules = serde_json::json!({"rules": [{"action": "mirror", "dst": prefixes}]});
-        support::rules_file(name, &rules.to_string())
+        testkit::namespaces::rules_file(name, &rules.to_string())
     };
     let prefix = |number: u32| format!("{}/24", Ipv4Addr::from_bits((0x10_0000 + number * 7) << 8));
     let one = rules("one", vec![prefix(0)]);
@@ -99,7 +100,7 @@ fn updates(world: &World, effort: Effort) -> Vec<Figure> {
     let update = |file: &str| {
         let began = Instant::now();
         let args = ["--cmd=update", "--iface=eth0", "--direction=ingress", file];
-        support::command(world.host(), &args);
+        testkit::namespaces::command(world.host(), &args);
         milliseconds(began.elapsed())
     };
     let (mut of_one, mut of_many) = (Vec::new(), Vec::new());
@@ -122,7 +123,7 @@ fn largest_update(world: &World, effort: Effort) -> Figure {
         let prefixes: Vec<_> = (PREFIXES..2 * PREFIXES).map(prefix).collect();
         let ports: Vec<_> = (first as u16..=u16::MAX).step_by(2).map(|it| it.to_string()).collect();
         let rules = serde_json::json!({"rules": [{"dst": prefixes, "dst_port": ports}]});
-        support::rules_file(&format!("largest-{first}"), &rules.to_string())
+        testkit::namespaces::rules_file(&format!("largest-{first}"), &rules.to_string())
     };
     let sets = [1, 2].map(set);
     let times = (0..effort.rounds(5)).map(|round| {
@@ -155,8 +156,7 @@ fn room(daemon: &Daemon) -> Vec<Figure> {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
     let resident: f64 = resident.trim().trim_end_matches(" kB").parse().expect("kilobytes");
     let maps: u64 = pins::map_names(Direction::Ingress).iter().map(|name| memory(name)).sum();
-    let binary =
-        fs::metadata(Path::new(env!("CARGO_BIN_EXE_mirroring"))).expect("the binary").len();
+    let binary = fs::metadata(testkit::binary()).expect("the binary").len();
     let figure =
         |what: &str, mebibytes| Figure::new(Part::Process, what, Spread::exactly(mebibytes), "MiB");
     vec![

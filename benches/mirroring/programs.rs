@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::support::programs::{insn, load};
+use testkit::namespaces::bpf_programs::{insn, load};
 
 /// linux/pkt_cls.h
 const TC_ACT_UNSPEC: i32 = -1;

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use traffic_mirroring::filter::{Action, MAX_RULES, Rule, file, parse, render};
 use traffic_mirroring::model::Direction;
 
-use crate::datagrams::Datagrams;
-use crate::frame;
-use crate::harness::{Context, Harness, TC_ACT_OK, TC_ACT_UNSPEC, hex};
-use crate::meaning::{Fragment, Packet};
-use crate::random::Random;
 use crate::shrink::Case;
+use testkit::oracle::Datagrams;
+use testkit::oracle::evaluate::{Fragment, Packet};
+use testkit::oracle::frame;
+use testkit::oracle::random::Random;
+use testkit::test_run::harness::{Context, Harness, TC_ACT_OK, TC_ACT_UNSPEC, hex};
 
 /// Packets that each set of rules is tried on: an update takes as long as many of them.
 const PACKETS_PER_RULES: usize = 1000;

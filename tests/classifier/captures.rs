@@ -12,7 +12,7 @@ use pcap_file::DataLink;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use traffic_mirroring::model::Direction;
 
-use crate::harness::{Harness, TC_ACT_OK, hex, rule};
+use testkit::test_run::harness::{Harness, TC_ACT_OK, hex, rule};
 
 /// A test run makes no shorter frames, and no longer ones on every kernel.
 const FRAMES: std::ops::RangeInclusive<usize> = 14..=3000;

@@ -7,10 +7,10 @@ use libbpf_rs::{MapCore, MapFlags};
 use traffic_mirroring::model::Direction;
 
 use crate::guard::MARK;
-use crate::harness::{
+use testkit::test_run::harness::{
     Context, Fate, Harness, TC_ACT_OK, TC_ACT_UNSPEC, in_namespace, rule, tunnel,
 };
-use crate::packets::{tcp, udp};
+use testkit::test_run::packets::{tcp, udp};
 
 /// No verdict of tc's, so that it can only come from the next program.
 pub const NEXT: i32 = 42;

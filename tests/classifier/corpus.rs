@@ -1,7 +1,7 @@
 //! Frames of the shapes that networks carry, and what becomes of them on a bad day.
 
-use crate::packets::{ETH_HLEN, Packet, frame, icmp_error, ping, tcp, udp};
-use crate::random::Random;
+use testkit::oracle::random::Random;
+use testkit::test_run::packets::{ETH_HLEN, Packet, frame, icmp_error, ping, tcp, udp};
 
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";

@@ -5,9 +5,9 @@ use traffic_mirroring::bpf;
 use traffic_mirroring::bpf::pins::map_name;
 use traffic_mirroring::model::Direction;
 
-use crate::harness::{Context, Fate, Harness, TC_ACT_OK, exclude, rule, side_by_side};
-use crate::packets::{Packet, udp};
-use crate::packets6::{Packet6, udp6};
+use testkit::test_run::harness::{Context, Fate, Harness, TC_ACT_OK, exclude, rule, side_by_side};
+use testkit::test_run::packets::{Packet, udp};
+use testkit::test_run::packets_ipv6::{Packet6, udp6};
 
 /// `MIRRORING_DATAGRAMS` of `bpf/mirroring.h`.
 const ROOM: usize = 8192;

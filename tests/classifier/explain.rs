@@ -6,12 +6,12 @@ use traffic_mirroring::filter::{Field, Rule};
 use traffic_mirroring::model::Direction;
 use traffic_mirroring::packet;
 
-use crate::frame;
-use crate::harness::{exclude, rule, side_by_side};
-use crate::meaning;
-use crate::packets::{tagged, tcp, udp};
-use crate::packets6::{Packet6, tcp6, udp6};
-use crate::random::Random;
+use testkit::oracle::evaluate;
+use testkit::oracle::frame;
+use testkit::oracle::random::Random;
+use testkit::test_run::harness::{exclude, rule, side_by_side};
+use testkit::test_run::packets::{tagged, tcp, udp};
+use testkit::test_run::packets_ipv6::{Packet6, tcp6, udp6};
 
 const WEB: &str = "10.0.0.1:1234 > 192.0.2.5:443 tcp syn dscp ef length 100 vlan 7";
 const PING6: &str = "2001:db8::1 > 2001:db8::2 echo-request";
@@ -166,18 +166,18 @@ fn needs_root_what_is_said_to_refuse_a_packet_is_all_that_does() {
             continue;
         };
         assert!(explanation.is_looked_at, "{packet:?}");
-        let expected = meaning::verdict(&rules, &packet);
+        let expected = evaluate::verdict(&rules, &packet);
         assert_eq!(explanation.met.map(|(rule, _)| rule), expected, "{rules:?}\n{packet:?}");
         met += usize::from(expected.is_some());
         assert_eq!(explanation.refused.len(), expected.unwrap_or(rules.len()));
         for (rule, keys) in rules.iter().zip(&explanation.refused) {
             let context = || format!("{keys:?} {rule:?}\n{packet:?}");
-            assert!(meaning::matches(&opened(rule, keys), &packet), "{}", context());
+            assert!(evaluate::matches(&opened(rule, keys), &packet), "{}", context());
             assert!(!keys.is_empty(), "{}", context());
             several += usize::from(keys.len() > 1);
             for key in keys {
                 let others: Vec<_> = keys.iter().copied().filter(|other| other != key).collect();
-                assert!(!meaning::matches(&opened(rule, &others), &packet), "{}", context());
+                assert!(!evaluate::matches(&opened(rule, &others), &packet), "{}", context());
             }
         }
     }

@@ -19,12 +19,12 @@ use crate::corpus::{corpus, mutated};
 use crate::guard::MARK;
 use crate::gue::{PATH, PIECE, encapsulator, usual_path};
 use crate::gue6;
-use crate::harness::{
+use testkit::oracle::random::Random;
+use testkit::test_run::harness::{
     Context, Harness, NO_SUCH_DEVICE, Run, TC_ACT_OK, TC_ACT_UNSPEC, exclude, hex, in_namespace,
     rule, try_run, tunnel,
 };
-use crate::packets::{ETH_HLEN, udp, untagged};
-use crate::random::Random;
+use testkit::test_run::packets::{ETH_HLEN, udp, untagged};
 
 const FRAMES: usize = 1_000_000;
 const FIRST_SEED: usize = 1;

@@ -14,8 +14,8 @@ use traffic_mirroring::bpf::pins::map_name;
 use traffic_mirroring::filter::{self, Rule};
 use traffic_mirroring::model::Direction;
 
-use crate::harness::{Context, Harness, TC_ACT_OK, nowhere, rule, run, side_by_side};
-use crate::packets::{tcp, udp};
+use testkit::test_run::harness::{Context, Harness, TC_ACT_OK, nowhere, rule, run, side_by_side};
+use testkit::test_run::packets::{tcp, udp};
 
 /// For each direction.
 const FLIPS: u32 = 100;

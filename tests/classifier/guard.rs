@@ -6,9 +6,9 @@ use traffic_mirroring::bpf;
 use traffic_mirroring::bpf::address::words_of;
 use traffic_mirroring::maps::endpoints::{Endpoint, Endpoints};
 
-use crate::harness::{Context, Fate, Harness, rule, tunnel};
-use crate::packets::{Packet, icmp_error, ping, tcp, udp};
-use crate::packets6::{DESTINATION, Packet6, icmp6_error, tcp6, udp6};
+use testkit::test_run::harness::{Context, Fate, Harness, rule, tunnel};
+use testkit::test_run::packets::{Packet, icmp_error, ping, tcp, udp};
+use testkit::test_run::packets_ipv6::{DESTINATION, Packet6, icmp6_error, tcp6, udp6};
 
 const HOST: &str = "10.0.0.1:6080";
 /// The tunnel's other end, and its neighbours.
@@ -83,7 +83,7 @@ fn needs_root_of_a_tunnel_without_ports_all_packets_to_the_collector_are_guarded
         ("another host", Packet::new(GRE, HOST, OTHER_HOST), Fate::Sent),
         ("another protocol", udp(HOST, COLLECTOR), Fate::Sent),
     ];
-    crate::harness::in_namespace(|| {
+    testkit::test_run::harness::in_namespace(|| {
         Harness::each(|harness| {
             harness.install_to(&[rule("")], bpf::Tunnel { protocol: GRE, ..tunnel() });
             for (name, packet, expected) in &cases {
@@ -174,8 +174,12 @@ fn needs_root_the_last_of_a_full_list_is_guarded_too() {
 
 #[test]
 fn needs_root_where_the_own_tunnel_leads_is_unknown_others_are_guarded_against_still() {
-    let nowhere =
-        bpf::Tunnel { collector: [0; 4], port: 0, protocol: 0, ..crate::harness::nowhere() };
+    let nowhere = bpf::Tunnel {
+        collector: [0; 4],
+        port: 0,
+        protocol: 0,
+        ..testkit::test_run::harness::nowhere()
+    };
     let others: Endpoints = tunnels_of_others().iter().map(Endpoint::of).collect();
     Harness::each(|harness| {
         harness.install_to(&[rule("")], nowhere);
@@ -194,7 +198,7 @@ const COLLECTOR6: &str = "[2001:db8::9]:6080";
 fn check6(protocol: u8, others: &[bpf::Tunnel], cases: &[(&str, Vec<u8>, bool)]) {
     let port = if protocol == 17 { 6080_u16.to_be() } else { 0 };
     let collector = words_of("2001:db8::9".parse().unwrap());
-    let to = bpf::Tunnel { collector, protocol, port, ..crate::harness::nowhere() };
+    let to = bpf::Tunnel { collector, protocol, port, ..testkit::test_run::harness::nowhere() };
     let others: Endpoints = others.iter().map(Endpoint::of).collect();
     Harness::each(|harness| {
         harness.install_to(&[rule("")], to);

@@ -12,10 +12,10 @@ use traffic_mirroring::tunnel::encap::counters;
 use traffic_mirroring::tunnel::encap::template::{Path, Sizes, TTL};
 
 use crate::guard::MARK;
-use crate::harness::{Context, NO_SUCH_DEVICE, hex, run, try_run, tunnel_bytes};
-use crate::packets::{ETH_HLEN, Packet, frame, ping, tagged, tcp, udp, untagged};
-use crate::packets6::{DESTINATION, HOP_BY_HOP, Packet6, tcp6, udp6};
-use crate::random::Random;
+use testkit::oracle::random::Random;
+use testkit::test_run::harness::{Context, NO_SUCH_DEVICE, hex, run, try_run, tunnel_bytes};
+use testkit::test_run::packets::{ETH_HLEN, Packet, frame, ping, tagged, tcp, udp, untagged};
+use testkit::test_run::packets_ipv6::{DESTINATION, HOP_BY_HOP, Packet6, tcp6, udp6};
 
 const TC_ACT_OK: i32 = 0;
 const TC_ACT_SHOT: i32 = 2;

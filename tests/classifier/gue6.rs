@@ -11,9 +11,9 @@ use traffic_mirroring::tunnel::encap::template::{Path, Sizes, TTL};
 
 use crate::guard::MARK;
 use crate::gue::{MORE, PIECE, counts, encapsulator, marked, tunnel};
-use crate::harness::{Context, NO_SUCH_DEVICE, Run, hex, in_namespace, run, try_run};
-use crate::packets::{ETH_HLEN, Packet, frame, ping, tcp, udp};
-use crate::packets6::{HOP_BY_HOP, Packet6, tcp6, udp6};
+use testkit::test_run::harness::{Context, NO_SUCH_DEVICE, Run, hex, in_namespace, run, try_run};
+use testkit::test_run::packets::{ETH_HLEN, Packet, frame, ping, tcp, udp};
+use testkit::test_run::packets_ipv6::{HOP_BY_HOP, Packet6, tcp6, udp6};
 
 const TC_ACT_OK: i32 = 0;
 const TC_ACT_SHOT: i32 = 2;

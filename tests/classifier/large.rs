@@ -7,12 +7,12 @@ use ipnetwork::IpNetwork;
 use traffic_mirroring::filter::{self, Field, Rule};
 use traffic_mirroring::model::Direction;
 
-use crate::frame;
-use crate::harness::{Harness, TC_ACT_OK, nowhere};
-use crate::meaning;
-use crate::packets::udp;
-use crate::packets6::udp6;
-use crate::random::Random;
+use testkit::oracle::evaluate;
+use testkit::oracle::frame;
+use testkit::oracle::random::Random;
+use testkit::test_run::harness::{Harness, TC_ACT_OK, nowhere};
+use testkit::test_run::packets::udp;
+use testkit::test_run::packets_ipv6::udp6;
 
 /// Of each set; no port and no prefix is in two of them.
 const RULES: usize = 8;
@@ -87,7 +87,7 @@ fn check(harness: &Harness, random: &mut Random, rules: &[Rule]) {
         let rule = random.below(rules.len());
         let frame = frame_for(random, &rules[rule]);
         let packet = frame::packet(&frame).expect("a packet");
-        let expected = meaning::verdict(rules, &packet).is_some();
+        let expected = evaluate::verdict(rules, &packet).is_some();
         let is_met = harness.matches(&frame);
         assert_eq!(is_met, expected, "{packet:?}");
         met += usize::from(is_met);

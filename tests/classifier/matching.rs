@@ -1,8 +1,8 @@
 //! A table: flags, a packet, and whether it is mirrored.
 
-use crate::harness::{Harness, rule};
-use crate::packets::{Packet, frame, ping, tagged, tcp, udp};
-use crate::packets6::{DESTINATION, HOP_BY_HOP, Packet6, tcp6, udp6};
+use testkit::test_run::harness::{Harness, rule};
+use testkit::test_run::packets::{Packet, frame, ping, tagged, tcp, udp};
+use testkit::test_run::packets_ipv6::{DESTINATION, HOP_BY_HOP, Packet6, tcp6, udp6};
 
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";

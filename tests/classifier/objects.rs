@@ -9,7 +9,7 @@ use traffic_mirroring::bpf;
 use traffic_mirroring::bpf::pins;
 use traffic_mirroring::model::Direction;
 
-use crate::harness::{object_bytes, tunnel_bytes};
+use testkit::test_run::harness::{object_bytes, tunnel_bytes};
 
 fn open(bytes: &[u8]) -> OpenObject {
     ObjectBuilder::default().open_memory(bytes).unwrap()

@@ -2,8 +2,10 @@
 
 use traffic_mirroring::bpf;
 
-use crate::harness::{Context, Fate, Harness, NO_SUCH_DEVICE, in_namespace, rule, tunnel};
-use crate::packets::{Packet, tcp, udp};
+use testkit::test_run::harness::{
+    Context, Fate, Harness, NO_SUCH_DEVICE, in_namespace, rule, tunnel,
+};
+use testkit::test_run::packets::{Packet, tcp, udp};
 
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";

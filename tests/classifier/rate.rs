@@ -5,8 +5,8 @@ use nix::unistd::Pid;
 use traffic_mirroring::bpf;
 use traffic_mirroring::model::Direction;
 
-use crate::harness::{Context, Fate, Harness, TC_ACT_OK, nowhere, rule, side_by_side};
-use crate::packets::{Packet, tcp, udp};
+use testkit::test_run::harness::{Context, Fate, Harness, TC_ACT_OK, nowhere, rule, side_by_side};
+use testkit::test_run::packets::{Packet, tcp, udp};
 
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";

@@ -2,9 +2,9 @@
 
 use traffic_mirroring::bpf::{self, carries};
 
-use crate::harness::{Fate, Harness, exclude, nowhere, rule};
-use crate::packets::{Packet, tagged, tcp, udp};
-use crate::packets6::tcp6;
+use testkit::test_run::harness::{Fate, Harness, exclude, nowhere, rule};
+use testkit::test_run::packets::{Packet, tagged, tcp, udp};
+use testkit::test_run::packets_ipv6::tcp6;
 
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";

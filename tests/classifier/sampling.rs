@@ -2,9 +2,9 @@
 
 use traffic_mirroring::filter::Rule;
 
-use crate::harness::{Context, Fate, Harness, rule, run};
-use crate::packets::{Packet, tcp, udp};
-use crate::packets6::{DESTINATION, Packet6};
+use testkit::test_run::harness::{Context, Fate, Harness, rule, run};
+use testkit::test_run::packets::{Packet, tcp, udp};
+use testkit::test_run::packets_ipv6::{DESTINATION, Packet6};
 
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";

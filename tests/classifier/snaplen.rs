@@ -3,9 +3,9 @@
 
 use traffic_mirroring::bpf::{self, carries};
 
-use crate::harness::{Context, Fate, Harness, in_namespace, nowhere, rule, tunnel};
-use crate::packets::{Packet, ping, tagged, tcp, udp};
-use crate::packets6::{DESTINATION, Packet6, tcp6, udp6};
+use testkit::test_run::harness::{Context, Fate, Harness, in_namespace, nowhere, rule, tunnel};
+use testkit::test_run::packets::{Packet, ping, tagged, tcp, udp};
+use testkit::test_run::packets_ipv6::{DESTINATION, Packet6, tcp6, udp6};
 
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";

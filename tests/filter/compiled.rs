@@ -9,9 +9,9 @@ use traffic_mirroring::filter::{
     Field, ICMPV6, MAX_RULES, Rule, RuleSet, Segments, UNTAGGED, compile,
 };
 
-use crate::frame;
-use crate::meaning::{self, Packet, Ports};
-use crate::random::Random;
+use testkit::oracle::evaluate::{self, Packet, Ports};
+use testkit::oracle::frame;
+use testkit::oracle::random::Random;
 
 /// What the tc programs are to do with compiled rules: the rules that match.
 fn classify(set: &RuleSet, packet: &Packet) -> u32 {
@@ -85,12 +85,12 @@ fn masks_agree_with_what_the_rules_mean() {
             let Some(packet) = frame::packet(&frame) else { continue };
             let masks = classify(&set, &packet);
             for (bit, rule) in rules.iter().enumerate() {
-                let matches = meaning::matches(rule, &packet);
+                let matches = evaluate::matches(rule, &packet);
                 assert_eq!(masks >> bit & 1 == 1, matches, "{rule:#?}\n{packet:#?}");
                 verdicts[usize::from(matches)] += 1;
             }
             let verdict = (masks != 0).then(|| masks.trailing_zeros() as usize);
-            assert_eq!(verdict, meaning::verdict(&rules, &packet));
+            assert_eq!(verdict, evaluate::verdict(&rules, &packet));
             first[verdict.map_or(0, |number| 1 + number.min(2))] += 1;
         }
     }

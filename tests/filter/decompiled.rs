@@ -8,7 +8,7 @@ use traffic_mirroring::filter::{
     Field, MAX_RULES, Rule, RuleSet, Segments, compile, decompile, parse, render,
 };
 
-use crate::random::Random;
+use testkit::oracle::random::Random;
 
 /// Without the arrays of networks, which may say less of the same masks: where a trie is worth asking.
 fn without_networks(set: &RuleSet) -> RuleSet {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use traffic_mirroring::filter::file::{self, MAX_BYTES};
 
-use crate::schemas;
+use testkit::schemas;
 
 const TOP: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -1,7 +1,7 @@
 //! What the oracle makes of frames: everything else is held against it.
 
-use crate::frame::packet;
-use crate::meaning::{Fragment, Packet, Ports};
+use testkit::oracle::evaluate::{Fragment, Packet, Ports};
+use testkit::oracle::frame::packet;
 
 /// Spaces are for the eye.
 fn hex(text: &str) -> Vec<u8> {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// Flags of a start that would work, and then those that make it fail (the last one counts), with
 /// what the error must say.
@@ -138,7 +138,7 @@ fn needs_root_missing_privileges_are_named() {
         let with_capabilities = |bounds: &str, args: &[&str]| {
             let mut command = world.host().command("setpriv");
             command.args([&format!("--bounding-set={bounds}"), "--inh-caps=-all"]);
-            command.arg(env!("CARGO_BIN_EXE_mirroring")).args(args);
+            command.arg(testkit::binary()).args(args);
             let output = command.output().expect("setpriv");
             (output.status.code(), String::from_utf8(output.stderr).expect("text"))
         };
@@ -167,7 +167,7 @@ fn needs_root_a_limit_of_locked_memory_is_named_where_it_counts() {
         let mut command = world.host().command("sh");
         let confined =
             r#"ulimit -l 64; exec setpriv --bounding-set=-all,+net_admin,+sys_admin "$@""#;
-        command.args(["-c", confined, "sh", env!("CARGO_BIN_EXE_mirroring")]);
+        command.args(["-c", confined, "sh"]).arg(testkit::binary());
         command.args(args.iter().map(AsRef::<str>::as_ref));
         let mut process = Daemon::start(command);
         if has_limited_maps() {

@@ -2,7 +2,7 @@
 
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// Sends traffic, and checks that the counter saw each frame that passed `eth0`.
 fn check_all_are_seen(world: &World, direction: Direction, counter: &Counter, when: &str) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use traffic_mirroring::bpf::pins::Pins;
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const DEFAULT_SECONDS: u64 = 12;
 

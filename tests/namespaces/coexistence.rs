@@ -7,9 +7,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::tcx::Place;
-use crate::support::theirs::{FRAMES, Theirs, kinds, make_sink, send};
-use crate::support::*;
+use testkit::namespaces::foreign_programs::{FRAMES, Theirs, kinds, make_sink, send};
+use testkit::namespaces::tcx::Place;
+use testkit::namespaces::*;
 
 /// Ours is updated, dies, and starts again, beside theirs.
 fn live(world: &World, theirs: &Theirs, ours: Daemon, start: impl Fn() -> Daemon) -> Daemon {

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use traffic_mirroring::instance::Instance;
 
 use crate::outer::add_up;
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// For the process to notice, be it on a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(20);

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// Sends traffic between two namespaces, and returns what was sent: the same both ways.
 type Send = fn(&Ns, &Ns) -> Vec<Vec<u8>>;

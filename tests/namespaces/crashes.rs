@@ -12,7 +12,7 @@ use traffic_mirroring::bpf::pins::{self, Pins};
 use traffic_mirroring::instance::Instance;
 use traffic_mirroring::model::{Direction as Way, InstanceId};
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 #[test]
 fn needs_root_stop_after_a_sigkill_leaves_the_host_as_it_was() {

@@ -4,7 +4,7 @@ use std::fs;
 
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// What a dry run says below the table of rules.
 fn changes(world: &World, args: &[&str]) -> String {
@@ -124,7 +124,7 @@ fn needs_root_a_dry_run_says_whether_the_cap_would_change() {
 fn needs_root_a_dry_run_shows_rules_to_everybody() {
     World::run(|world| {
         let mut command = world.host().command("setpriv");
-        command.args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_mirroring")]);
+        command.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(testkit::binary());
         command.args(["--iface=eth0", "--direction=ingress", "--dry-run"]);
         let output = command.output().expect("setpriv");
         assert!(output.status.success());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const VXLAN: &str = "--tunnel-interface-name=vx0";
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const IN_FORCE: [&str; 3] = ["--cmd=explain", "--iface=eth0", "--direction=ingress"];
 
@@ -201,8 +201,8 @@ fn needs_root_the_docs_show_what_is_printed() {
         assert_eq!(shown.len(), 2);
         for (command, expected) in shown {
             let arguments = command.strip_prefix("mirroring ").expect("a command of ours");
-            let binary = env!("CARGO_BIN_EXE_mirroring");
-            let printed = world.host().sh(&format!("cd /run; {binary} {arguments}"));
+            let binary = testkit::binary();
+            let printed = world.host().sh(&format!("cd /run; {} {arguments}", binary.display()));
             assert_eq!(printed, expected, "{command}");
         }
         assert!(daemon.terminate().success());

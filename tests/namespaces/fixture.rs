@@ -16,7 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const QUIET: Duration = Duration::from_millis(100);
 

@@ -11,8 +11,8 @@ use traffic_mirroring::bpf::bpffs::Turn;
 use traffic_mirroring::filter::{self, Action, Rule, Snaplen, file};
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
-use crate::{frame, meaning};
+use testkit::namespaces::*;
+use testkit::oracle::{evaluate, frame};
 
 /// By each instance; there are two.
 const FLIPS: usize = 500;
@@ -159,7 +159,7 @@ fn numbered(number: u64) -> Vec<u8> {
 fn copied_by(rules: &[Rule], frame: &[u8]) -> Option<usize> {
     let packet = frame::packet(frame).expect("a packet");
     let length = usize::from(packet.length);
-    match rules[meaning::verdict(rules, &packet)?].action {
+    match rules[evaluate::verdict(rules, &packet)?].action {
         Action::Exclude => None,
         Action::Mirror { snaplen: None, .. } => Some(length),
         Action::Mirror { snaplen: Some(Snaplen::Bytes(bytes)), .. } => {

@@ -8,7 +8,7 @@ use etherparse::PacketBuilder;
 use libbpf_rs::{MapCore, MapHandle};
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// `MIRRORING_DATAGRAMS` of `bpf/mirroring.h`.
 const ROOM: usize = 8192;

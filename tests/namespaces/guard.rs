@@ -13,7 +13,7 @@ use libbpf_rs::{MapCore, MapHandle, MapType};
 use traffic_mirroring::bpf::pins::{self, Pins};
 use traffic_mirroring::model::{Direction as Way, InstanceId};
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// Takes an interface of the host down once it has sent more packets than any test makes.
 struct Fuse {

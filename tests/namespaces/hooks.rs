@@ -13,7 +13,7 @@ use traffic_mirroring::attach::hook::{Filter, remove_clsact};
 use traffic_mirroring::model::Direction as Way;
 use traffic_mirroring::netlink::Netlink;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// An EtherType for experiments (IEEE Std 802): nobody answers, so nothing else comes in.
 const EXPERIMENTAL: [u8; 2] = [0x88, 0xb5];

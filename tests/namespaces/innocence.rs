@@ -14,7 +14,7 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::IpMtu;
 use nix::unistd::Pid;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// Brings about what the copies meet, once they go to this device.
 type Weather = fn(&World, &str) -> Option<Collector>;

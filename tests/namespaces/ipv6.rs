@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// On ingress by destination port, on egress by source port: both mirror the same conversations.
 fn rules(port: &str) -> String {

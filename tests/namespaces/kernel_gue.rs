@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use nix::sys::signal::Signal;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// The host's address on the collector's network.
 const NEAR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::mount::{MsFlags, mount};
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const ELSEWHERE: &str = "/run/bpf";
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const RELEASES: [Release; 2] = [Release::V2_0, Release::V2_1];
 const DIR: &str = "/sys/fs/bpf/tc/globals/eth0";

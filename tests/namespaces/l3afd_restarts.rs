@@ -11,7 +11,7 @@ use traffic_mirroring::bpf::pins::Pins;
 use traffic_mirroring::instance::Instance;
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const PORT: u16 = 5300;
 const READY: Duration = Duration::from_secs(20);

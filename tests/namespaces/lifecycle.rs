@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use traffic_mirroring::bpf::bpffs::Turn;
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 #[test]
 fn needs_root_each_ending_signal_leaves_the_host_as_it_was() {
@@ -340,7 +340,7 @@ fn needs_root_a_hangup_with_nobody_left_to_tell_ends_in_order() {
     World::run(|world| {
         let before = Snapshot::of(world.host());
         let mut terminal = pty();
-        let mut command = world.host().command(env!("CARGO_BIN_EXE_mirroring"));
+        let mut command = world.host().command(testkit::binary());
         command.args(args("ingress", &["--log-dir=/no/such/place"]).iter().map(|arg| arg.as_ref()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal.1);
         let mut process = command.spawn().expect("mirroring");

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use traffic_mirroring::bpf;
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// In the order of `struct mirroring_outcomes`, which docs/monitoring.md has, too.
 const MATCHED: usize = 0;

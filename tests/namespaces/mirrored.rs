@@ -6,7 +6,7 @@ use std::time::Duration;
 use etherparse::IpNumber;
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// What the instances of these tests are asked for: on ingress by destination port, on egress by
 /// source port, so that both mirror the same conversations.

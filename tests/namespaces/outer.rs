@@ -12,7 +12,7 @@ use traffic_mirroring::bpf;
 use traffic_mirroring::instance::Instance;
 use traffic_mirroring::tunnel::encap::counters;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// Both directions of `eth0`; the NIC has no offloads, as if it were a wire.
 fn start_both(world: &World, more: &[&str]) -> [Daemon; 2] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const PORT: u16 = 5300;
 const ASKED_FOR: [&str; 2] = ["--protocol=udp", "--dst-port=5300"];

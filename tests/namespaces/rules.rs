@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// Rules of a file for both directions of a conversation: `{port}` is the key for the server's port.
 fn of_each_direction(rules: &str) -> [String; 2] {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 #[test]
 fn needs_root_where_nothing_runs_that_is_said_and_no_error() {

@@ -8,7 +8,7 @@ use traffic_mirroring::bpf::pins;
 use traffic_mirroring::model::Direction as Way;
 use traffic_mirroring::netlink::Netlink;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 fn eth0() -> u32 {
     nix::net::if_::if_nametoindex("eth0").expect("eth0")

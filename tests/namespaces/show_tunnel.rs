@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 fn tunnel(world: &World) -> Value {
     shown_one(world)["tunnel"].take()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const WATCH: [&str; 2] = ["--cmd=show", "--watch"];
 
@@ -91,7 +91,7 @@ fn needs_root_on_a_terminal_tables_take_each_others_place_and_leave_it_as_it_was
         let _daemon = start(world, "ingress", &[]);
         for signal in [Signal::SIGINT, Signal::SIGTERM] {
             let (mut terminal, inner) = pty();
-            let mut command = world.host().command(env!("CARGO_BIN_EXE_mirroring"));
+            let mut command = world.host().command(testkit::binary());
             command.args(WATCH).stdout(inner);
             let mut process = command.spawn().expect("mirroring");
             drop(command);

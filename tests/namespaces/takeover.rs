@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const PORT: u16 = 5300;
 

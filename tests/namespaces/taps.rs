@@ -1,6 +1,6 @@
 //! Who looks at the device of the built-in tunnel (tcpdump) sees what leaves by it.
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// Packets that the device has transmitted, by its statistics.
 fn transmitted(world: &World) -> usize {

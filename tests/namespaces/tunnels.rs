@@ -6,7 +6,7 @@ use nix::net::if_::if_nametoindex;
 use traffic_mirroring::attach::hook::tcx_programs;
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// Collectors that get copies about their own copies would see ever more of them.
 #[test]

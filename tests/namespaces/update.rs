@@ -5,7 +5,7 @@ use std::fs;
 use traffic_mirroring::bpf::bpffs::Turn;
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// As l3afd begins an update.
 const UPDATE: [&str; 5] = [

@@ -3,7 +3,7 @@
 use traffic_mirroring::bpf::pins;
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const PORT: u16 = 5300;
 

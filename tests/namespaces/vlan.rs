@@ -10,8 +10,8 @@ use etherparse::PacketBuilder;
 use traffic_mirroring::filter::file;
 use traffic_mirroring::model::Direction as Way;
 
-use crate::support::*;
-use crate::{frame, meaning};
+use testkit::namespaces::*;
+use testkit::oracle::{evaluate, frame};
 
 /// Kinds and IDs of a frame's tags, the outermost first.
 type Tags = &'static [(u16, u16)];
@@ -73,7 +73,7 @@ fn needs_root_in_every_launch_mode_frames_are_told_by_their_outermost_tag() {
                 let copies = collector.stop_after_quiet(QUIET);
                 let rules = file::rules(text.as_bytes()).expect("rules");
                 let matches = |frame: &&Vec<u8>| {
-                    frame::packet(frame).is_some_and(|it| meaning::matches(&rules[0], &it))
+                    frame::packet(frame).is_some_and(|it| evaluate::matches(&rules[0], &it))
                 };
                 let expected = frames.iter().filter(matches);
                 let expected: Vec<_> = expected.map(|frame| ip(frame)).collect();

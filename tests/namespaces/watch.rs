@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// For the process to notice, be it on a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use etherparse::PacketBuilder;
 use nix::sys::signal::Signal;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 const QUIET: Duration = Duration::from_millis(300);
 

@@ -10,7 +10,7 @@ use traffic_mirroring::attach::hook::Filter;
 use traffic_mirroring::model::Direction as Way;
 use traffic_mirroring::netlink::Netlink;
 
-use crate::support::*;
+use testkit::namespaces::*;
 
 /// The program that the kernel has modules loaded by.
 const MODPROBE: &str = "/proc/sys/kernel/modprobe";

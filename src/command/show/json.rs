@@ -152,10 +152,6 @@ fn counters(it: &GueCounters) -> Value {
 }
 
 #[cfg(test)]
-#[path = "../../../tests/oracle/schemas.rs"]
-mod schemas;
-
-#[cfg(test)]
 mod tests {
     use super::super::report::{HopState, State};
     use super::super::sample::{entry, existing, instance, outcomes, rules, unreadable};
@@ -165,7 +161,7 @@ mod tests {
     /// What is printed, held to the schema.
     fn shown(entries: &[Entry]) -> Value {
         let list = serde_json::from_str(&text(entries)).unwrap();
-        if let Err(error) = schemas::validator("show.schema.json").validate(&list) {
+        if let Err(error) = testkit::schemas::validator("show.schema.json").validate(&list) {
             panic!("{error} in {list:#}");
         }
         list

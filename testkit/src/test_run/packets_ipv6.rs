@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV6;
 
-use crate::packets::{frame, has_ports};
+use super::packets::{frame, has_ports};
 
 const ETH_P_IPV6: u16 = 0x86dd;
 const IPV6_HLEN: usize = 40;

@@ -8,7 +8,7 @@ use libbpf_sys::{BPF_F_AFTER, BPF_F_BEFORE, BPF_F_ID, BPF_TCX_EGRESS, BPF_TCX_IN
 use nix::errno::Errno;
 use traffic_mirroring::model::Direction as Way;
 
-use super::programs::owned;
+use super::bpf_programs::owned;
 
 /// Where a program is to run; the number is the id of another program of the hook.
 #[derive(Clone, Copy, Debug)]

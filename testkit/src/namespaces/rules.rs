@@ -9,8 +9,8 @@ use traffic_mirroring::instance::Instance;
 use traffic_mirroring::model::{Direction as Way, InstanceId};
 
 use super::{Direction, Frame, Frames};
-use crate::datagrams::Datagrams;
-use crate::frame;
+use crate::oracle::Datagrams;
+use crate::oracle::frame;
 
 /// Writes a file of rules, and returns the flag that names it. The file is in the world's own `/run`,
 /// so call this from the test's thread.

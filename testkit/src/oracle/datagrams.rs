@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use traffic_mirroring::filter::Rule;
 
-use crate::meaning::{self, Fragment, Packet};
+use super::evaluate::{self, Fragment, Packet};
 
 /// Addresses, number, and of IPv4 the protocol.
 type Datagram = (IpAddr, IpAddr, u32, Option<u8>);
@@ -22,7 +22,7 @@ pub struct Datagrams {
 impl Datagrams {
     /// The number of the rule that the packet meets, after those that came before.
     pub fn verdict(&mut self, rules: &[Rule], packet: &Packet) -> Option<usize> {
-        let alone = || meaning::verdict(rules, packet);
+        let alone = || evaluate::verdict(rules, packet);
         let Some(Fragment { is_first, id }) = packet.fragment else { return alone() };
         let protocol = packet.src.is_ipv4().then_some(packet.protocol);
         let datagram = (packet.src, packet.dst, id, protocol);

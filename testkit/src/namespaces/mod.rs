@@ -18,91 +18,91 @@
 //! `/var/log`), and all of it is held by the test's thread and its children alone: it is gone with
 //! them, also after a panic or a SIGKILL, and worlds do not see each other.
 
-mod agent;
 mod another_version;
+pub mod bpf_programs;
 mod capture;
 mod collector;
-mod collector6;
+mod collector_ipv6;
 mod counters;
 mod cpus;
 mod daemon;
+pub mod foreign_programs;
+mod instance;
 mod ip;
 mod ipv6;
-mod kernel;
 mod kernel_gue;
 mod kernel_log;
+mod kernel_version;
 mod l3afd;
-mod launch;
+mod launch_modes;
 mod map_contents;
-mod ns;
+mod namespace;
 mod observe;
 mod packet;
-mod patience;
-pub mod programs;
 mod random;
 mod reassembly;
 mod receiver;
+mod repeat_if_packets_lost;
 mod rules;
 mod shown;
+mod slow_machine;
 mod snapshot;
 mod socket;
 mod stream;
 pub mod tcx;
 mod terminal;
-pub mod theirs;
+mod topology;
 mod traffic;
-mod undisturbed;
 mod vxlan;
-mod world;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use agent::{
-    QUIET, Release, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table,
-    load_as, load_as_l3afd, run_as_l3afd, start, start_chained, status,
-};
 pub use another_version::{make_another_version, shorten_record};
+pub use bpf_programs::{Counter, Root};
 pub use capture::{Capture, Direction, Frame, Frames};
 pub use collector::{Collector, Copies, GUE_PORT};
-pub use collector6::{
+pub use collector_ipv6::{
     COLLECTOR6, FRAGMENT, IPV6_HLEN, NEAR_COLLECTOR6, TO_COLLECTOR6, UDP, with_ipv6_to_collector,
 };
 pub use counters::Counters;
 pub use cpus::cpus;
 pub use daemon::{Daemon, mirroring};
+pub use instance::{
+    QUIET, Release, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table,
+    load_as, load_as_l3afd, run_as_l3afd, start, start_chained, status,
+};
 pub use ip::{assert_same, assert_sums6, source};
 pub use ipv6::{
     CLIENT6, HOST6, add_ipv6, ping6, tcp_exchange6, udp_exchange6, udp_with_extensions, with_ipv6,
 };
-pub use kernel::{has_limited_maps, has_tcx};
 pub use kernel_gue::{KernelCollector, kernel_gue};
 pub use kernel_log::KernelLog;
+pub use kernel_version::{has_limited_maps, has_tcx};
 pub use l3afd::by_l3afd;
-pub use launch::{Launcher, Mode, in_every_launch_mode, in_self_loaded_modes};
+pub use launch_modes::{Launcher, Mode, in_every_launch_mode, in_self_loaded_modes};
 pub use map_contents::map_contents;
-pub use ns::Ns;
+pub use namespace::Ns;
 pub use observe::observe;
 pub use packet::{Packet, assert_sums};
-pub use patience::patient;
-pub use programs::{Counter, Root};
 pub use random::Random;
 pub use reassembly::{datagrams, stream};
+pub use repeat_if_packets_lost::undisturbed;
 pub use rules::{instance, outcomes, rules_file, to_be_mirrored};
 pub use shown::{show, shown, shown_one};
+pub use slow_machine::patient;
 pub use snapshot::Snapshot;
 pub use stream::Stream;
 pub use terminal::pty;
+pub use topology::{
+    CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, ROUTER_MAC, SERVER_MAC, World,
+    one_frame_per_packet,
+};
 pub use traffic::{
     bind, inject, inject_all, inject_in_pages, noise, ping, tcp_exchange, tcp_exchange_with,
     udp_blast, udp_exchange, udp_exchange_between, udp_segments, udp_with_options,
 };
-pub use undisturbed::undisturbed;
 pub use vxlan::{vxlan, vxlan_to};
-pub use world::{
-    CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, ROUTER_MAC, SERVER_MAC, World,
-    one_frame_per_packet,
-};
 
 /// Waits until `condition` holds, and panics with `what` was awaited after `limit`.
 pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {

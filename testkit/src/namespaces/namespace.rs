@@ -1,5 +1,6 @@
 //! A network namespace: run closures and commands in it.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
@@ -57,7 +58,7 @@ impl Ns {
 
     /// A command that will run in this namespace, and be killed with the thread that spawns it. So
     /// spawn it from the test's thread, not inside [`Ns::run`].
-    pub fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let file = self.file.clone();
         let prepare = move || {
             // whoever runs the tests may have it ignored, as nohup does, and that is inherited

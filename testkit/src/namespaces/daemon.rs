@@ -14,15 +14,14 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::{Ns, by_l3afd, eventually};
-
-const MIRRORING: &str = env!("CARGO_BIN_EXE_mirroring");
+use crate::binary;
 
 /// For a process to do what it is asked and exit.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs `mirroring` to its end.
 pub fn mirroring<A: AsRef<OsStr>>(ns: &Ns, args: impl IntoIterator<Item = A>) -> Output {
-    let mut command = ns.command(MIRRORING);
+    let mut command = ns.command(binary());
     command.args(args);
     let mut process = Daemon::start(command);
     let status = process.wait();
@@ -44,7 +43,7 @@ impl Daemon {
     /// Starts `mirroring` with a log directory of its own.
     pub fn mirroring<A: AsRef<OsStr>>(ns: &Ns, args: impl IntoIterator<Item = A>) -> Daemon {
         let dir = output_dir();
-        let mut command = ns.command(MIRRORING);
+        let mut command = ns.command(binary());
         command.arg(format!("--log-dir={}", dir.path().display())).args(args);
         Daemon::start_in(dir, command)
     }
@@ -52,7 +51,7 @@ impl Daemon {
     /// The same, with a process that l3afd is between us; see [`by_l3afd`](super::by_l3afd).
     pub fn mirroring_by_l3afd(ns: &Ns, held: &[BorrowedFd<'_>], args: &[&str]) -> Daemon {
         let dir = output_dir();
-        let mut command = ns.command(MIRRORING);
+        let mut command = ns.command(binary());
         command.arg(format!("--log-dir={}", dir.path().display())).args(args);
         by_l3afd(&mut command, held);
         Daemon::start_in(dir, command)

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::meaning::{Fragment, Packet, Ports};
+use super::evaluate::{Fragment, Packet, Ports};
 
 /// IEEE 802.1Q, 802.1ad, and what came before 802.1ad.
 const TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];

@@ -1,6 +1,6 @@
 //! Random frames: both families, tags, options, extension headers, fragments, and what is wrong.
 
-use crate::random::Random;
+use super::random::Random;
 
 /// Bytes of the longest header that a test run insists on, and of the Ethernet header.
 const LEAST: usize = 14 + 40;
