@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * From fields to the rule that a packet meets. A rule is a bit; each field has a table from value to
- * the rules that accept it, and the AND of the masks is the set of rules that match. Cheap fields
- * come first, and an empty mask ends it.
+ * Finds the rules that match a packet. A rule is one bit of a 64-bit mask. Each field has a table that
+ * maps a value to the mask of the rules that accept it. The AND of these masks is the set of matching
+ * rules. Cheap fields are looked up first, and an empty mask ends the search.
  *
- * Array look-ups are inlined by the verifier; a trie is asked only about an address whose place in
- * the array of networks says that some rule could match.
+ * The verifier inlines array lookups. A prefix trie is searched only if the array of networks says that
+ * some rule could accept the address.
  */
 #ifndef CLASSIFY_BPF_H
 #define CLASSIFY_BPF_H
@@ -15,15 +15,15 @@
 #include "mirroring_maps.bpf.h"
 #include "parse.h"
 
-/* The mask of an open field, and of the rules that name the value. */
-static __always_inline __u64 accepting(__u64 any, void *table, __u32 value)
+/* The rules that accept `value`: those that leave the field open (`any`) and those that name the value. */
+static __always_inline __u64 rules_accepting(__u64 any, void *table, __u32 value)
 {
 	const __u64 *mask = bpf_map_lookup_elem(table, &value);
 
 	return mask ? any | *mask : any;
 }
 
-static __always_inline __u64 accepting_ipv4(__u64 any, void *prefixes, __be32 address)
+static __always_inline __u64 rules_accepting_ipv4(__u64 any, void *prefixes, __be32 address)
 {
 	struct mirroring_prefix key = {.len = 32, .address = address};
 	const __u64 *mask = bpf_map_lookup_elem(prefixes, &key);
@@ -31,7 +31,7 @@ static __always_inline __u64 accepting_ipv4(__u64 any, void *prefixes, __be32 ad
 	return mask ? any | *mask : any;
 }
 
-static __always_inline __u64 accepting_ipv6(__u64 any, void *prefixes, const __be32 *address)
+static __always_inline __u64 rules_accepting_ipv6(__u64 any, void *prefixes, const __be32 *address)
 {
 	struct mirroring_prefix6 key;
 	const __u64 *mask;
@@ -42,14 +42,14 @@ static __always_inline __u64 accepting_ipv6(__u64 any, void *prefixes, const __b
 	return mask ? any | *mask : any;
 }
 
-/* Place of an IPv4 address in the arrays of networks. */
-static __always_inline __u32 net(__be32 address)
+/* Index of an IPv4 address in the arrays of networks: its upper 16 bits. */
+static __always_inline __u32 net_index(__be32 address)
 {
 	return bpf_ntohl(address) >> 16;
 }
 
-/* Place of an IPv6 address there: its first 32 bits, folded. */
-static __always_inline __u32 net6(__be32 address)
+/* Index of an IPv6 address there: its first 16 bits XOR the next 16. `address` is its first word. */
+static __always_inline __u32 net6_index(__be32 address)
 {
 	__u32 upper = bpf_ntohl(address);
 
@@ -60,19 +60,19 @@ static __always_inline __u64 classify_ipv4(const struct mirroring_config *config
 					   __be32 dst, __u64 rules)
 {
 	if (rules & ~config->any_dst_v4) {
-		rules &= accepting(config->any_dst_v4, &MAP(dst_net), net(dst));
+		rules &= rules_accepting(config->any_dst_v4, &MAP(dst_net), net_index(dst));
 		if (!rules)
 			return 0;
 	}
 	if (rules & ~config->any_src_v4) {
-		rules &= accepting(config->any_src_v4, &MAP(src_net), net(src));
+		rules &= rules_accepting(config->any_src_v4, &MAP(src_net), net_index(src));
 		if (!rules)
 			return 0;
 	}
 	if (rules & ~config->any_dst_v4)
-		rules &= accepting_ipv4(config->any_dst_v4, &MAP(dst_prefix), dst);
+		rules &= rules_accepting_ipv4(config->any_dst_v4, &MAP(dst_prefix), dst);
 	if (rules & ~config->any_src_v4)
-		rules &= accepting_ipv4(config->any_src_v4, &MAP(src_prefix), src);
+		rules &= rules_accepting_ipv4(config->any_src_v4, &MAP(src_prefix), src);
 	return rules;
 }
 
@@ -80,19 +80,19 @@ static __always_inline __u64 classify_ipv6(const struct mirroring_config *config
 					   const __be32 *dst, __u64 rules)
 {
 	if (rules & ~config->any_dst_v6) {
-		rules &= accepting(config->any_dst_v6, &MAP(dst_net6), net6(dst[0]));
+		rules &= rules_accepting(config->any_dst_v6, &MAP(dst_net6), net6_index(dst[0]));
 		if (!rules)
 			return 0;
 	}
 	if (rules & ~config->any_src_v6) {
-		rules &= accepting(config->any_src_v6, &MAP(src_net6), net6(src[0]));
+		rules &= rules_accepting(config->any_src_v6, &MAP(src_net6), net6_index(src[0]));
 		if (!rules)
 			return 0;
 	}
 	if (rules & ~config->any_dst_v6)
-		rules &= accepting_ipv6(config->any_dst_v6, &MAP(dst_prefix6), dst);
+		rules &= rules_accepting_ipv6(config->any_dst_v6, &MAP(dst_prefix6), dst);
 	if (rules & ~config->any_src_v6)
-		rules &= accepting_ipv6(config->any_src_v6, &MAP(src_prefix6), src);
+		rules &= rules_accepting_ipv6(config->any_src_v6, &MAP(src_prefix6), src);
 	return rules;
 }
 
@@ -110,7 +110,7 @@ static __always_inline __u32 vlan_id(struct __sk_buff *skb, const struct packet 
 	return bpf_ntohs(tag.tci) & VLAN_ID_MASK;
 }
 
-/* The byte at `offset` of the upper-layer header, if the packet has one; else -1. */
+/* The byte at `offset` of the upper-layer header; -1 if the packet does not have that byte. */
 static __always_inline int l4_byte(struct __sk_buff *skb, const struct packet *packet, __u32 offset)
 {
 	__u32 at = packet->l4_offset + offset;
@@ -121,32 +121,30 @@ static __always_inline int l4_byte(struct __sk_buff *skb, const struct packet *p
 	return bpf_skb_load_bytes(skb, at, &byte, sizeof(byte)) ? -1 : byte;
 }
 
-/* The rules that accept the fields that few rules name. */
+/* Narrows `rules` by the last five fields, which few rules name. */
 static __always_inline __u64 classify_more(struct __sk_buff *skb,
 					   const struct mirroring_config *config,
 					   const struct packet *packet, __u64 rules)
 {
-	enum {
-		TCP_FLAGS = 13,
-		ICMP_TYPE = 0
-	}; /* bytes of the header (RFC 9293, RFC 792, RFC 4443) */
+	/* byte offsets in the headers (RFC 9293, RFC 792, RFC 4443) */
+	enum { TCP_FLAGS = 13, ICMP_TYPE = 0 };
 
 	if (rules & ~config->any_dscp)
-		rules &= accepting(config->any_dscp, &MAP(dscp), packet->traffic_class >> 2);
+		rules &= rules_accepting(config->any_dscp, &MAP(dscp), packet->traffic_class >> 2);
 	if (rules & ~config->any_vlan)
-		rules &= accepting(config->any_vlan, &MAP(vlan), vlan_id(skb, packet));
+		rules &= rules_accepting(config->any_vlan, &MAP(vlan), vlan_id(skb, packet));
 	if (rules & ~config->any_length) {
 		__u32 length = packet->length;
 
 		if (length > MIRRORING_LENGTHS - 1)
 			length = MIRRORING_LENGTHS - 1;
-		rules &= accepting(config->any_length, &MAP(length), length);
+		rules &= rules_accepting(config->any_length, &MAP(length), length);
 	}
 	if (rules & ~config->any_tcp_flags) {
 		int flags = packet->protocol == IPPROTO_TCP ? l4_byte(skb, packet, TCP_FLAGS) : -1;
 
 		rules &= flags < 0 ? config->any_tcp_flags
-				   : accepting(config->any_tcp_flags, &MAP(tcp_flags), flags);
+				   : rules_accepting(config->any_tcp_flags, &MAP(tcp_flags), flags);
 	}
 	if (rules & ~config->any_icmp_type) {
 		__u8 icmp = packet->is_ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
@@ -155,35 +153,35 @@ static __always_inline __u64 classify_more(struct __sk_buff *skb,
 		if (type >= 0 && packet->is_ipv6)
 			type += MIRRORING_ICMPV6;
 		rules &= type < 0 ? config->any_icmp_type
-				  : accepting(config->any_icmp_type, &MAP(icmp_type), type);
+				  : rules_accepting(config->any_icmp_type, &MAP(icmp_type), type);
 	}
 	return rules;
 }
 
-/* Those of the rules that accept the protocol, in whatever version of IP. */
+/* Narrows `rules` by the protocol (IPv4) or the upper-layer header (IPv6). */
 static __always_inline __u64 classify_protocol(const struct mirroring_config *config, __u64 rules,
 					       __u8 protocol)
 {
 	if (rules & ~config->any_protocol)
-		rules &= accepting(config->any_protocol, &MAP(protocol), protocol);
+		rules &= rules_accepting(config->any_protocol, &MAP(protocol), protocol);
 	return rules;
 }
 
-/* Those of the rules that accept the ports of a packet that has some. */
+/* Narrows `rules` by the ports of a packet that has ports. */
 static __always_inline __u64 classify_ports(const struct mirroring_config *config, __u64 rules,
 					    __u32 src_port, __u32 dst_port)
 {
 	if (rules & ~config->any_dst_port) {
-		rules &= accepting(config->any_dst_port, &MAP(dst_port), dst_port);
+		rules &= rules_accepting(config->any_dst_port, &MAP(dst_port), dst_port);
 		if (!rules)
 			return 0;
 	}
 	if (rules & ~config->any_src_port)
-		rules &= accepting(config->any_src_port, &MAP(src_port), src_port);
+		rules &= rules_accepting(config->any_src_port, &MAP(src_port), src_port);
 	return rules;
 }
 
-/* The rules that match, of those in force when it was called. */
+/* The rules that match, among those in force when this function reads `live`. */
 static __always_inline __u64 classify(struct __sk_buff *skb, const struct mirroring_config *config,
 				      struct packet *packet)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A number from the flow of a packet, the same in both directions. (The kernel's own hash, skb->hash,
- * differs between them where a NIC computes it.) By it a rule samples flows, and the tunnel has a
- * source port for each, so that a collector can spread copies over its queues.
+ * A hash of a packet's flow that is the same in both directions. (skb->hash is not: a NIC may compute a
+ * different value for each direction.) Rules use it to sample flows. The tunnel uses it to choose an
+ * outer source port for each flow, so that a collector can spread copies over its receive queues.
  */
 #ifndef FLOW_HASH_H
 #define FLOW_HASH_H
@@ -15,11 +15,10 @@
 enum {
 	FLOW_PORT_FIRST = 49152, /* dynamic ports, up to 65535 (RFC 6335) */
 	FLOW_PORT_BITS = 14,
-	IP_FRAGMENT_MASK = 0x3fff, /* MF and offset in iphdr.frag_off (RFC 791) */
 };
 
-/* Each bit of the result depends on each of x: the finalizer of MurmurHash3 (Appleby). */
-static __always_inline __u32 mix(__u32 x)
+/* Every bit of the result depends on every bit of x: the finalizer of MurmurHash3 (Appleby). */
+static __always_inline __u32 hash_mix(__u32 x)
 {
 	x ^= x >> 16;
 	x *= 0x85ebca6b;
@@ -29,13 +28,14 @@ static __always_inline __u32 mix(__u32 x)
 }
 
 /*
- * The same for both directions of a flow: the sum of both ends is. Of protocols without ports, and of
- * fragments, ports are 0.
+ * Both ends are hashed and then added, and a sum does not depend on the order: so both directions have
+ * the same hash. Pass ports of 0 for fragments and for protocols without ports.
  */
 static __always_inline __u32 flow_hash(__u32 src, __u32 dst, __u16 src_port, __u16 dst_port,
 				       __u8 protocol)
 {
-	return mix(mix(mix(src) ^ src_port) + mix(mix(dst) ^ dst_port) + protocol);
+	return hash_mix(hash_mix(hash_mix(src) ^ src_port) + hash_mix(hash_mix(dst) ^ dst_port) +
+			protocol);
 }
 
 static __always_inline __u32 fold_ipv6(const __be32 *address)
@@ -44,8 +44,8 @@ static __always_inline __u32 fold_ipv6(const __be32 *address)
 }
 
 /*
- * The port of an IP packet behind an Ethernet header. A fragment counts as one of a protocol without
- * ports, the first as well: so all of a datagram's are alike.
+ * The outer source port for an IP packet behind an Ethernet header. Every fragment is hashed without
+ * ports, also the first one, so that all fragments of a datagram get the same outer port.
  */
 static __always_inline __be16 flow_port(struct __sk_buff *skb)
 {
@@ -73,10 +73,10 @@ static __always_inline __be16 flow_port(struct __sk_buff *skb)
 		dst = ip.daddr;
 		protocol = ip.protocol;
 		l4_offset = ETH_HLEN + ip.ihl * 4;
-		whole = !(ip.frag_off & bpf_htons(IP_FRAGMENT_MASK));
+		whole = !(ip.frag_off & bpf_htons(IP_MF | IP_OFFSET));
 	}
 	if (whole && has_ports(protocol))
-		/* cut short, it has none */
+		/* a failed read leaves the ports 0 */
 		bpf_skb_load_bytes(skb, l4_offset, &ports, sizeof(ports));
 	return bpf_htons(FLOW_PORT_FIRST + (flow_hash(src, dst, ports.src, ports.dst, protocol) >>
 					    (32 - FLOW_PORT_BITS)));

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What is never mirrored: packets of the tunnels of this host's instances. */
+/* Prevents mirroring loops: the packets of this host's tunnels are never mirrored. */
 #ifndef GUARD_BPF_H
 #define GUARD_BPF_H
+
+#include <linux/icmpv6.h>
 
 #include "mark.h"
 #include "mirroring.h"
 #include "mirroring_maps.bpf.h"
 #include "parse.h"
 
-/* The protocols of the outer headers that tunnel devices make: others lead to no endpoint. */
-static __always_inline bool is_tunnels(__u8 protocol)
+/* Whether tunnel devices send packets of this protocol. Other packets are not looked up in the list. */
+static __always_inline bool is_tunnel_protocol(__u8 protocol)
 {
 	return protocol == IPPROTO_UDP || protocol == IPPROTO_GRE || protocol == IPPROTO_IPIP ||
 	       protocol == IPPROTO_IPV6;
 }
 
-/* As endpoints have it, of which IPv4 addresses are a part. */
+/* Stores an address as endpoints hold it: an IPv4 address as ::ffff:a.b.c.d. */
 static __always_inline void set_address(struct mirroring_endpoint *to, const __be32 *address,
 					bool is_ipv6)
 {
@@ -27,7 +29,7 @@ static __always_inline void set_address(struct mirroring_endpoint *to, const __b
 	}
 }
 
-/* Sets the port of a packet whose UDP header is at `offset`; false where it is cut short. */
+/* Reads the destination port of the UDP header at `offset`; false if the frame ends before it. */
 static __always_inline bool set_port(struct __sk_buff *skb, __u32 offset,
 				     struct mirroring_endpoint *to)
 {
@@ -39,9 +41,24 @@ static __always_inline bool set_port(struct __sk_buff *skb, __u32 offset,
 	return true;
 }
 
-/* Where the packet that an ICMP error is about went; false where the packet is none, or does not say. */
-static __always_inline bool error_about(struct __sk_buff *skb, const struct packet *packet,
-					struct mirroring_endpoint *about)
+/*
+ * linux/icmp.h cannot be included here: it needs sys/socket.h. The names are its names, the values are those
+ * of RFC 792.
+ */
+enum {
+	ICMP_DEST_UNREACH = 3,
+	ICMP_SOURCE_QUENCH = 4,
+	ICMP_REDIRECT = 5,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETERPROB = 12,
+};
+
+/*
+ * An ICMP error quotes the packet that it is about. Stores where that packet went in `target`; false if
+ * this is not an ICMP error, or if it quotes too little.
+ */
+static __always_inline bool icmp_error_target(struct __sk_buff *skb, const struct packet *packet,
+					      struct mirroring_endpoint *target)
 {
 	struct {
 		__u8 icmp[8];
@@ -51,25 +68,28 @@ static __always_inline bool error_about(struct __sk_buff *skb, const struct pack
 	if (bpf_skb_load_bytes(skb, packet->l4_offset, &error, sizeof(error)))
 		return false;
 	switch (error.icmp[0]) {
-	case 3: /* destination unreachable (RFC 792, as those below) */
-	case 4: /* source quench */
-	case 5: /* redirect */
-	case 11: /* time exceeded */
-	case 12: /* parameter problem */
+	case ICMP_DEST_UNREACH:
+	case ICMP_SOURCE_QUENCH:
+	case ICMP_REDIRECT:
+	case ICMP_TIME_EXCEEDED:
+	case ICMP_PARAMETERPROB:
 		break;
 	default:
 		return false;
 	}
-	set_address(about, &error.ip.daddr, false);
-	about->protocol = error.ip.protocol;
-	if (about->protocol != IPPROTO_UDP)
+	set_address(target, &error.ip.daddr, false);
+	target->protocol = error.ip.protocol;
+	if (target->protocol != IPPROTO_UDP)
 		return true;
-	return set_port(skb, packet->l4_offset + sizeof(error.icmp) + error.ip.ihl * 4, about);
+	return set_port(skb, packet->l4_offset + sizeof(error.icmp) + error.ip.ihl * 4, target);
 }
 
-/* The same of an ICMPv6 error, which may be about any fragment; of a later one, the port is not known. */
-static __always_inline bool error6_about(struct __sk_buff *skb, const struct packet *packet,
-					 struct mirroring_endpoint *about)
+/*
+ * The same for ICMPv6. The quoted packet may be a later fragment, which has no ports: then the port
+ * stays 0.
+ */
+static __always_inline bool icmp6_error_target(struct __sk_buff *skb, const struct packet *packet,
+					       struct mirroring_endpoint *target)
 {
 	struct {
 		__u8 icmp[8];
@@ -79,32 +99,31 @@ static __always_inline bool error6_about(struct __sk_buff *skb, const struct pac
 
 	if (bpf_skb_load_bytes(skb, packet->l4_offset, &error, sizeof(error)))
 		return false;
-	/* destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443) */
-	if (error.icmp[0] < 1 || error.icmp[0] > 4)
+	if (error.icmp[0] < ICMPV6_DEST_UNREACH || error.icmp[0] > ICMPV6_PARAMPROB)
 		return false;
-	set_address(about, error.ip.daddr.in6_u.u6_addr32, true);
-	about->protocol = error.ip.nexthdr;
-	/* a fragment, or a device's limit on tunnels in tunnels (RFC 2473), or both */
+	set_address(target, error.ip.daddr.in6_u.u6_addr32, true);
+	target->protocol = error.ip.nexthdr;
+	/* skip a fragment header and the destination option that limits nested tunnels (RFC 2473), or both */
 	for (int i = 0; i < 2; i++) {
 		struct extension_header extension;
-		bool is_fragment = about->protocol == IPPROTO_FRAGMENT;
+		bool is_fragment = target->protocol == IPPROTO_FRAGMENT;
 
-		if (!is_fragment && about->protocol != IPPROTO_DSTOPTS)
+		if (!is_fragment && target->protocol != IPPROTO_DSTOPTS)
 			break;
 		if (bpf_skb_load_bytes(skb, offset, &extension, sizeof(extension)))
 			return false;
-		about->protocol = extension.next;
-		if (is_fragment && extension.offset_and_more & bpf_htons(IP6_OFFSET_MASK))
+		target->protocol = extension.next;
+		if (is_fragment && extension.offset_and_more & bpf_htons(IP6_OFFSET))
 			return true;
 		offset += is_fragment ? sizeof(extension) : (extension.len + 1) * 8;
 	}
-	return about->protocol != IPPROTO_UDP || set_port(skb, offset, about);
+	return target->protocol != IPPROTO_UDP || set_port(skb, offset, target);
 }
 
-/* Whether it is in the list; with a port of 0, which is no tunnel's, on whatever port. */
+/* Whether an endpoint is in the list. A port of 0, which no tunnel has, stands for any port. */
 static __always_inline bool is_endpoint(const struct mirroring_endpoint *to)
 {
-	const struct mirroring_endpoints *endpoints = only_entry(&MAP(endpoints));
+	const struct mirroring_endpoints *endpoints = lookup_single(&MAP(endpoints));
 	struct mirroring_endpoint what;
 	__u64 wanted[3], mask;
 
@@ -141,11 +160,11 @@ static __always_inline bool goes_to_endpoint(const __be32 *address, bool is_ipv6
 }
 
 /*
- * Whether the packet is a copy on its way, or an ICMP error about one, whoever sends that: mirroring
- * it would make the next one, without end. A later fragment to a collector, whose port nobody knows,
- * may be a copy's: it is taken for one.
+ * Whether the packet is a copy on its way to a collector, or an ICMP error about one. To mirror it would
+ * make another copy, and so on without end. A later fragment to a collector has no port to check, so it
+ * counts as tunnel traffic, too.
  */
-static __always_inline bool guarded(struct __sk_buff *skb, const struct packet *packet)
+static __always_inline bool is_tunnel_traffic(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct mirroring_endpoint to;
 	__u8 protocol = packet->protocol;
@@ -159,13 +178,14 @@ static __always_inline bool guarded(struct __sk_buff *skb, const struct packet *
 	to.protocol = protocol;
 	if (protocol == IPPROTO_UDP)
 		to.port = bpf_htons(packet->dst_port);
-	else if (packet->is_ipv6 ? protocol == IPPROTO_ICMPV6 && !error6_about(skb, packet, &to)
-				 : protocol == IPPROTO_ICMP && !error_about(skb, packet, &to))
+	else if (packet->is_ipv6
+			 ? protocol == IPPROTO_ICMPV6 && !icmp6_error_target(skb, packet, &to)
+			 : protocol == IPPROTO_ICMP && !icmp_error_target(skb, packet, &to))
 		return false;
-	/* a device over IPv6 sends packets of both versions by default (ip6tnl(8)'s mode any) */
+	/* an ip6tnl device carries IPv4 and IPv6 by default (mode any) and is listed as IPPROTO_IPV6 */
 	if (packet->is_ipv6 && to.protocol == IPPROTO_IPIP)
 		to.protocol = IPPROTO_IPV6;
-	return is_tunnels(to.protocol) && is_endpoint(&to);
+	return is_tunnel_protocol(to.protocol) && is_endpoint(&to);
 }
 
 #endif /* GUARD_BPF_H */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the built-in tunnel's program and user space share. */
+/* What the programs of the built-in tunnel and user space share. */
 #ifndef GUE_H
 #define GUE_H
 
@@ -10,51 +10,52 @@
 
 /* GUE, version 0, data message, no extensions (draft-ietf-intarea-gue, section 3.1). */
 struct gue_header {
-	__u8 version_control_hlen; /* all 0 */
-	__u8 protocol; /* of what follows: IPPROTO_IPIP for an IPv4 packet, IPPROTO_IPV6 for an IPv6 one */
+	__u8 version_control_hlen; /* 0 */
+	__u8 protocol; /* of the payload: IPPROTO_IPIP for an IPv4 packet, IPPROTO_IPV6 for an IPv6 one */
 	__be16 flags; /* 0 */
 };
 
-/* The headers in front of every copy, in network byte order. */
+/* The outer headers of every copy to a collector over IPv4, in network byte order. */
 struct gue_outer {
 	struct iphdr ip;
-	struct udphdr udp; /* check stays 0: no checksum (RFC 768) */
+	struct udphdr udp; /* its checksum stays 0, which means none (RFC 768) */
 	struct gue_header gue;
 } __attribute__((packed, aligned(2)));
 
-/* The same to a collector over IPv6. */
+/* The same over IPv6. */
 struct gue_outer6 {
 	struct ipv6hdr ip;
-	struct udphdr udp; /* its checksum is needed (RFC 8200, 8.1) */
+	struct udphdr udp; /* its checksum is mandatory (RFC 8200, 8.1) */
 	struct gue_header gue;
 } __attribute__((packed, aligned(2)));
 
 enum gue_size {
-	GUE_LONGEST_PIECE = 8976, /* payload of an outer fragment: as much as fits an MTU of 9000 */
+	GUE_LONGEST_PIECE = 8976, /* payload of the longest outer fragment, for an MTU of 9000 */
 };
 
 /* gue_template, one entry. */
 struct gue_template {
 	/*
-	 * a struct gue_outer, or gue_outer6 where is_ipv6, of which the program sets lengths, ip.id,
-	 * checksums and gue.protocol; and udp.source where it is 0: from the flow's hash
+	 * a struct gue_outer, or with is_ipv6 a struct gue_outer6. The program sets the lengths, ip.id,
+	 * checksums and gue.protocol. If udp.source is 0, it sets that from the flow's hash.
 	 */
 	__u8 outer[sizeof(struct gue_outer6)];
 	/*
-	 * of 16-bit words, not folded (RFC 1071): those of ip as it stands here; over IPv6 those under
-	 * the UDP checksum that all copies have in common, but for the source port
+	 * a sum of 16-bit words, not folded (RFC 1071). Over IPv4: of the IP header as it stands here.
+	 * Over IPv6: of what the UDP checksum covers and all copies have in common, without the source port.
 	 */
 	__u32 sum;
 	__u32 ifindex; /* the NIC that the copies leave by */
-	__be32 next_hop[4]; /* of IPv4, the first word; 0: ask the kernel's routes each time */
+	__be32 next_hop
+		[4]; /* an IPv4 address is in the first word; 0: the kernel's routes choose for each copy */
 	__u32 is_ipv6;
 	__u32 tunnel_ifindex; /* the tunnel device */
-	__u32 mtu; /* of the NIC, or of the route over IPv6 */
-	__u32 whole_len; /* longest copy that leaves in one outer packet, bytes from its IP header on */
-	__u32 piece_len; /* of a longer one: payload of each outer fragment but the last */
+	__u32 mtu; /* of the NIC; over IPv6, of the route */
+	__u32 whole_len; /* longest copy that fits one outer packet, bytes from its IP header on */
+	__u32 piece_len; /* payload of each outer fragment of a longer copy, except the last fragment */
 } __attribute__((aligned(8)));
 
-/* gue_piece, per CPU: what is on its way from one place in a packet to another. */
+/* gue_piece, per CPU: a buffer to move bytes within a packet. */
 struct gue_piece {
 	__u8 bytes[GUE_LONGEST_PIECE];
 } __attribute__((aligned(8)));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Outer IPv6. Its UDP checksum is over all of a copy, so that no copy leaves at once: behind the pair,
- * nothing in it is left for a NIC to sum up or to cut.
+ * Encapsulation in outer IPv6. The outer UDP checksum covers the whole copy, so the copy must be final when
+ * the sum is made. Therefore all copies cross the veth pair: behind it, no checksum and no segmentation is
+ * left to a NIC.
  */
 #ifndef GUE_IPV6_BPF_H
 #define GUE_IPV6_BPF_H
@@ -10,8 +11,8 @@
 
 enum {
 	AF_INET6 = 10,
-	SUMMED_AT_ONCE = 512, /* the most that bpf_csum_diff takes */
-	MOST_SUMMANDS = 128, /* of the longest copy */
+	CSUM_CHUNK = 512, /* the most that bpf_csum_diff accepts */
+	CSUM_MAX_CHUNKS = 128, /* in the longest copy, 64 KiB */
 };
 
 struct frame6 {
@@ -24,7 +25,7 @@ struct fragment_frame6 {
 	struct extension_header fragment;
 } __attribute__((packed, aligned(2)));
 
-static __always_inline int leave_ipv6(const struct gue_template *template)
+static __always_inline int redirect_ipv6(const struct gue_template *template)
 {
 	const __be32 *hop = template->next_hop;
 	struct bpf_redir_neigh next_hop;
@@ -37,35 +38,38 @@ static __always_inline int leave_ipv6(const struct gue_template *template)
 	return bpf_redirect_neigh(template->ifindex, &next_hop, sizeof(next_hop), 0);
 }
 
-/* The sum of a copy's 16-bit words, not folded (RFC 1071). */
-static __always_inline bool sum_up(struct __sk_buff *skb, __u32 *sum)
+/* Sums up the 16-bit words of a copy, not folded (RFC 1071); false if it cannot be read. */
+static __always_inline bool checksum_copy(struct __sk_buff *skb, __u32 *sum)
 {
 	__u32 key = 0, at = ETH_HLEN, end, last;
 	struct gue_piece *piece = bpf_map_lookup_elem(&gue_piece, &key);
 
 	if (!piece)
 		return false;
-	/* the end first, which is shorter: nothing but the sum comes out of the loop, whose ways are all alike so */
-	last = ((skb->len - ETH_HLEN - 1) & (SUMMED_AT_ONCE - 1)) + 1;
+	/*
+	 * The last chunk may be shorter: sum it up first. Then all iterations of the loop are alike, and only the sum
+	 * is live after it, which lets the verifier prune paths.
+	 */
+	last = ((skb->len - ETH_HLEN - 1) & (CSUM_CHUNK - 1)) + 1;
 	end = skb->len - last;
-	__builtin_memset(piece->bytes, 0, SUMMED_AT_ONCE);
+	__builtin_memset(piece->bytes, 0, CSUM_CHUNK);
 	if (bpf_skb_load_bytes(skb, end, piece->bytes, last))
 		return false;
-	*sum = bpf_csum_diff(NULL, 0, (__be32 *)piece->bytes, SUMMED_AT_ONCE, 0);
-	for (int i = 0; i < MOST_SUMMANDS; i++) {
+	*sum = bpf_csum_diff(NULL, 0, (__be32 *)piece->bytes, CSUM_CHUNK, 0);
+	for (int i = 0; i < CSUM_MAX_CHUNKS; i++) {
 		if (at >= end)
 			return true;
-		if (bpf_skb_load_bytes(skb, at, piece->bytes, SUMMED_AT_ONCE))
+		if (bpf_skb_load_bytes(skb, at, piece->bytes, CSUM_CHUNK))
 			return false;
-		*sum = bpf_csum_diff(NULL, 0, (__be32 *)piece->bytes, SUMMED_AT_ONCE, *sum);
-		at += SUMMED_AT_ONCE;
+		*sum = bpf_csum_diff(NULL, 0, (__be32 *)piece->bytes, CSUM_CHUNK, *sum);
+		at += CSUM_CHUNK;
 	}
 	return false;
 }
 
 /*
- * Fills in the headers in front of UDP's, or of what a later fragment has, and sends the frame to the NIC.
- * `len` is of what follows them.
+ * Writes the outer Ethernet and IPv6 headers, with a fragment header if there is a `frag_off`, and sends the
+ * frame. `len` is the length of what follows these headers.
  */
 static __always_inline int send_ipv6(struct __sk_buff *skb, const struct gue_template *template,
 				     __u32 len, __u32 id, __u32 frag_off)
@@ -79,8 +83,7 @@ static __always_inline int send_ipv6(struct __sk_buff *skb, const struct gue_tem
 	if (frag_off) {
 		out.fragment.next = out.frame.ip.nexthdr;
 		out.fragment.offset_and_more =
-			bpf_htons((frag_off & IP_OFFSET_MASK) * 8 |
-				  (frag_off & IP_MORE_FRAGMENTS ? IP6_MORE_FRAGMENTS : 0));
+			bpf_htons((frag_off & IP_OFFSET) * 8 | (frag_off & IP_MF ? IP6_MF : 0));
 		out.fragment.fragment_id = id;
 		out.frame.ip.nexthdr = IPPROTO_FRAGMENT;
 		len += sizeof(out.fragment);
@@ -89,17 +92,17 @@ static __always_inline int send_ipv6(struct __sk_buff *skb, const struct gue_tem
 	out.frame.ip.payload_len = bpf_htons(len);
 	if (bpf_skb_store_bytes(skb, 0, &out, out_len, 0))
 		return TC_ACT_SHOT;
-	return leave_ipv6(template);
+	return redirect_ipv6(template);
 }
 
-/* The first piece of a copy, or all of it. `copy_sum` is of the whole copy. */
+/* Sends the first fragment of a copy, or a whole copy (frag_off 0). `copy_sum` is the sum of the whole copy. */
 static __always_inline int send_first_ipv6(struct __sk_buff *skb,
 					   const struct gue_template *template, __u32 id,
 					   __u32 frag_off, __u32 copy_sum)
 {
 	const struct gue_outer6 *outer = (const struct gue_outer6 *)template->outer;
-	__u32 len = skb->len - ETH_HLEN + FIRST_HEADERS;
-	__u32 lengthened = is_ipv6(skb) ? 0 : LONGER_BY;
+	__u32 len = skb->len - ETH_HLEN + UDP_GUE_LEN;
+	__u32 extra_len = is_ipv6(skb) ? 0 : IPV6_EXTRA_LEN;
 	__u32 at = frag_off ? sizeof(struct fragment_frame6) : sizeof(struct frame6);
 	__u32 sum;
 	struct {
@@ -111,20 +114,20 @@ static __always_inline int send_first_ipv6(struct __sk_buff *skb,
 	first.udp.source = source_port(skb, outer->udp.source);
 	first.udp.len = bpf_htons(len);
 	first.gue.protocol = gue_protocol(skb);
-	/* the length is in the pseudo-header, too (RFC 8200, 8.1) */
+	/* the length counts twice: it is in the pseudo-header, too (RFC 8200, 8.1) */
 	sum = template->sum + first.udp.source + 2 * first.udp.len + bpf_htons(first.gue.protocol) +
 	      (copy_sum & 0xffff) + (copy_sum >> 16);
-	/* 0 would mean none */
-	first.udp.check = fold(sum) ?: 0xffff;
+	/* a checksum of 0 would mean that there is none */
+	first.udp.check = csum_fold(sum) ?: 0xffff;
 	if (frag_off) {
 		len = template->piece_len;
-		if (bpf_skb_change_tail(skb, ETH_HLEN + len - FIRST_HEADERS, 0))
+		if (bpf_skb_change_tail(skb, ETH_HLEN + len - UDP_GUE_LEN, 0))
 			return TC_ACT_SHOT;
 	}
-	/* without a mark that it is a tunnel's: the kernel has nothing left to do inside */
-	if (lengthened && bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0))
+	/* not marked as encapsulated: the kernel has nothing left to do for the inner packet */
+	if (extra_len && bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0))
 		return TC_ACT_SHOT;
-	if (bpf_skb_adjust_room(skb, at - ETH_HLEN + sizeof(first) - lengthened, BPF_ADJ_ROOM_MAC,
+	if (bpf_skb_adjust_room(skb, at - ETH_HLEN + sizeof(first) - extra_len, BPF_ADJ_ROOM_MAC,
 				0))
 		return TC_ACT_SHOT;
 	if (bpf_skb_store_bytes(skb, at, &first, sizeof(first), 0))
@@ -132,25 +135,25 @@ static __always_inline int send_first_ipv6(struct __sk_buff *skb,
 	return send_ipv6(skb, template, len, id, frag_off);
 }
 
-/* Another piece, its bytes moved to the front as for one of IPv4. */
+/* Sends a later fragment. Its bytes are moved to the front, as in send_later_ipv4(). */
 static __always_inline int send_later_ipv6(struct __sk_buff *skb,
 					   const struct gue_template *template, __u32 id,
 					   __u32 frag_off)
 {
-	__u32 from = piece_from(frag_off);
-	__s64 len = frag_off & IP_MORE_FRAGMENTS ? template->piece_len : skb->len - from;
-	__u32 lengthened = is_ipv6(skb) ? 0 : LONGER_BY;
+	__u32 from = piece_start(frag_off);
+	__s64 len = frag_off & IP_MF ? template->piece_len : skb->len - from;
+	__u32 extra_len = is_ipv6(skb) ? 0 : IPV6_EXTRA_LEN;
 	__u32 key = 0, frame_len;
 	struct gue_piece *piece = bpf_map_lookup_elem(&gue_piece, &key);
 
 	if (!piece || load_piece(skb, from, piece, len))
 		return TC_ACT_SHOT;
-	frame_len = sizeof(struct fragment_frame6) + len - lengthened;
-	if (frame_len < LEAST_LEN)
-		frame_len = LEAST_LEN;
+	frame_len = sizeof(struct fragment_frame6) + len - extra_len;
+	if (frame_len < MIN_CUT_LEN)
+		frame_len = MIN_CUT_LEN;
 	if (bpf_skb_change_tail(skb, frame_len, 0))
 		return TC_ACT_SHOT;
-	if (lengthened && bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0))
+	if (extra_len && bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0))
 		return TC_ACT_SHOT;
 	if (store_piece(skb, sizeof(struct fragment_frame6), piece, len))
 		return TC_ACT_SHOT;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What outer headers of IPv4 and of IPv6 have in common. */
+/* What encapsulation in IPv4 and in IPv6 have in common. */
 #ifndef GUE_OUTER_BPF_H
 #define GUE_OUTER_BPF_H
 
@@ -12,12 +12,12 @@
 #include "parse.h"
 
 enum {
-	/* of the outer headers, what only the first fragment has */
-	FIRST_HEADERS = sizeof(struct udphdr) + sizeof(struct gue_header),
-	/* bpf_skb_change_tail does not cut into where it takes the copy's own headers to be */
-	LEAST_LEN = ETH_HLEN + 60,
-	/* bytes that an IPv6 header is longer than one of IPv4 */
-	LONGER_BY = sizeof(struct ipv6hdr) - sizeof(struct iphdr),
+	/* the outer headers that only the first fragment has */
+	UDP_GUE_LEN = sizeof(struct udphdr) + sizeof(struct gue_header),
+	/* bpf_skb_change_tail does not cut into the IP header, which is 60 bytes at most */
+	MIN_CUT_LEN = ETH_HLEN + 60,
+	/* how much longer an IPv6 header is than one of IPv4 */
+	IPV6_EXTRA_LEN = sizeof(struct ipv6hdr) - sizeof(struct iphdr),
 };
 
 struct {
@@ -27,7 +27,7 @@ struct {
 	__type(value, struct gue_piece);
 } gue_piece SEC(".maps");
 
-static __always_inline __sum16 fold(__u32 sum)
+static __always_inline __sum16 csum_fold(__u32 sum)
 {
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -39,27 +39,27 @@ static __always_inline bool is_ipv6(const struct __sk_buff *skb)
 	return skb->protocol == bpf_htons(ETH_P_IPV6);
 }
 
-/* What the GUE header says of a copy. */
+/* The protocol number in the GUE header of a copy. */
 static __always_inline __u8 gue_protocol(const struct __sk_buff *skb)
 {
 	return is_ipv6(skb) ? IPPROTO_IPV6 : IPPROTO_IPIP;
 }
 
-/* The outer source port: the template's, here `fixed`, or the flow's. */
+/* The outer source port: `fixed`, from the template, or if that is 0, one that depends on the flow. */
 static __always_inline __be16 source_port(struct __sk_buff *skb, __be16 fixed)
 {
 	return fixed ? fixed : flow_port(skb);
 }
 
-/* Where the bytes of another piece than the first begin in the copy. */
-static __always_inline __u32 piece_from(__u32 frag_off)
+/* Where the bytes of a later fragment begin in the copy. */
+static __always_inline __u32 piece_start(__u32 frag_off)
 {
-	return ETH_HLEN + (frag_off & IP_OFFSET_MASK) * 8 - FIRST_HEADERS;
+	return ETH_HLEN + (frag_off & IP_OFFSET) * 8 - UDP_GUE_LEN;
 }
 
 /*
- * Whether a piece has room for so many bytes, and there are any. One bound at a time, of 64 bits, is what the
- * verifier of Linux 5.10 understands.
+ * Whether `len` is from 1 to the size of the buffer. Two separate checks of a 64-bit value are what the
+ * verifier of Linux 5.10 can follow.
  */
 static __always_inline bool fits_piece(__s64 *len)
 {
@@ -70,7 +70,7 @@ static __always_inline bool fits_piece(__s64 *len)
 	return *len <= GUE_LONGEST_PIECE;
 }
 
-/* Moves the bytes of a piece from the packet, or to it. */
+/* These two move the bytes of a fragment from the packet to the buffer, and back. */
 static __always_inline long load_piece(struct __sk_buff *skb, __u32 from, struct gue_piece *piece,
 				       __s64 len)
 {

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The built-in tunnel: two programs on its own device, a veth pair that carries nothing but copies.
+ * The built-in tunnel: two programs on its device, a veth pair that carries nothing but copies.
  *
- * On the egress hook, gue_encapsulate puts outer IPv4, UDP and GUE headers in front of a copy and
- * hands it to the NIC. A copy that does not fit one outer packet, or that goes to a collector over IPv6,
- * falls through to the far end: on the way the kernel makes what a wire would carry of it, cuts
- * super-packets into segments and fills in checksums, as the device has none of the offloads for that.
- * There, on the ingress hook, gue_cut sends it back as often as it takes pieces, the last time itself, and
- * gue_encapsulate makes of each the fragment of one outer packet that its mark says.
+ * gue_encapsulate runs on the egress hook. It puts outer IPv4, UDP and GUE headers in front of a copy and
+ * redirects it to the NIC. Two kinds of copies cross the veth pair first: those that do not fit one outer
+ * packet, and all copies to a collector over IPv6. The device has no offloads, so on the way the kernel
+ * segments super-packets and fills in checksums.
  *
- * Everything that becomes of a copy here is counted (struct gue_counters).
+ * gue_cut runs on the ingress hook of the far end. It sends a copy back to the device once for each fragment,
+ * with a mark that says which one. gue_encapsulate makes that fragment of the outer packet and sends it.
+ *
+ * Every outcome is counted (struct gue_counters).
  */
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -29,19 +30,21 @@
 #include "taps.bpf.h"
 
 enum {
-	ENOTSUPP = 524, /* include/linux/errno.h of the kernel */
-	/* outer fragments of 65,535 bytes over an MTU of 576: those of a smaller one are not asked for */
+	ENOTSUPP = 524, /* the kernel's include/linux/errno.h, which is not exported */
+	/* as many as 65,535 bytes need with an MTU of 576; with a smaller MTU, copies are not fragmented */
 	MAX_PIECES = 128,
 };
 
-/*
- * In the third word of skb->cb: a piece of a copy, with its iphdr.frag_off. A fourth is its id, a fifth, to a
- * collector over IPv6, the sum of the copy.
- */
-enum { PIECE = 0x10000 };
-
-/* In the same word, and over the pair in skb->mark: for who listens on the device, and nobody else. */
-enum { SHOWN = 0x20000 };
+/* Flags in skb->cb[2], beside or instead of enum mirroring_oversize. */
+enum {
+	/*
+	 * Send one outer fragment: the low 16 bits are its iphdr.frag_off, cb[3] is its id, and to a collector
+	 * over IPv6 cb[4] is the checksum of the copy.
+	 */
+	PIECE = 0x10000,
+	/* Only for packet sockets on the device: the far end drops it. Over the pair, this is in skb->mark. */
+	TAP_COPY = 0x20000,
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -58,10 +61,10 @@ struct {
 	__type(value, struct gue_counters);
 } gue_counters SEC(".maps");
 
-/* A copy, as its IP header has it. */
+/* What the IP header of a copy says. */
 struct inner {
-	__u32 ip_hlen;
-	__u32 len; /* of the packet; 0: not told */
+	__u32 ip_hlen; /* of IPv6, without extension headers */
+	__u32 len; /* of the packet; 0: the header does not say */
 	__u8 protocol; /* of IPv6, what follows the fixed header */
 };
 
@@ -70,7 +73,7 @@ static __always_inline bool is_ip(const struct __sk_buff *skb)
 	return skb->protocol == bpf_htons(ETH_P_IP) || is_ipv6(skb);
 }
 
-/* The packets of a VLAN have no tag in the tunnel, which carries no frames. */
+/* Removes VLAN tags: the tunnel carries IP packets, not frames. */
 static __always_inline long pop_tags(struct __sk_buff *skb)
 {
 	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
@@ -79,11 +82,11 @@ static __always_inline long pop_tags(struct __sk_buff *skb)
 		if (bpf_skb_vlan_pop(skb))
 			return -1;
 	}
-	/* one more, or one of a kind that the kernel does not take off */
+	/* too many tags, or a kind of tag that the kernel does not remove */
 	return skb->vlan_present || is_vlan(skb->protocol) ? -1 : 0;
 }
 
-static __always_inline bool look(struct __sk_buff *skb, struct inner *inner)
+static __always_inline bool read_inner(struct __sk_buff *skb, struct inner *inner)
 {
 	if (is_ipv6(skb)) {
 		struct ipv6hdr ip;
@@ -107,8 +110,8 @@ static __always_inline bool look(struct __sk_buff *skb, struct inner *inner)
 }
 
 /*
- * Cuts what is to be left out of a copy, of which a super-packet becomes a packet, and the padding of a
- * short Ethernet frame, which is no part of the packet.
+ * Truncates a copy to `cut` bytes, if that is not 0; a truncated super-packet becomes an ordinary packet.
+ * Otherwise removes the padding of a short Ethernet frame, which is not part of the packet.
  */
 static __always_inline long trim(struct __sk_buff *skb, const struct inner *inner, __u32 cut)
 {
@@ -121,7 +124,7 @@ static __always_inline long trim(struct __sk_buff *skb, const struct inner *inne
 	return bpf_skb_change_tail(skb, ETH_HLEN + inner->len, 0);
 }
 
-/* Bytes of the IP and the TCP or UDP header of a super-packet; 0 where they are not to be found. */
+/* Length of the IP and the TCP or UDP header of a super-packet; 0 if it has neither. */
 static __always_inline __u32 headers_len(struct __sk_buff *skb, const struct inner *inner)
 {
 	struct tcphdr tcp;
@@ -135,11 +138,12 @@ static __always_inline __u32 headers_len(struct __sk_buff *skb, const struct inn
 }
 
 /*
- * Whether the copy, or each segment of it, fits one outer packet. The segments of a TCP super-packet
- * make room for the outer headers.
+ * Whether the copy, or each segment of it, fits one outer packet. The segments of a TCP super-packet get
+ * shorter by the outer headers; those of UDP do not.
  */
-static __always_inline bool fits(struct __sk_buff *skb, const struct gue_template *template,
-				 __u32 gso_size, __u8 protocol, __u32 headers)
+static __always_inline bool fits_outer_packet(struct __sk_buff *skb,
+					      const struct gue_template *template, __u32 gso_size,
+					      __u8 protocol, __u32 headers)
 {
 	if (!gso_size)
 		return skb->len - ETH_HLEN <= template->whole_len;
@@ -150,36 +154,36 @@ static __always_inline bool fits(struct __sk_buff *skb, const struct gue_templat
 	return headers + gso_size <= template->mtu;
 }
 
-/* What the kernel makes of a copy on its way through the pair. */
-static __always_inline __u32 packets_of(struct __sk_buff *skb, __u32 headers)
+/* How many packets the kernel makes of a copy on its way through the pair. */
+static __always_inline __u32 segment_count(struct __sk_buff *skb, __u32 headers)
 {
 	__u32 size = skb->gso_size, len = skb->len - ETH_HLEN;
 
 	if (!size)
 		return 1;
-	/* a virtual machine's are counted by the one who cuts them */
+	/* gso_segs is 0 for super-packets that come from a virtual machine */
 	if (skb->gso_segs || len <= headers)
 		return skb->gso_segs;
 	return (len - headers + size - 1) / size;
 }
 
-/* From gue_cut: a whole copy, and in its mark which piece of it to send. */
+/* Sends one fragment of a copy from gue_cut, or all of it if it fits. */
 static __always_inline int send_piece(struct __sk_buff *skb, const struct gue_template *template,
 				      struct gue_counters *counters)
 {
 	__u32 frag_off = skb->cb[2] & 0xffff, id = skb->cb[3];
-	bool last = !(frag_off & IP_MORE_FRAGMENTS);
+	bool last = !(frag_off & IP_MF);
 	int verdict;
 
 	if (template->is_ipv6)
-		verdict = frag_off & IP_OFFSET_MASK
+		verdict = frag_off & IP_OFFSET
 				  ? send_later_ipv6(skb, template, id, frag_off)
 				  : send_first_ipv6(skb, template, id, frag_off, skb->cb[4]);
 	else
-		verdict = frag_off & IP_OFFSET_MASK ? send_later_ipv4(skb, template, id, frag_off)
-						    : send_first_ipv4(skb, template, id, frag_off);
+		verdict = frag_off & IP_OFFSET ? send_later_ipv4(skb, template, id, frag_off)
+					       : send_first_ipv4(skb, template, id, frag_off);
 	if (verdict == TC_ACT_SHOT) {
-		/* of another piece, gue_cut learns that it was refused */
+		/* gue_cut notices a failure itself, except for the last fragment */
 		if (last)
 			counters->torn++;
 		return verdict;
@@ -200,30 +204,31 @@ static __always_inline int drop(__u64 *counter)
 }
 
 /*
- * The id of an outer packet that nobody has cut yet: a router may do that. Each CPU's are in a row, since
- * the same one so soon again would mix two packets up, and those of different CPUs in different places.
+ * The id of an outer packet, which matters if a router fragments it. Ids must not repeat soon, or the
+ * fragments of two packets would be mixed up. So each CPU counts, and each begins at another number.
  */
 static __always_inline __u16 outer_id(const struct gue_counters *counters)
 {
-	enum { APART = 0x9e37 }; /* 2^16 over the golden ratio: far from each other, however many */
+	/* 2^16 divided by the golden ratio spreads any number of CPUs well */
+	enum { CPU_STRIDE = 0x9e37 };
 
-	return counters->copies + bpf_get_smp_processor_id() * APART;
+	return counters->copies + bpf_get_smp_processor_id() * CPU_STRIDE;
 }
 
 /*
- * Packet sockets on the device (tcpdump) get what is transmitted, and a copy that fits leaves before that. So where
- * there are some, one more goes on to the far end, which drops it.
+ * Packet sockets on the device (tcpdump) see only what the device transmits, and a copy that fits leaves before that.
+ * So one more copy is transmitted for them, which the far end drops.
  */
-static __always_inline void show(struct __sk_buff *skb)
+static __always_inline void show_to_taps(struct __sk_buff *skb)
 {
 	__u32 oversize = skb->cb[2];
 
-	skb->cb[2] = SHOWN;
+	skb->cb[2] = TAP_COPY;
 	bpf_clone_redirect(skb, skb->ifindex, 0);
 	skb->cb[2] = oversize;
 }
 
-/* Sends a copy over IPv4 that fits. */
+/* Sends a copy that fits one outer IPv4 packet. */
 static __always_inline int send_whole(struct __sk_buff *skb, const struct gue_template *template,
 				      struct gue_counters *counters, __u8 inner_protocol)
 {
@@ -233,11 +238,12 @@ static __always_inline int send_whole(struct __sk_buff *skb, const struct gue_te
 	int verdict;
 
 	if (is_tapped(skb))
-		show(skb);
+		show_to_taps(skb);
 	if (make_room(skb, inner_protocol))
 		return drop(&counters->no_room);
-	verdict = put_outer(skb, template, source, protocol,
-			    skb->len - sizeof(struct encapsulated_frame), outer_id(counters), 0);
+	verdict = send_encapsulated(skb, template, source, protocol,
+				    skb->len - sizeof(struct encapsulated_frame),
+				    outer_id(counters), 0);
 	if (verdict == TC_ACT_SHOT)
 		return drop(&counters->no_room);
 	counters->whole++;
@@ -245,8 +251,8 @@ static __always_inline int send_whole(struct __sk_buff *skb, const struct gue_te
 }
 
 /*
- * Makes the segments of a TCP super-packet so much shorter that they fit with the outer headers: that is
- * what room in front of it does, and what is left when it is taken away again.
+ * Makes the segments of a TCP super-packet shorter by the outer headers. To make room in front of the packet
+ * does that. To remove the room again, with BPF_F_ADJ_ROOM_FIXED_GSO, leaves the segments short.
  */
 static __always_inline long shorten_segments(struct __sk_buff *skb)
 {
@@ -271,10 +277,10 @@ int gue_encapsulate(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (!is_copy(skb))
 		return drop(&counters->foreign);
-	if (skb->cb[2] & (PIECE | SHOWN)) {
+	if (skb->cb[2] & (PIECE | TAP_COPY)) {
 		if (skb->cb[2] & PIECE)
 			return send_piece(skb, template, counters);
-		skb->mark = SHOWN;
+		skb->mark = TAP_COPY;
 		return TC_ACT_OK;
 	}
 	counters->copies++;
@@ -282,24 +288,24 @@ int gue_encapsulate(struct __sk_buff *skb)
 		return drop(&counters->unreadable);
 	if (!is_ip(skb))
 		return drop(&counters->not_ip);
-	if (!look(skb, &inner) || trim(skb, &inner, skb->cb[3]))
+	if (!read_inner(skb, &inner) || trim(skb, &inner, skb->cb[3]))
 		return drop(&counters->unreadable);
 	gso_size = skb->gso_size;
-	/* read once: the verifier refuses what clang makes of two reads */
+	/* read it only once: the verifier refuses the code that clang makes of two reads */
 	barrier_var(gso_size);
 	if (gso_size)
 		headers = headers_len(skb, &inner);
-	fitting = fits(skb, template, gso_size, inner.protocol, headers);
+	fitting = fits_outer_packet(skb, template, gso_size, inner.protocol, headers);
 	if (fitting && !template->is_ipv6)
 		return send_whole(skb, template, counters, inner.protocol);
 	if (fitting && gso_size && inner.protocol == IPPROTO_TCP &&
 	    headers + gso_size > template->whole_len && shorten_segments(skb))
 		return drop(&counters->no_room);
-	/* a packet that this host itself put into a tunnel cannot be cut: ask while it counts */
+	/* a packet that this host put into another tunnel cannot be cut; find out here, where it can be counted */
 	if (!fitting && !skb->gso_size && bpf_skb_change_tail(skb, skb->len, 0) == -ENOTSUPP)
 		return drop(&counters->uncuttable);
 	counters->paired++;
-	counters->packets += packets_of(skb, headers);
+	counters->packets += segment_count(skb, headers);
 	skb->mark = skb->cb[2];
 	return TC_ACT_OK;
 }
@@ -315,7 +321,7 @@ int gue_cut(struct __sk_buff *skb)
 
 	if (!template || !counters)
 		return TC_ACT_SHOT;
-	if (skb->mark == SHOWN)
+	if (skb->mark == TAP_COPY)
 		return TC_ACT_SHOT;
 	whole_len = template->whole_len;
 	piece_len = template->piece_len;
@@ -324,23 +330,29 @@ int gue_cut(struct __sk_buff *skb)
 	    bpf_skb_change_tail(skb, ETH_HLEN + whole_len, 0))
 		return drop(&counters->untrimmed);
 	if (template->is_ipv6) {
-		if (!sum_up(skb, &sum))
+		if (!checksum_copy(skb, &sum))
 			return drop(&counters->unsummed);
 		skb->cb[4] = sum;
 	}
 
-	/* the far end takes it for another host's, and the loopback device leaves it at that */
+	/*
+	 * To the far end the copy is another host's, by its Ethernet address. If it is then redirected to the
+	 * loopback device, IP would drop it for that.
+	 */
 	bpf_skb_change_type(skb, PACKET_HOST);
 	skb->mark = 0;
 	mark(skb);
-	/* of IPv4, half of the id is used */
+	/* the id of the outer packet: IPv6 uses 32 bits, IPv4 16 of them */
 	skb->cb[3] = bpf_get_prandom_u32();
 	len = skb->len - ETH_HLEN;
 	for (int i = 0; i < MAX_PIECES; i++) {
-		bool last = len <= whole_len || offset + piece_len >= len + FIRST_HEADERS;
+		bool last = len <= whole_len || offset + piece_len >= len + UDP_GUE_LEN;
 
-		skb->cb[2] = PIECE | offset / 8 | (last ? 0 : IP_MORE_FRAGMENTS);
-		/* (TC_ACT_STOLEN would not end it: to TCX that is no verdict, and the stack would take the packet.) */
+		skb->cb[2] = PIECE | offset / 8 | (last ? 0 : IP_MF);
+		/*
+		 * The last redirect takes the copy away. TC_ACT_STOLEN would not: TCX does not know that verdict,
+		 * and the host's stack would receive the copy as production traffic.
+		 */
 		if (last)
 			return bpf_redirect(template->tunnel_ifindex, 0);
 		if (bpf_clone_redirect(skb, template->tunnel_ifindex, 0))

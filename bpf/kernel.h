@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the kernel and libbpf give a BPF program.
+ * The kernel's and libbpf's headers for BPF programs.
  *
- * The records of linux/bpf.h are marked as what the verifier takes them for: a context is read only at offsets that
- * stand in the instruction. Without the mark, clang 18 and later may first add an offset to the pointer, and the
- * verifier refuses that ("dereference of modified ctx ptr"). Older ones neither do that nor know the mark.
+ * The verifier accepts a read of a context only if the offset is part of the load instruction. clang 18 and later may
+ * add the offset to the pointer first, which the verifier refuses ("dereference of modified ctx ptr"). The attribute
+ * preserve_static_offset on the structs of linux/bpf.h prevents that. Older versions of clang neither need nor know it.
  */
 #ifndef KERNEL_H
 #define KERNEL_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* By what a copy is known on its way: enum mirroring_mark, in skb->cb. */
+/* The mark in skb->cb (enum mirroring_mark) that tells a copy from any other packet. */
 #ifndef MARK_H
 #define MARK_H
 
@@ -13,7 +13,7 @@ static __always_inline bool is_copy(const struct __sk_buff *skb)
 	return skb->cb[0] == MIRRORING_MARK_0 && skb->cb[1] == MIRRORING_MARK_1;
 }
 
-/* Whatever is cloned of the packet from here on is a copy. */
+/* Clones made of the packet from here on carry the mark. */
 static __always_inline void mark(struct __sk_buff *skb)
 {
 	skb->cb[0] = MIRRORING_MARK_0;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The maps, named after DIRECTION: l3afd pins the maps of both objects into one directory, and
- * skips a name that is there already.
+ * The maps. Their names begin with the direction, because l3afd pins the maps of both objects into one
+ * directory and skips a name that is already there.
  *
- * Pinning by name makes l3afd's loader (cilium/ebpf) take up maps that are pinned already, as after
- * a crash of l3afd: those are the ones that user space goes on to fill in.
+ * LIBBPF_PIN_BY_NAME is for l3afd's loader (cilium/ebpf): it reuses only pinned maps that say so. After a
+ * crash of l3afd, the maps that it reuses are those that user space goes on writing to.
  *
- * Arrays can be mapped into memory (Linux 5.5): user space fills in a table, and changes the
- * generation in force, by plain stores. (Not one with a lock in it: the kernel refuses that.)
+ * Arrays are memory-mapped (Linux 5.5), so that user space can fill in tables, and change the live
+ * generation, with plain stores. The kernel refuses that for a map with a spin lock.
  */
 #ifndef MIRRORING_MAPS_BPF_H
 #define MIRRORING_MAPS_BPF_H
@@ -57,7 +57,7 @@ ARRAY(endpoints, struct mirroring_endpoints, 1);
 
 ARRAY(rule, struct mirroring_rule, MIRRORING_RULES);
 
-/* from a field's value to the rules that accept it */
+/* from the value of a field to the mask of the rules that accept it */
 ARRAY(protocol, __u64, MIRRORING_PROTOCOLS);
 ARRAY(src_port, __u64, MIRRORING_PORTS);
 ARRAY(dst_port, __u64, MIRRORING_PORTS);
@@ -67,16 +67,13 @@ ARRAY(length, __u64, MIRRORING_LENGTHS);
 ARRAY(tcp_flags, __u64, MIRRORING_TCP_FLAGS);
 ARRAY(icmp_type, __u64, MIRRORING_ICMP_TYPES);
 
-/*
- * from a place of addresses to the rules that accept some address there: of IPv4, their upper 16
- * bits; of IPv6, their first 16 bits XOR the next 16
- */
+/* from the index of a network (see classify.bpf.h) to the rules that accept some address in it */
 ARRAY(src_net, __u64, MIRRORING_NETS);
 ARRAY(dst_net, __u64, MIRRORING_NETS);
 ARRAY(src_net6, __u64, MIRRORING_NETS);
 ARRAY(dst_net6, __u64, MIRRORING_NETS);
 
-/* the longest prefix holds the rules of all the shorter ones that cover it */
+/* each prefix holds the rules of all shorter prefixes that cover it, too */
 PREFIXES(src_prefix, mirroring_prefix);
 PREFIXES(dst_prefix, mirroring_prefix);
 PREFIXES(src_prefix6, mirroring_prefix6);
@@ -92,10 +89,10 @@ struct {
 
 PER_CPU(outcomes, struct mirroring_outcomes, MIRRORING_RETIRED + 1);
 
-/* their sums, where whoever watches (l3afd's monitor_maps) reads them: no program touches these */
+/* sums over all CPUs and rules, written by user space, read by l3afd's monitor_maps */
 ARRAY(metrics, __u64, MIRRORING_METRICS);
 
-/* what each CPU may send, and what all of them share, under a cap on the rate */
+/* the cap on the rate: each CPU's credit, and the bucket that all CPUs share */
 PER_CPU(credit, struct mirroring_credit, 1);
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -105,7 +102,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } MAP(bucket) SEC(".maps");
 
-/* the next program of the chain */
+/* the next program in the chain */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
@@ -114,8 +111,8 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } JMP_TABLE SEC(".maps");
 
-/* The entry of a map that has one. (A constant key would make a .rodata map.) */
-static __always_inline void *only_entry(void *map)
+/* The entry of a map that has only one. (A constant key would be put into a .rodata map.) */
+static __always_inline void *lookup_single(void *map)
 {
 	__u32 key = 0;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* From frame to the fields that rules speak of. Reads only. */
+/* Parses a frame into the fields that rules can name. It never writes to the frame. */
 #ifndef PARSE_H
 #define PARSE_H
 
@@ -13,17 +13,20 @@
 #include "kernel.h"
 #include "mirroring.h"
 
+/* By the names that the kernel has for them in headers that are not exported (net/ip.h, net/ipv6.h). */
 enum {
-	IP_MORE_FRAGMENTS = 0x2000, /* in iphdr.frag_off (RFC 791) */
-	IP_OFFSET_MASK = 0x1fff, /* in it, too: units of 8 bytes */
+	IP_MF = 0x2000, /* "more fragments" in iphdr.frag_off (RFC 791) */
+	IP_OFFSET = 0x1fff, /* fragment offset there, in units of 8 bytes */
+	IP6_MF = 0x0001, /* "more fragments" in extension_header.offset_and_more (RFC 8200, 4.5) */
+	IP6_OFFSET = 0xfff8, /* fragment offset there, in bytes */
+};
+
+enum {
 	IP_MIN_IHL = 5, /* 32-bit words */
-	IP6_OFFSET_MASK =
-		0xfff8, /* fragment offset in ip6_fragment.offset_and_more (RFC 8200, 4.5) */
-	IP6_MORE_FRAGMENTS = 0x0001, /* in it, too */
 	VLAN_ID_MASK = 0x0fff, /* in a tag's TCI (IEEE 802.1Q) */
 };
 
-/* More than these are not followed: the packet matches no rule. */
+/* A packet with more than these matches no rule. */
 enum {
 	MAX_VLAN_TAGS = 2,
 	MAX_EXTENSION_HEADERS = 8,
@@ -31,8 +34,8 @@ enum {
 
 enum ports {
 	PORTS_KNOWN,
-	PORTS_NONE, /* the protocol has none */
-	PORTS_UNKNOWN, /* a later fragment */
+	PORTS_NONE, /* the protocol has no ports */
+	PORTS_UNKNOWN, /* a later fragment: its ports are in the first one */
 };
 
 enum fragment {
@@ -49,14 +52,14 @@ struct packet {
 	__u32 l3_offset; /* bytes from the start of the frame */
 	__u32 l4_offset;
 	__u32 length; /* of the IP packet, bytes */
-	__u32 fragment_id; /* of a fragment */
+	__u32 fragment_id; /* of a fragment, in network byte order */
 	enum ports ports;
 	enum fragment fragment;
-	__u8 protocol; /* IPPROTO_*; of IPv6, what comes behind the extension headers */
-	__u8 traffic_class; /* of IPv4: type of service */
+	__u8 protocol; /* IPPROTO_*; of IPv6, the upper-layer header behind the extension headers */
+	__u8 traffic_class; /* of IPv4, the type of service */
 	__u32 is_ipv6;
-	__u32 is_drawn;
-	__u32 draw; /* at random, for rules that sample; all fragments of a datagram have one */
+	__u32 is_drawn; /* whether `draw` is set */
+	__u32 draw; /* a rule samples by this number; all fragments of a datagram have the same */
 };
 
 /* What follows a TPID in a tagged frame (IEEE 802.1Q). */
@@ -65,23 +68,23 @@ struct vlan_tag {
 	__be16 ethertype;
 };
 
-/* Every extension header begins so (RFC 8200, section 4; RFC 4302 for the authentication header). */
+/* How every extension header begins (RFC 8200, section 4; RFC 4302 for the authentication header). */
 struct extension_header {
 	__u8 next;
-	__u8 len; /* the unit, and what is not counted, differ */
-	__be16 offset_and_more; /* of a fragment header */
-	__be32 fragment_id; /* of a fragment header */
+	__u8 len; /* in units that depend on the kind of header */
+	__be16 offset_and_more; /* in a fragment header */
+	__be32 fragment_id; /* in a fragment header */
 };
 
-/* Source and destination port lead the header of every protocol that has them. */
+/* Every protocol that has ports has them at the beginning of its header. */
 struct port_pair {
 	__be16 src;
 	__be16 dst;
 };
 
 /*
- * `len` bytes at `offset`, in place where they lie in the linear part of the buffer, else copied
- * to `copy`; NULL where the frame is shorter.
+ * Returns `len` bytes at `offset`: in place if they are in the linear part of the buffer, otherwise copied to
+ * `copy`. NULL if the frame is shorter.
  */
 static __always_inline const void *header(struct __sk_buff *skb, __u32 offset, void *copy,
 					  __u32 len)
@@ -95,17 +98,19 @@ static __always_inline const void *header(struct __sk_buff *skb, __u32 offset, v
 }
 
 /*
- * `value`, of which the verifier knows no more than that it is `mask` at most, so that it does not follow
- * on its own each value that may have led here. (A million steps are the most that it takes, and each costs
- * a start its time.)
+ * Returns `value`, but all that the verifier knows about it is the range 0 to `mask`. It then has one state to
+ * follow instead of one for each path that led here. (It gives up after a million instructions, and each one
+ * makes a start slower.)
  */
-static __always_inline __u32 forget(const struct mirroring_config *config, __u32 value, __u32 mask)
+static __always_inline __u32 verifier_opaque(const struct mirroring_config *config, __u32 value,
+					     __u32 mask)
 {
 	return (value + config->zero) & mask;
 }
 
-/* Sets to 0, as in forget, what not every packet has. */
-static __always_inline void clear(const struct mirroring_config *config, struct packet *packet)
+/* Sets what not every packet has to 0, a 0 that is opaque to the verifier. */
+static __always_inline void clear_packet(const struct mirroring_config *config,
+					 struct packet *packet)
 {
 	packet->src[1] = packet->src[2] = packet->src[3] = config->zero;
 	packet->dst[1] = packet->dst[2] = packet->dst[3] = config->zero;
@@ -126,7 +131,10 @@ static __always_inline bool is_vlan(__be16 ethertype)
 	       ethertype == bpf_htons(ETH_P_QINQ1);
 }
 
-/* Where the network header begins, and its EtherType; 0 where no rule can match. */
+/*
+ * Returns where the network header begins, and stores its EtherType; 0 if there are too many tags or the
+ * frame ends within one.
+ */
 static __always_inline __u32 skip_vlan_tags(struct __sk_buff *skb, __be16 *ethertype)
 {
 	__u32 offset = ETH_HLEN, tags = skb->vlan_present ? 1 : 0;
@@ -155,7 +163,7 @@ static __always_inline bool parse_ipv4(struct __sk_buff *skb, const struct mirro
 		return false;
 	header_len = ip->ihl * 4;
 	packet->length = bpf_ntohs(ip->tot_len);
-	/* a super-packet of more than 64 KiB says 0 (BIG TCP) */
+	/* a super-packet of more than 64 KiB has a length of 0 in its header (BIG TCP) */
 	if (!packet->length && skb->gso_size)
 		packet->length = skb->len - packet->l3_offset;
 	if (packet->length < header_len)
@@ -167,9 +175,9 @@ static __always_inline bool parse_ipv4(struct __sk_buff *skb, const struct mirro
 	packet->traffic_class = ip->tos;
 	packet->l4_offset = packet->l3_offset + header_len;
 	frag_off = bpf_ntohs(ip->frag_off);
-	packet->fragment = frag_off & IP_OFFSET_MASK	  ? FRAGMENT_LATER
-			   : frag_off & IP_MORE_FRAGMENTS ? FRAGMENT_FIRST
-							  : FRAGMENT_NONE;
+	packet->fragment = frag_off & IP_OFFSET ? FRAGMENT_LATER
+			   : frag_off & IP_MF	? FRAGMENT_FIRST
+						: FRAGMENT_NONE;
 	packet->fragment_id = ip->id;
 	return true;
 }
@@ -183,7 +191,7 @@ static __always_inline bool is_extension_header(__u8 protocol)
 	return protocol < 64 && extension_headers >> protocol & 1;
 }
 
-/* Walks over the extension headers, to the upper-layer header or to what a later fragment has. */
+/* Skips the extension headers, up to the upper-layer header or the payload of a later fragment. */
 static __always_inline bool skip_extension_headers(struct __sk_buff *skb,
 						   const struct mirroring_config *config,
 						   struct packet *packet)
@@ -201,9 +209,9 @@ static __always_inline bool skip_extension_headers(struct __sk_buff *skb,
 			__u32 offset_and_more = bpf_ntohs(extension.offset_and_more);
 
 			packet->fragment_id = extension.fragment_id;
-			if (offset_and_more & IP6_OFFSET_MASK)
+			if (offset_and_more & IP6_OFFSET)
 				fragment = FRAGMENT_LATER;
-			else if (offset_and_more & IP6_MORE_FRAGMENTS)
+			else if (offset_and_more & IP6_MF)
 				fragment = FRAGMENT_FIRST;
 			len = sizeof(extension);
 		} else if (packet->protocol == IPPROTO_AH) {
@@ -211,8 +219,8 @@ static __always_inline bool skip_extension_headers(struct __sk_buff *skb,
 		} else {
 			len = (extension.len + 1) * 8;
 		}
-		packet->fragment = forget(config, fragment, 3);
-		packet->l4_offset = forget(config, packet->l4_offset + len, 0x7fff);
+		packet->fragment = verifier_opaque(config, fragment, 3);
+		packet->l4_offset = verifier_opaque(config, packet->l4_offset + len, 0x7fff);
 		packet->protocol = extension.next;
 	}
 	return false;
@@ -227,7 +235,7 @@ static __always_inline bool parse_ipv6(struct __sk_buff *skb, const struct mirro
 	if (!ip || ip->version != 6)
 		return false;
 	packet->length = bpf_ntohs(ip->payload_len);
-	/* as with IPv4; a jumbogram (RFC 2675) that is no super-packet is cut short for us */
+	/* BIG TCP, as with IPv4; a jumbogram (RFC 2675) from the network is not supported and ends here */
 	if (!packet->length && skb->gso_size)
 		packet->length = skb->len - packet->l3_offset;
 	else
@@ -255,7 +263,7 @@ static __always_inline bool parse_ports(struct __sk_buff *skb, struct packet *pa
 		packet->ports = PORTS_UNKNOWN;
 		return true;
 	}
-	/* what lies behind the packet is padding */
+	/* bytes behind the end of the packet are padding, not ports */
 	if (packet->l3_offset + packet->length < packet->l4_offset + sizeof(*ports))
 		return false;
 	ports = header(skb, packet->l4_offset, &copy, sizeof(copy));
@@ -267,18 +275,18 @@ static __always_inline bool parse_ports(struct __sk_buff *skb, struct packet *pa
 	return true;
 }
 
-/* False for what no rule can match: not IP, malformed, cut short. */
+/* False if no rule can match the frame: it is not IP, malformed, or too short. */
 static __always_inline bool parse(struct __sk_buff *skb, const struct mirroring_config *config,
 				  struct packet *packet)
 {
 	__be16 ethertype = skb->protocol;
 	__u32 l3_offset;
 
-	clear(config, packet);
+	clear_packet(config, packet);
 	l3_offset = skip_vlan_tags(skb, &ethertype);
 	if (!l3_offset)
 		return false;
-	packet->l3_offset = forget(config, l3_offset, 31);
+	packet->l3_offset = verifier_opaque(config, l3_offset, 31);
 	if (ethertype == bpf_htons(ETH_P_IP)) {
 		if (!parse_ipv4(skb, config, packet))
 			return false;
@@ -288,15 +296,15 @@ static __always_inline bool parse(struct __sk_buff *skb, const struct mirroring_
 	} else {
 		return false;
 	}
-	packet->l4_offset = forget(config, packet->l4_offset, 0x7fff);
-	packet->fragment = forget(config, packet->fragment, 3);
+	packet->l4_offset = verifier_opaque(config, packet->l4_offset, 0x7fff);
+	packet->fragment = verifier_opaque(config, packet->fragment, 3);
 	if (packet->l3_offset + packet->length < packet->l4_offset || skb->len < packet->l4_offset)
 		return false;
 	if (!parse_ports(skb, packet))
 		return false;
-	packet->protocol = forget(config, packet->protocol, 0xff);
-	packet->ports = forget(config, packet->ports, 3);
-	packet->length = forget(config, packet->length, 0xffffffff);
+	packet->protocol = verifier_opaque(config, packet->protocol, 0xff);
+	packet->ports = verifier_opaque(config, packet->ports, 3);
+	packet->length = verifier_opaque(config, packet->length, 0xffffffff);
 	return true;
 }
 

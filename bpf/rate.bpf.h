@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The cap on what an instance sends: one bucket of bytes, filled at the rate of the cap, for all
- * CPUs. So that not every copy writes to the bucket, a CPU draws credit for several at once.
+ * The cap on the rate of an instance: a token bucket that all CPUs share. A token is a byte, and the
+ * bucket fills at the rate of the cap. A CPU draws credit for several copies at once, so that most copies
+ * do not touch the shared bucket.
  *
- * Credit that a CPU has not used goes back into the bucket with its next draw, and is void after
- * CREDIT_NS until then. So however many CPUs there are, more than the rate leaves only for
- * the length of two bursts: what was in the bucket, and what had been drawn from it before.
+ * Unused credit expires after CREDIT_NS, and the CPU's next draw returns it to the bucket. So with any number
+ * of CPUs, an interval never sees more than the rate and two bursts: one from the bucket, and one that had
+ * been drawn before.
  *
- * (A lock, since Linux 5.10 has no atomic operation that returns a value.)
+ * The bucket has a spin lock because Linux 5.10 has no atomic operation that returns a value.
  */
 #ifndef RATE_BPF_H
 #define RATE_BPF_H
@@ -16,54 +17,57 @@
 #include "mirroring_maps.bpf.h"
 
 enum {
-	CREDIT_NS = 10 * 1000 * 1000, /* for so long a CPU's credit is good */
-	RETRY_NS = 1000 * 1000, /* a CPU that got none leaves the bucket alone for so long */
-	SHARE = 4, /* a draw takes one in so many of the bytes that there are */
+	CREDIT_NS = 10 * 1000 * 1000, /* lifetime of a CPU's credit */
+	RETRY_NS = 1000 * 1000, /* pause of a CPU whose draw was refused */
+	DRAW_FRACTION = 4, /* a draw takes 1/4 of the bytes in the bucket */
 };
 
-/* The unit of the bucket's level, in which no fraction of a byte gets lost: 10^-9 bytes. */
-#define PER_BYTE 1000000000ULL
+/* The bucket's level counts 10^-9 bytes, so that no fraction of a byte gets lost. */
+#define LEVEL_PER_BYTE 1000000000ULL
 
-/* Draws `bytes` from the bucket and more, if they are there; returns how many. */
-static __always_inline __u64 draw(struct mirroring_bucket *bucket,
-				  const struct mirroring_tunnel *tunnel, __u64 now, __u64 bytes,
-				  __u64 returned)
+/*
+ * Gives back the `returned` bytes of unused credit, then draws at least `bytes`. Returns how many were drawn,
+ * or 0 if the bucket has too little.
+ */
+static __always_inline __u64 draw_credit(struct mirroring_bucket *bucket,
+					 const struct mirroring_tunnel *tunnel, __u64 now,
+					 __u64 bytes, __u64 returned)
 {
-	__s64 full = tunnel->burst * PER_BYTE;
+	__s64 full = tunnel->burst * LEVEL_PER_BYTE;
 	__u64 fill_time = full / tunnel->rate;
-	/* what is longer than the bucket leaves when that is full, and is owed */
-	__s64 least = (bytes < tunnel->burst ? bytes : tunnel->burst) * PER_BYTE;
+	/* a copy longer than the bucket leaves when the bucket is full; the level then is below 0 */
+	__s64 least = (bytes < tunnel->burst ? bytes : tunnel->burst) * LEVEL_PER_BYTE;
 	__u64 drawn = 0;
 
 	bpf_spin_lock(&bucket->lock);
-	/* another CPU may have come with a later time */
+	/* another CPU may have filled the bucket with a later time */
 	if (now > bucket->filled_at) {
 		__u64 elapsed = now - bucket->filled_at;
 
-		/* at first it is full, however short ago the kernel booted */
+		/* a new bucket is full, even just after boot */
 		if (elapsed > fill_time || !bucket->filled_at)
 			elapsed = fill_time;
 		bucket->level += elapsed * tunnel->rate;
 		bucket->filled_at = now;
 	}
-	bucket->level += returned * PER_BYTE;
+	bucket->level += returned * LEVEL_PER_BYTE;
 	if (bucket->level > full)
 		bucket->level = full;
 	if (bucket->level >= least) {
-		drawn = (__u64)bucket->level / (PER_BYTE * SHARE);
+		drawn = (__u64)bucket->level / (LEVEL_PER_BYTE * DRAW_FRACTION);
 		if (drawn < bytes)
 			drawn = bytes;
-		bucket->level -= drawn * PER_BYTE;
+		bucket->level -= drawn * LEVEL_PER_BYTE;
 	}
 	bpf_spin_unlock(&bucket->lock);
 	return drawn;
 }
 
-/* Whether the cap leaves room for a copy of so many bytes; if so, they are taken. */
+/* Takes `bytes` from the credit of this CPU; false if the cap does not allow them. */
 static __always_inline bool within_rate(const struct mirroring_tunnel *tunnel, __u64 bytes)
 {
-	struct mirroring_credit *credit = only_entry(&MAP(credit));
-	struct mirroring_bucket *bucket = only_entry(&MAP(bucket));
+	struct mirroring_credit *credit = lookup_single(&MAP(credit));
+	struct mirroring_bucket *bucket = lookup_single(&MAP(bucket));
 	__u64 now = bpf_ktime_get_ns();
 	__u64 drawn;
 
@@ -75,7 +79,7 @@ static __always_inline bool within_rate(const struct mirroring_tunnel *tunnel, _
 	}
 	if (now - credit->refused_at < RETRY_NS)
 		return false;
-	drawn = draw(bucket, tunnel, now, bytes, credit->bytes);
+	drawn = draw_credit(bucket, tunnel, now, bytes, credit->bytes);
 	if (!drawn) {
 		credit->bytes = 0;
 		credit->refused_at = now;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Rules that mirror one packet, or one flow, in so many. */
+/* Sampling: a rule may mirror only one in N packets, or one in N flows. */
 #ifndef SAMPLE_BPF_H
 #define SAMPLE_BPF_H
 
@@ -7,7 +7,7 @@
 #include "mirroring.h"
 #include "parse.h"
 
-/* Whether the rule's sample has the packet in it. All fragments of a datagram share its draw. */
+/* Whether the rule's sample includes the packet. All fragments of a datagram share one draw. */
 static __always_inline bool in_sample(const struct mirroring_rule *rule, struct packet *packet)
 {
 	if (rule->sample_below == MIRRORING_EVERY)

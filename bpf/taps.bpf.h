@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Whether packet sockets listen on the device that a packet is on. That is read from the kernel's own records, where
- * they are described (BTF) and a program gets to see them (Linux 6.2).
+ * Whether packet sockets (tcpdump) listen on the device that a packet is on. The kernel's own structs say so. Reading
+ * them needs the kernel's BTF, and Linux 6.2 or later for bpf_cast_to_kern_ctx.
  */
 #ifndef TAPS_BPF_H
 #define TAPS_BPF_H
@@ -13,7 +13,7 @@
 
 #ifdef WITH_TAPS
 
-/* Of the kernel's types, what is used here; libbpf finds the places. */
+/* The members of kernel structs that are read here. libbpf adjusts their offsets to the running kernel. */
 struct list_head {
 	struct list_head *next;
 } __attribute__((preserve_access_index));

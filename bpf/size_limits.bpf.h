@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* How long a packet is for the tunnel, and how long its copy is behind it. */
-#ifndef LENGTH_BPF_H
-#define LENGTH_BPF_H
+/* Whether a copy fits the tunnel, how much a rule keeps of it, and how long it is with outer headers. */
+#ifndef SIZE_LIMITS_BPF_H
+#define SIZE_LIMITS_BPF_H
 
 #include "mirroring.h"
 #include "parse.h"
 
-/* Bytes of the upper-layer header: those of TCP, or else 8, as UDP and ICMP have. */
+/* Length of the upper-layer header: TCP says it, all others count as 8 bytes, like UDP and ICMP. */
 static __always_inline __u32 l4_header_len(struct __sk_buff *skb, const struct packet *packet)
 {
 	enum { TCP_DATA_OFFSET = 12 }; /* the upper half of this byte, in 32-bit words (RFC 9293) */
@@ -22,10 +22,10 @@ static __always_inline __u32 l4_header_len(struct __sk_buff *skb, const struct p
 }
 
 /*
- * Bytes from the IP header on that a rule leaves of a copy; 0 where it leaves all that there are, or the
- * tunnel device cuts nothing.
+ * How many bytes from the IP header on the rule keeps of a copy; 0 if it keeps all of them, or if the
+ * tunnel device cannot truncate copies.
  */
-static __always_inline __u32 cut_by_rule(struct __sk_buff *skb, const struct packet *packet,
+static __always_inline __u32 snap_length(struct __sk_buff *skb, const struct packet *packet,
 					 const struct mirroring_rule *rule,
 					 const struct mirroring_tunnel *tunnel)
 {
@@ -39,11 +39,12 @@ static __always_inline __u32 cut_by_rule(struct __sk_buff *skb, const struct pac
 }
 
 /*
- * Whether the tunnel cannot carry the packet, or a segment of the super-packet. `cut` is what a rule
- * leaves of it, or 0.
+ * Whether the packet, or a segment of a super-packet, is too long for the tunnel. `cut` is what
+ * snap_length() returned.
  */
-static __always_inline bool oversize(struct __sk_buff *skb, const struct mirroring_tunnel *tunnel,
-				     const struct packet *packet, __u32 cut)
+static __always_inline bool exceeds_tunnel(struct __sk_buff *skb,
+					   const struct mirroring_tunnel *tunnel,
+					   const struct packet *packet, __u32 cut)
 {
 	__u32 max_len = tunnel->max_len;
 	__u32 len;
@@ -60,7 +61,7 @@ static __always_inline bool oversize(struct __sk_buff *skb, const struct mirrori
 		if (max_len)
 			len += l4_header_len(skb, packet);
 	}
-	/* a device that takes frames carries the tags, too */
+	/* to a device that carries whole frames, VLAN tags are part of the length */
 	if (tunnel->carries & MIRRORING_CARRIES_FRAMES)
 		len += packet->l3_offset - ETH_HLEN +
 		       (skb->vlan_present ? sizeof(struct vlan_tag) : 0);
@@ -68,8 +69,8 @@ static __always_inline bool oversize(struct __sk_buff *skb, const struct mirrori
 }
 
 /*
- * Bytes that leave with the tunnel's headers, for the copy of a super-packet in its segments. `cut` is
- * what a rule leaves of the packet, or 0.
+ * How many bytes leave the host for this copy, outer headers included. A super-packet leaves as segments,
+ * each with its own headers. `cut` is what snap_length() returned.
  */
 static __always_inline __u32 outer_len(struct __sk_buff *skb, const struct mirroring_tunnel *tunnel,
 				       const struct packet *packet, __u32 cut)
@@ -80,17 +81,17 @@ static __always_inline __u32 outer_len(struct __sk_buff *skb, const struct mirro
 	if (cut) {
 		len = cut;
 	} else if (!gso_size) {
-		/* a short Ethernet frame is padded */
+		/* the padding of a short Ethernet frame is not part of the copy */
 		len = skb->len - packet->l3_offset;
 		if (packet->length < len)
 			len = packet->length;
 	} else {
 		len = skb->len - packet->l3_offset;
-		/* not known (0) of what came from a guest and was not cut before */
+		/* gso_segs is 0 for super-packets that come from a virtual machine */
 		segments = skb->gso_segs ?: (len + gso_size - 1) / gso_size;
 		len += (segments - 1) *
 		       (packet->l4_offset - packet->l3_offset + l4_header_len(skb, packet));
-		/* these are made to fit */
+		/* the segment size of TCP is reduced to fit, so nothing is truncated */
 		if (packet->protocol == IPPROTO_TCP)
 			longest = 0;
 	}
@@ -99,4 +100,4 @@ static __always_inline __u32 outer_len(struct __sk_buff *skb, const struct mirro
 	return len + segments * tunnel->overhead;
 }
 
-#endif /* LENGTH_BPF_H */
+#endif /* SIZE_LIMITS_BPF_H */
