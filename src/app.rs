@@ -30,12 +30,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return failure(&error);
         }
     };
+    logging::set_subject(config.command.subject());
     // l3afd takes anything but the one word that status prints for a failure; and what is shown again and
     // again is no event
     if !matches!(config.command, Command::Status(_) | Command::Show(_)) {
         logging::init(&config.log_dir, config.quiet);
     }
-    log::debug!("called as {args:?}");
+    log::debug!("command line: {args:?}");
     carry_out(&config).unwrap_or_else(|error| failure(&error))
 }
 
@@ -61,7 +62,7 @@ fn carry_out(config: &Config) -> Result<ExitCode> {
 
 fn failure(error: &anyhow::Error) -> ExitCode {
     log::error!("{error:#}");
-    logging::to_stderr(&format!("error: {error:#}"));
+    logging::to_stderr("error: ", &format!("{error:#}"));
     ExitCode::FAILURE
 }
 
@@ -75,7 +76,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
     logging::init(&args::log_dir_of(args), true);
     let reason = in_a_line(&error.to_string());
     log::error!("{reason}");
-    logging::to_stderr(&format!("error: {reason}; `mirroring --help` lists the flags"));
+    logging::to_stderr("error: ", &format!("{reason}; `mirroring --help` lists the flags"));
     USAGE.into()
 }
 

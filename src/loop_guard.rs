@@ -18,9 +18,9 @@ use crate::maps::endpoints::{Endpoint, Endpoints, LENGTH, List};
 pub fn announce(bpffs: &Path, starting: Endpoint) -> Result<Endpoints> {
     write_lists(bpffs, Some(starting), |pins, error| {
         log::warn!(
-            "{} was started by another version, and knows no tunnel but its own: where copies \
-             leave by an interface that is mirrored, it may mirror ours, and we its; stop it and \
-             start it again with this version ({error:#})",
+            "{} was started by another version and guards against its own tunnel only: where copies \
+             leave by a mirrored interface, the two instances may mirror each other's copies; stop \
+             it and start it again with this version ({error:#})",
             pins.id
         );
     })

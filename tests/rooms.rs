@@ -11,6 +11,7 @@ const ROOMS: [&str; 17] = [
     "filter",
     "packet",
     "request",
+    "logging",
     "bpf",
     "netlink",
     "attach",
@@ -21,7 +22,6 @@ const ROOMS: [&str; 17] = [
     "daemon",
     "rules_file",
     "command",
-    "logging",
     "app",
     "lib",
 ];

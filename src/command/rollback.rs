@@ -23,9 +23,9 @@ impl<'a> Undo<'a> {
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
         while let Some((what, step)) = self.steps.pop() {
-            log::info!("undoing: {what}");
+            log::info!("rolling back: {what}");
             if let Err(error) = step() {
-                log::error!("cannot undo ({what}): {error:#}");
+                log::error!("cannot roll back {what}: {error:#}");
             }
         }
     }

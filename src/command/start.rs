@@ -23,6 +23,7 @@ use crate::daemon::publisher::Publisher;
 use crate::filter::{self, RuleSet};
 use crate::instance::Instance;
 use crate::instance::process::Process;
+use crate::logging;
 use crate::loop_guard;
 use crate::maps::endpoints::{Endpoint, Endpoints};
 use crate::maps::{self, Common, Maps};
@@ -99,7 +100,7 @@ pub fn start(bpffs: &Path, start: &request::Start) -> Result<()> {
     undo.keep();
     // packets are mirrored: what others left is no reason to end
     if let Err(error) = tunnel::sweep(&mut netlink, bpffs) {
-        log::warn!("cannot clear away what nobody uses any more: {error:#}");
+        log::warn!("cannot remove unused tunnels and routes: {error:#}");
     }
     drop((turn, turn_on_mount));
     let cap = start.max_rate.map_or(String::new(), |rate| format!(", at most {rate}"));
@@ -132,6 +133,7 @@ pub fn resume(bpffs: &Path, start: &request::Start) -> Result<()> {
     let instance = instance.expect("there is one at least");
     let pins = &instance.pins;
     let start = &request::Start { id: pins.id.clone(), ..start.clone() };
+    logging::set_subject(start.id.subject());
 
     let process = start.resident.then(Process::current).transpose()?;
     match redirected(instance) {
@@ -156,7 +158,7 @@ pub fn resume(bpffs: &Path, start: &request::Start) -> Result<()> {
         }
     }
     drop(turn);
-    log::info!("going on with {}, after a restart of l3afd: {plan}", start.id);
+    log::info!("resumed {} after a restart of l3afd: {plan}", start.id);
     if start.resident {
         let watch = Watch::new(bpffs, start, mirrored, plan, troubles);
         stay_with(bpffs, pins, stay, watch)?;
@@ -170,10 +172,10 @@ fn stay_with(bpffs: &Path, pins: &Pins, stay: Stay, watch: Watch<'_>) -> Result<
     // not inside the macro, which evaluates nothing where nobody logs
     let signal = stay.wait(watch, Publisher::new(bpffs, pins))?;
     if L3afd::that_launched_us().is_some_and(|l3afd| l3afd.is_restarting()) {
-        log::info!("{signal} ends us, since l3afd restarts: the kernel mirrors {} on", pins.id);
+        log::info!("received {signal}, leaving {} to the kernel while l3afd restarts", pins.id);
         return Ok(());
     }
-    log::info!("{signal} ends us");
+    log::info!("received {signal}, stopping {}", pins.id);
     stop::end_own(bpffs, &pins.id)
 }
 
@@ -315,7 +317,9 @@ impl Launch<'_> {
         {
             match link.replace(program) {
                 Ok(()) => return Ok(()),
-                Err(error) => log::info!("attaching anew: {error:#}"),
+                Err(error) => {
+                    log::info!("attaching again, as the program cannot be replaced: {error:#}")
+                }
             }
         }
         if let Some(previous) = previous

@@ -38,7 +38,7 @@ pub fn stop(bpffs: &Path, selection: &Selection) -> Result<()> {
                  --cmd=stop --iface={then} ends it"
             );
         }
-        log::info!("nothing to stop: nothing of that is mirrored");
+        log::info!("nothing to stop: no such instance");
     }
     // A process takes a turn to end, so it is told before we take ours. While we wait for that, a
     // start may come to its end.
@@ -56,7 +56,7 @@ pub fn stop(bpffs: &Path, selection: &Selection) -> Result<()> {
     for pins in Pins::all(bpffs) {
         if selection.includes(&pins.id) && maps::are_remains(&pins) {
             pins.remove()?;
-            log::info!("removed what was left of {}", pins.id);
+            log::info!("removed the incomplete pins of {}", pins.id);
         }
     }
     tunnel::sweep(&mut netlink, bpffs)
@@ -76,7 +76,7 @@ pub fn stop_processes(bpffs: &Path, selection: &Selection) -> Result<()> {
         if process.is_alive() {
             ensure!(process.kill(PATIENCE)?, "process {} of {id} does not end", process.pid);
             log::info!(
-                "ended process {} of {id}, since l3afd restarts: the kernel mirrors on",
+                "ended process {} of {id}, which stays in the kernel while l3afd restarts",
                 process.pid
             );
         }
@@ -136,29 +136,31 @@ fn end(instance: &Instance, netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
         instance.common.instance.write(0, bpf::Instance::default());
     }
     match outcomes {
-        Ok(outcomes) => log::info!("ended {id}: {}", in_words(&outcomes)),
-        Err(error) => log::warn!("ended {id}; what it did is not known: {error:#}"),
+        Ok(outcomes) => log::info!("stopped {id}: {}", in_words(&outcomes)),
+        Err(error) => log::warn!("stopped {id}; its counters cannot be read: {error:#}"),
     }
     Ok(())
 }
 
 /// What became of the packets.
 fn in_words(it: &bpf::Outcomes) -> String {
-    // these are what rules ask for, and tunnels of others
-    let others = [
-        (it.excluded, "excluded"),
-        (it.not_sampled, "not sampled"),
-        (it.unsupported, "that the tunnel does not carry"),
-    ];
-    let others: String = others
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, reason)| format!(", {count} {reason}"))
-        .collect();
+    // named only where they occur: rules ask for the first two, and only foreign tunnels lead to the last
+    let if_any = |name: &str, count: u64| match count {
+        0 => String::new(),
+        _ => format!(", {name} {count}"),
+    };
     format!(
-        "{} packets matched, {} copies sent; left out: {} of the tunnel's own, \
-         {} oversize, {} over the rate, {} refused by the tunnel{others}",
-        it.matched, it.sent, it.guarded, it.oversize, it.over_rate, it.failed
+        "matched {}, sent {}{}{}, dropped {} (loop guard {}, oversize {}, rate limit {}, device {}{})",
+        it.matched,
+        it.sent,
+        if_any("excluded", it.excluded),
+        if_any("not sampled", it.not_sampled),
+        it.guarded + it.oversize + it.over_rate + it.failed + it.unsupported,
+        it.guarded,
+        it.oversize,
+        it.over_rate,
+        it.failed,
+        if_any("unsupported", it.unsupported),
     )
 }
 

@@ -46,11 +46,10 @@ pub fn update(bpffs: &Path, update: &request::Update) -> Result<()> {
         }
         (None, Some(cap)) => {
             maps.redirect(tunnel)?;
-            log::info!("updated the cap of {id} to {cap}; its rules are as they were");
+            log::info!("updated the cap of {id} to {cap}; its rules are unchanged");
         }
         (None, None) => log::info!(
-            "left {id} as it is: neither rules (by filter flags or --rules-file) nor --max-rate are \
-             given"
+            "left {id} unchanged: neither rules (filter flags or --rules-file) nor --max-rate are given"
         ),
     }
     Ok(())

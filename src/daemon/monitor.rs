@@ -60,13 +60,13 @@ impl<'a> Watch<'a> {
     /// Looks at the host, repairs what can be repaired, and says what is new. Returns whether all is
     /// as well as it can be.
     pub fn look(&mut self) -> bool {
-        log::debug!("looking after {}", self.start.id);
+        log::debug!("reconciling {} with the host", self.start.id);
         let troubles = self.repair().unwrap_or_else(|error| vec![format!("{error:#}")]);
         for trouble in troubles.iter().filter(|it| !self.troubles.contains(it)) {
             log::warn!("{trouble}");
         }
         for trouble in self.troubles.iter().filter(|it| !troubles.contains(it)) {
-            log::info!("no longer so: {trouble}");
+            log::info!("resolved: {trouble}");
         }
         self.troubles = troubles;
         self.troubles.iter().all(|trouble| self.plan.is_limit(trouble))
@@ -107,8 +107,8 @@ impl<'a> Watch<'a> {
             Interface::There { link, other_has_name } => {
                 if link.name != self.mirrored.name {
                     log::info!(
-                        "the interface \"{}\" is called \"{}\" now: its packets are mirrored on, and \
-                         for --cmd={{stop,status,update}} this is {id} as before",
+                        "the interface \"{}\" was renamed to \"{}\" and is still mirrored; for \
+                         --cmd={{stop,status,update}} it remains {id}",
                         self.mirrored.name,
                         link.name
                     );
@@ -116,8 +116,8 @@ impl<'a> Watch<'a> {
                 self.mirrored = link.clone();
                 Ok(other_has_name.then(|| {
                     format!(
-                        "\"{}\" is another interface now, which is not mirrored; {id} mirrors \"{}\", \
-                         which had that name when it was started",
+                        "\"{}\" is the name of another interface now, which is not mirrored; {id} \
+                         mirrors \"{}\", which had that name when it was started",
                         id.interface, link.name
                     )
                 }))
@@ -134,11 +134,11 @@ impl<'a> Watch<'a> {
             Interface::Back(link) => {
                 if instance.is_attached_by_us() {
                     attach_again(instance, link, netlink)?;
-                    log::info!("\"{}\" is there again, and mirrored again", link.name);
+                    log::info!("the interface \"{}\" is back and mirrored again", link.name);
                 } else {
                     log::warn!(
-                        "\"{}\" is a new interface: no packet of it comes to {id} until the chain is \
-                         attached to it, as l3afd does",
+                        "the interface \"{}\" was created again; its packets do not reach {id} until \
+                         the chain is attached to it, which l3afd does",
                         link.name
                     );
                 }
@@ -168,7 +168,7 @@ impl<'a> Watch<'a> {
             instance.maps()?.redirect(tunnel)?;
         }
         if redirected.is_some() || !plan.leads_as(&self.plan) {
-            log::info!("from now on, {}", plan.way());
+            log::info!("the tunnel has changed: {}", plan.way());
         }
         self.plan = plan;
 

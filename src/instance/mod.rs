@@ -100,7 +100,7 @@ impl Instance {
             let id = pins.id.clone();
             match Self::open(pins) {
                 Ok(instance) => all.extend(instance),
-                Err(error) => log::warn!("passing over the instance {id}: {error:#}"),
+                Err(error) => log::warn!("ignoring the instance {id}: {error:#}"),
             }
         }
         all

@@ -45,7 +45,7 @@ impl Common {
         self.config.live().store(0, Ordering::Release);
         // those that still run harm nobody; what they count may come too late
         if let Err(error) = GracePeriod::prepare().and_then(|period| period.wait()) {
-            log::warn!("the last packets may be missing in the counts: {error:#}");
+            log::warn!("the counters may miss the last packets: {error:#}");
         }
     }
 

@@ -159,6 +159,11 @@ pub struct InstanceId {
 }
 
 impl InstanceId {
+    /// What lines of the log call it: `eth0 ingress`.
+    pub fn subject(&self) -> String {
+        format!("{} {}", self.interface, self.direction)
+    }
+
     /// The same interface and version, in the other or the same direction.
     pub fn towards(&self, direction: Direction) -> Self {
         Self { direction, ..self.clone() }

@@ -1,5 +1,7 @@
 //! Which instances a command is about.
 
+use std::fmt;
+
 use super::{Direction, InstanceId, InterfaceName, Version};
 
 /// Instances that agree with all that is given.
@@ -19,5 +21,14 @@ impl Selection {
         agrees(self.interface.as_ref(), &id.interface)
             && agrees(self.direction.as_ref(), &id.direction)
             && agrees(self.version.as_ref().map(Version::as_str).as_ref(), &id.version.as_str())
+    }
+}
+
+/// What is given of interface and direction: `eth0`, `eth0 egress`, or nothing.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let interface = self.interface.as_ref().map(InterfaceName::as_str);
+        let parts = [interface, self.direction.map(Direction::as_str)];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(" "))
     }
 }

@@ -122,7 +122,7 @@ impl Netlink {
         self.configure_veth(pair).inspect_err(|_| {
             let delete = RouteNetlinkMessage::DelLink(by_name(name));
             if let Err(error) = self.execute(delete, 0) {
-                log::warn!("cannot delete the device \"{name}\" again: {error:#}");
+                log::warn!("cannot delete the incomplete device \"{name}\": {error:#}");
             }
         })
     }

@@ -53,7 +53,7 @@ impl Reply {
             Ok(message) => message.payload,
             // One odd device must not hide all others.
             Err(error) if flags & NLM_F_MULTIPART != 0 => {
-                log::debug!("passing over a netlink message that cannot be decoded: {error}");
+                log::debug!("ignoring a netlink message that cannot be decoded: {error}");
                 return Ok(false);
             }
             Err(error) => return Err(error).context("netlink message that cannot be decoded"),

@@ -55,6 +55,24 @@ pub enum Command {
     Explain(Explain),
 }
 
+impl Command {
+    /// The instance or the instances that it is about, for the log: `eth0 ingress`, `eth0`; empty where
+    /// it is about all of them or none.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Start(start) => start.id.subject(),
+            Self::Resume(start) => start.id.interface.to_string(),
+            Self::Update(update) => update.id.subject(),
+            Self::Stop(selection) | Self::StopProcesses(selection) | Self::Status(selection) => {
+                selection.to_string()
+            }
+            Self::Show(show) => show.selection.to_string(),
+            Self::Explain(Explain { judges: Judges::InForce(id), .. }) => id.subject(),
+            Self::Explain(Explain { judges: Judges::Rules(..), .. }) => String::new(),
+        }
+    }
+}
+
 /// Mirror, until told to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {

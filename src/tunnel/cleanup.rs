@@ -20,7 +20,9 @@ pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let tunnels = match in_use(bpffs) {
         Ok(tunnels) => tunnels,
         Err(error) => {
-            log::warn!("leaving tunnels and routes, which somebody may need: {error:#}");
+            log::warn!(
+                "unused tunnels and routes are not removed, as it is unknown which ones are in use: {error:#}"
+            );
             return Ok(());
         }
     };
@@ -36,7 +38,7 @@ pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     for route in netlink.routes()? {
         if route.protocol == ROUTE_PROTOCOL && !collectors.contains(&route.destination.ip()) {
             netlink.delete_route(&route)?;
-            log::info!("removed the route to {}, which nobody needs any more", route.destination);
+            log::info!("removed the unused route to {}", route.destination);
         }
     }
     Ok(())

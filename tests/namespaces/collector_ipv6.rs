@@ -375,7 +375,7 @@ fn needs_root_copies_over_ipv6_go_on_when_the_nic_and_its_address_are_back() {
             world,
             &daemon,
             "ip link set eth1 up; ip address add fd02::7/64 dev eth1 nodad",
-            "no longer so",
+            "resolved",
         );
         eventually(SOON, "copies", || copies_of_three_pings6(world) == 3);
         let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
@@ -386,7 +386,7 @@ fn needs_root_copies_over_ipv6_go_on_when_the_nic_and_its_address_are_back() {
         // unless it is told to keep them
         world.host().sh("echo 1 > /proc/sys/net/ipv6/conf/eth1/keep_addr_on_down");
         change(world, &daemon, "ip link set eth1 down", "is down: no copy leaves by it");
-        change(world, &daemon, "ip link set eth1 up", "no longer so: the interface \"eth1\"");
+        change(world, &daemon, "ip link set eth1 up", "resolved: the interface \"eth1\"");
         eventually(SOON, "copies", || copies_of_three_pings6(world) == 3);
         assert!(daemon.terminate().success());
     });
@@ -402,7 +402,7 @@ fn needs_root_a_next_hop_that_does_not_answer_ndp_is_said_and_when_it_does() {
         assert_eq!(daemon.log().matches(silence).count(), 1, "{}", daemon.log());
         let back = "nsenter --net=/run/netns/collector \
                     ip address add fd02::2/64 dev eth0 nodad";
-        change(world, &daemon, back, &format!("no longer so: {silence}"));
+        change(world, &daemon, back, &format!("resolved: {silence}"));
         assert_eq!(copies_of_three_pings6(world), 3);
     });
 }
@@ -512,8 +512,8 @@ fn needs_root_copies_of_another_tunnels_packets_leave_over_ipv6_where_they_fit()
         assert_eq!(sizes, [100, 1000]);
         egress.signal(Signal::SIGTERM);
         assert!(egress.wait().success());
-        let said = "2 crossed the pair as 2 packets, of which 0 left in 0 fragments and 2 whole; \
-                    dropped: 1 too long, and in another tunnel already";
+        let said = "via veth 2 as 2 packets (fragmented 0 into 0, whole 2), dropped 1 (nested tunnel too \
+                    long 1)";
         assert!(egress.output().contains(said), "{}", egress.output());
     });
 }
@@ -533,8 +533,8 @@ fn needs_root_a_collector_over_ipv6_on_this_machine_is_reached_by_lo() {
         let mut daemon = daemon;
         daemon.signal(Signal::SIGTERM);
         assert!(daemon.wait().success());
-        let said = "0 left whole, 6 crossed the pair as 6 packets, of which 0 left in 0 fragments and \
-                    6 whole; dropped: none";
+        let said =
+            "sent whole 0, via veth 6 as 6 packets (fragmented 0 into 0, whole 6), dropped 0";
         assert!(daemon.output().contains(said), "{}", daemon.output());
     });
 }

@@ -365,7 +365,7 @@ fn needs_root_instances_of_other_versions_are_guarded_against_where_they_keep_a_
         pin_another_version("old", None);
         let daemon = start_on_eth1(world, "egress", "vxa");
         assert!(
-            daemon.output().contains("eth1 egress (old) was started by another version, and"),
+            daemon.output().contains("eth1 egress (old) was started by another version and"),
             "{}",
             daemon.output()
         );

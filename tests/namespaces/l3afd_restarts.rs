@@ -112,7 +112,7 @@ fn needs_root_five_restarts_of_l3afd_leave_no_gap_and_rules_as_they_were_updated
                 for (side, daemon) in daemons.iter_mut().enumerate() {
                     // each has gone on with what has its tunnel
                     let way = Way::ALL[side];
-                    daemon.wait_ready(&format!("going on with eth0 {way}"), READY);
+                    daemon.wait_ready(&format!("resumed eth0 {way}"), READY);
                 }
             }
             let sent = stream.stop();
@@ -156,11 +156,11 @@ fn needs_root_after_a_restart_of_l3afd_a_program_that_never_had_a_process_stays_
         kill(stage.pid(1), Signal::SIGTERM).expect("a process");
         egress.wait();
         let mut egress = stage.launch(1, RESTART);
-        egress.wait_ready("going on with eth0 egress", READY);
+        egress.wait_ready("resumed eth0 egress", READY);
         assert_eq!(stage.instance(0).record().pid, 0);
         // there is none for another
         let mut another = stage.launch(1, RESTART);
-        another.wait_ready("going on with eth0 ingress", READY);
+        another.wait_ready("resumed eth0 ingress", READY);
         let mut third = stage.launch(1, RESTART);
         assert_eq!(third.wait().code(), Some(1));
         assert!(

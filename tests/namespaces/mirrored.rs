@@ -206,7 +206,7 @@ fn needs_root_what_is_counted_as_sent_arrives_whatever_kind_of_frame_it_was() {
         let arrived = collector.stop_after_quiet(QUIET).0.len();
         daemon.signal(nix::sys::signal::Signal::SIGTERM);
         daemon.wait();
-        let sent = format!(" {arrived} copies sent");
+        let sent = format!(" sent {arrived},");
         assert!(arrived >= 3 && daemon.output().contains(&sent), "{arrived}: {}", daemon.output());
     });
 }

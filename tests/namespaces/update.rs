@@ -16,7 +16,7 @@ const UPDATE: [&str; 5] = [
     "--log-dir=/var/log",
 ];
 
-const LEFT: &str = "left eth0 ingress (latest) as it is: neither rules (by filter flags or \
+const LEFT: &str = "left eth0 ingress (latest) unchanged: neither rules (filter flags or \
                     --rules-file) nor --max-rate are given";
 
 fn update(world: &World, more: &[&str]) {
@@ -70,7 +70,7 @@ fn needs_root_an_update_that_says_nothing_of_packets_leaves_the_rules() {
             (&[][..], LEFT, 0),
             (
                 &["--max-rate=80mbit"],
-                "updated the cap of eth0 ingress (latest) to 80mbit; its rules are as they were",
+                "updated the cap of eth0 ingress (latest) to 80mbit; its rules are unchanged",
                 10_000_000,
             ),
             (&["--protocol=", "--rules-file="], LEFT, 10_000_000),

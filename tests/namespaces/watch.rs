@@ -27,7 +27,7 @@ const MAKE_ETH1: &str = "
 
 /// How often the process has looked at the host.
 fn looks(daemon: &Daemon) -> usize {
-    daemon.log().matches("looking after").count()
+    daemon.log().matches("reconciling").count()
 }
 
 /// Waits for a line that was not in the log before.
@@ -77,12 +77,12 @@ fn needs_root_a_renamed_interface_is_mirrored_on_under_its_first_name() {
         let rename = |from: &str, to: &str| {
             format!("ip link set {from} down; ip link set {from} name {to}; ip link set {to} up")
         };
-        change(world, &daemon, &rename("eth0", "eth9"), "is called \"eth9\" now");
+        change(world, &daemon, &rename("eth0", "eth9"), "was renamed to \"eth9\"");
         wait_for_link(host, "eth9");
         assert_eq!(copies_of_three_pings(world), 3);
 
         let another = "ip link add eth0 type veth; ip link set eth0 up";
-        change(world, &daemon, another, "\"eth0\" is another interface now");
+        change(world, &daemon, another, "\"eth0\" is the name of another interface now");
         assert_eq!(copies_of_three_pings(world), 3);
         for name in ["eth0", "eth9"] {
             assert_eq!(status(world, &[&format!("--iface={name}")]).0, "RUNNING", "{name}");
@@ -139,7 +139,7 @@ fn needs_root_an_interface_that_is_deleted_and_made_anew_is_mirrored_again() {
             assert!(shown(world, &[]).iter().all(|it| it["state"] == "stopped"));
             world.host().sh(MAKE_ETH0);
             for (daemon, before) in daemons.iter().zip(&said) {
-                wait_for_next(daemon, "there again, and mirrored again", before);
+                wait_for_next(daemon, "is back and mirrored again", before);
             }
             wait_for_link(world.host(), "eth0");
             assert_eq!(copies_of_three_pings(world), 6, "requests and replies");
@@ -171,12 +171,7 @@ fn needs_root_copies_go_on_after_the_nic_they_leave_by_was_down_or_deleted() {
         let daemon = start(world, "ingress", &[]);
         change(world, &daemon, "ip link set eth1 down", "\"eth1\" is down: no copy");
         ping(world.client(), world.host(), 3, 56);
-        change(
-            world,
-            &daemon,
-            "ip link set eth1 up",
-            "no longer so: the interface \"eth1\" is down",
-        );
+        change(world, &daemon, "ip link set eth1 up", "resolved: the interface \"eth1\" is down");
         wait_for_link(world.host(), "eth1");
         await_copies(world);
 
@@ -184,7 +179,7 @@ fn needs_root_copies_go_on_after_the_nic_they_leave_by_was_down_or_deleted() {
         change(world, &daemon, pull, "\"eth1\" has no carrier: no copy");
         let plug = "nsenter --net=/run/netns/collector sh -ec '
             ip link set eth0 up; ip route add default via 10.2.0.1'";
-        change(world, &daemon, plug, "no longer so: the interface \"eth1\" has no carrier");
+        change(world, &daemon, plug, "resolved: the interface \"eth1\" has no carrier");
         wait_for_link(world.host(), "eth1");
         await_copies(world);
 
@@ -275,7 +270,7 @@ fn needs_root_a_built_in_tunnel_that_somebody_deletes_or_sets_down_is_there_agai
         assert_eq!(tunnels.trim(), "1", "still shared");
         // who came first built it, the other one took it
         let said = daemons.each_ref().map(Daemon::log).concat();
-        assert_eq!(said.matches("built the tunnel \"gue1\" anew").count(), 2, "{said}");
+        assert_eq!(said.matches("rebuilt the tunnel \"gue1\"").count(), 2, "{said}");
         for daemon in daemons {
             assert!(daemon.terminate().success());
         }
@@ -328,12 +323,12 @@ fn needs_root_an_existing_tunnel_device_is_followed_and_never_built_in_its_owner
         };
         assert_eq!(copies(), 3);
         change(world, &daemon, "ip link set vx0 down", "\"vx0\" is down");
-        change(world, &daemon, "ip link set vx0 up", "no longer so");
+        change(world, &daemon, "ip link set vx0 up", "resolved");
         assert_eq!(copies(), 3);
         change(world, &daemon, "ip link delete vx0", "\"vx0\" is gone");
         let log = daemon.log();
         vxlan_to(host, "10.2.0.2");
-        wait_for_next(&daemon, "no longer so", &log);
+        wait_for_next(&daemon, "resolved", &log);
         assert_eq!(copies(), 3);
         // the kernel removes our route with the NIC's state
         change(world, &daemon, "ip link set eth1 down", "\"eth1\" is down");
@@ -354,14 +349,14 @@ fn needs_root_a_next_hop_that_does_not_answer_is_said_and_when_it_does() {
         let silence = "the next hop 10.2.0.2 towards the collector 10.2.0.2 does not answer ARP";
         assert_eq!(daemon.log().matches(silence).count(), 1);
         let back = "nsenter --net=/run/netns/collector ip address add 10.2.0.2/24 dev eth0";
-        change(world, &daemon, back, &format!("no longer so: {silence}"));
+        change(world, &daemon, back, &format!("resolved: {silence}"));
         assert_eq!(copies_of_three_pings(world), 3);
 
         // while it runs
         let gone = "nsenter --net=/run/netns/collector ip address delete 10.2.0.2/24 dev eth0
                     ip neighbour flush dev eth1";
         change(world, &daemon, gone, silence);
-        change(world, &daemon, back, &format!("no longer so: {silence}"));
+        change(world, &daemon, back, &format!("resolved: {silence}"));
         assert_eq!(copies_of_three_pings(world), 3);
     });
 }

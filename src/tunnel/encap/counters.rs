@@ -61,31 +61,32 @@ impl bpf::GueCounters {
 /// For the log: where copies went.
 impl fmt::Display for bpf::GueCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "of {} copies {} left whole", self.copies, self.whole)?;
+        write!(f, "copies {}, sent whole {}", self.copies, self.whole)?;
         if self.paired > 0 {
             write!(
                 f,
-                ", {} crossed the pair as {} packets, of which {} left in {} fragments and {} whole",
+                ", via veth {} as {} packets (fragmented {} into {}, whole {})",
                 self.paired, self.packets, self.cut, self.fragments, self.fitting
             )?;
         }
         let reasons = [
-            (self.not_ip, "not IP"),
-            (self.unreadable, "unreadable"),
-            (self.no_room, "without room for the outer headers"),
-            (self.uncuttable, "too long, and in another tunnel already"),
-            (self.lost(), "lost between the two ends"),
-            (self.untrimmed, "not to be truncated"),
-            (self.unsummed, "not to be summed up"),
-            (self.torn, "of which a piece was refused"),
+            ("not IP", self.not_ip),
+            ("unreadable", self.unreadable),
+            ("no room for the outer headers", self.no_room),
+            ("nested tunnel too long", self.uncuttable),
+            ("backlog full", self.lost()),
+            ("truncate failed", self.untrimmed),
+            ("checksum failed", self.unsummed),
+            ("fragment send failed", self.torn),
         ];
-        let dropped: Vec<_> = reasons
+        let dropped: u64 = reasons.iter().map(|(_, count)| count).sum();
+        write!(f, ", dropped {dropped}")?;
+        let reasons: Vec<_> = reasons
             .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, reason)| format!("{count} {reason}"))
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| format!("{reason} {count}"))
             .collect();
-        let dropped = if dropped.is_empty() { "none".to_owned() } else { dropped.join(", ") };
-        write!(f, "; dropped: {dropped}")
+        if reasons.is_empty() { Ok(()) } else { write!(f, " ({})", reasons.join(", ")) }
     }
 }
 
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn the_log_says_what_was_dropped_and_why() {
         let plain = bpf::GueCounters { copies: 7, whole: 7, ..Default::default() };
-        assert_eq!(plain.to_string(), "of 7 copies 7 left whole; dropped: none");
+        assert_eq!(plain.to_string(), "copies 7, sent whole 7, dropped 0");
         let all = bpf::GueCounters {
             foreign: 99,
             copies: 100,
@@ -119,10 +120,9 @@ mod tests {
         assert_eq!(all.arrived, all.fitting + all.cut + 8 + 3 + 9);
         assert_eq!(
             all.to_string(),
-            "of 100 copies 50 left whole, 40 crossed the pair as 60 packets, of which 32 left in 70 \
-             fragments and 6 whole; dropped: 1 not IP, 2 unreadable, 3 without room for the outer \
-             headers, 4 too long, and in another tunnel already, 2 lost between the two ends, 8 not to \
-             be truncated, 3 not to be summed up, 9 of which a piece was refused"
+            "copies 100, sent whole 50, via veth 40 as 60 packets (fragmented 32 into 70, whole 6), \
+             dropped 32 (not IP 1, unreadable 2, no room for the outer headers 3, nested tunnel too \
+             long 4, backlog full 2, truncate failed 8, checksum failed 3, fragment send failed 9)"
         );
     }
 }

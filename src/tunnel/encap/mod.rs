@@ -62,11 +62,11 @@ pub fn remove(netlink: &mut Netlink, link: &Link) -> Result<()> {
     let counters = counters::of_device(link.index)
         .and_then(|map| map.map(|map| counters::read(&map)).transpose());
     netlink.delete_link(link.index)?;
-    let what = format!("removed the tunnel \"{}\", which nobody uses any more", link.name);
+    let what = format!("removed the unused tunnel \"{}\"", link.name);
     match counters {
         Ok(Some(counters)) => log::info!("{what}: {counters}"),
         Ok(None) => log::info!("{what}"),
-        Err(error) => log::warn!("{what}; what it did is not known: {error:#}"),
+        Err(error) => log::warn!("{what}; its counters cannot be read: {error:#}"),
     }
     Ok(())
 }
@@ -171,7 +171,7 @@ impl BuiltIn {
             None => {
                 let device = self.make(netlink)?;
                 if kept.is_some() {
-                    log::info!("built the tunnel \"{}\" anew", self.name);
+                    log::info!("rebuilt the tunnel \"{}\"", self.name);
                 }
                 device
             }
@@ -228,7 +228,7 @@ impl BuiltIn {
         let far = netlink.link(&peer_name(&self.name))?;
         for end in far.iter().chain([device]).filter(|end| !end.up) {
             netlink.set_up(end.index)?;
-            log::info!("set up \"{}\" again, which was down", end.name);
+            log::info!("the device \"{}\" was down and is set up again", end.name);
         }
         Ok(())
     }

@@ -151,15 +151,16 @@ impl Summary {
         assert!(daemon.wait().success());
         let log = daemon.log();
         let words =
-            log.lines().find_map(|line| Some(line.split_once("ended ")?.1.split_once("): ")?.1));
+            log.lines().find_map(|line| Some(line.split_once("stopped ")?.1.split_once("): ")?.1));
         let words = words.unwrap_or_else(|| panic!("no summary in {log}"));
         let numbers =
             words.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
         let numbers: Vec<usize> = numbers.collect();
-        let [matched, sent, guarded, oversize, over_rate, failed] = numbers[..] else {
-            panic!("six counts in {words}")
+        let [matched, sent, dropped, guarded, oversize, over_rate, failed] = numbers[..] else {
+            panic!("seven counts in {words}")
         };
-        assert_eq!(matched, sent + guarded + oversize + over_rate + failed, "{words}");
+        assert_eq!(dropped, guarded + oversize + over_rate + failed, "{words}");
+        assert_eq!(matched, sent + dropped, "{words}");
         Self { matched, sent, guarded, oversize, over_rate, failed }
     }
 }
