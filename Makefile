@@ -19,7 +19,7 @@ endif
 BUILT := $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release
 PACKAGE := dist/$(if $(TARGET),$(TARGET)/)l3af_traffic_mirroring.tar.gz
 # that programs load, that copies arrive, and that an update changes what is mirrored
-BASIC_TESTS := mirrored:: objects:: gue6:: update:: whole::
+BASIC_TESTS := delivery:: objects:: encap_ipv6:: update_command:: oversize_copies::
 # with no shared library, so that it runs on hosts that have another libc, or an older one, than this
 RUSTC := rustc --locked --release --bin mirroring -- -C target-feature=+crt-static
 
@@ -58,7 +58,7 @@ test-arm64: ## Run the basic tests with the package for arm64, in guests with pa
 	$(Q)scripts/setup build arm64
 	$(Q)ARCH=arm64 FILTER="$(or $(FILTER),$(BASIC_TESTS))" $(AS_USER) scripts/test-kernels
 
-test-clang: ## Compile the tc programs with every clang here from 13 on, load and test them: [CLANGS="14 22" FILTER=gue]
+test-clang: ## Compile the tc programs with every clang here from 13 on, load and test them: [CLANGS="14 22" FILTER=encap]
 	$(Q)scripts/test-clang
 
 bench: ## Measure what mirroring costs: [BENCH=quick JSON=<path> PLOT=<path>.svg]

@@ -1,4 +1,4 @@
-//! Ways to mirror what a host sends, each in a world of its own, so that they can be taken in turns.
+//! Ways to mirror what a host sends, each in a topology of its own, so that they can be taken in turns.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use traffic_mirroring::model::Direction;
 
 use crate::programs;
 use crate::run::{Case, nanoseconds};
-use testkit::namespaces::{Daemon, Ns, World};
+use testkit::namespaces::{Daemon, Ns, Topology};
 use testkit::test_run::packets::udp;
 
 /// What is mirrored, of UDP and of TCP.
@@ -55,7 +55,7 @@ impl Way {
     }
 }
 
-/// A world in which what the host sends to [`PORT`] of the client is mirrored in one of the ways.
+/// A topology in which what the host sends to [`PORT`] of the client is mirrored in one of the ways.
 pub struct Lane<'a> {
     pub way: Way,
     host: &'a Ns,
@@ -67,14 +67,14 @@ pub struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    fn open(world: &'a World, way: Way) -> Self {
-        let host = world.host();
+    fn open(net: &'a Topology, way: Way) -> Self {
+        let host = net.host();
         // nobody at the far ends answers for long: UDP and copies are dropped there
         host.sh("ip neigh replace 10.1.0.2 lladdr 02:00:00:01:00:02 dev eth0 nud permanent
                  ip neigh replace 10.2.0.2 lladdr 02:00:00:02:00:02 dev eth1 nud permanent");
         let mut links = vec![
-            attach(world.client(), "eth0", Direction::Ingress, programs::drop_udp()),
-            attach(world.collector(), "eth0", Direction::Ingress, programs::drop_all()),
+            attach(net.client(), "eth0", Direction::Ingress, programs::drop_udp()),
+            attach(net.collector(), "eth0", Direction::Ingress, programs::drop_all()),
         ];
         let mut clone_to = |device| {
             let ifindex = host.run(|| if_nametoindex(device).expect("a device"));
@@ -86,7 +86,7 @@ impl<'a> Lane<'a> {
             Way::BareClone => clone_to("eth1"),
             Way::BuiltIn => {
                 let filter = ["--protocol=udp,tcp", "--dst-port=5300"];
-                daemon = Some(testkit::namespaces::start(world, "egress", &filter));
+                daemon = Some(testkit::namespaces::start(net, "egress", &filter));
             }
             Way::CloneToVxlan => {
                 testkit::namespaces::vxlan_to(host, "10.2.0.2");
@@ -109,9 +109,9 @@ impl<'a> Lane<'a> {
             }
         }
         let socket = testkit::namespaces::bind(host, || UdpSocket::bind((host.address(), 0)));
-        socket.connect((world.client().address(), PORT)).expect("connect");
-        let bulk = Bulk::open(world);
-        let collector = world.collector();
+        socket.connect((net.client().address(), PORT)).expect("connect");
+        let bulk = Bulk::open(net);
+        let collector = net.collector();
         Self { way, host, socket, bulk, collector, _daemon: daemon, _links: links }
     }
 
@@ -172,8 +172,8 @@ struct Bulk {
 }
 
 impl Bulk {
-    fn open(world: &World) -> Self {
-        let (host, client) = (world.host(), world.client());
+    fn open(net: &Topology) -> Self {
+        let (host, client) = (net.host(), net.client());
         let listener =
             testkit::namespaces::bind(client, || TcpListener::bind((client.address(), PORT)));
         let near = host.run(|| TcpStream::connect((client.address(), PORT)).expect("connect"));
@@ -214,14 +214,14 @@ pub fn with_lanes<T: Send>(ways: &[Way], body: impl FnOnce(&mut [Lane<'_>]) -> T
     open_the_rest(ways, Vec::new(), Box::new(body))
 }
 
-/// A world lives as long as the thread that it runs on: so they are nested.
+/// A topology lives as long as the thread that it runs on: so they are nested.
 fn open_the_rest<T: Send>(ways: &[Way], mut lanes: Vec<Lane<'_>>, body: Body<'_, T>) -> T {
     let Some((way, rest)) = ways.split_first() else {
         return body(&mut lanes);
     };
-    World::run(|world| {
+    Topology::run(|net| {
         let mut lanes: Vec<Lane<'_>> = lanes;
-        lanes.push(Lane::open(world, *way));
+        lanes.push(Lane::open(net, *way));
         open_the_rest(rest, lanes, body)
     })
 }

@@ -15,20 +15,20 @@ use traffic_mirroring::model::Direction;
 use crate::Effort;
 use crate::figure::{Figure, Part, Reach};
 use crate::spread::Spread;
-use testkit::namespaces::{Daemon, GUE_PORT, World};
+use testkit::namespaces::{Daemon, GUE_PORT, Topology};
 
 const PORT: u16 = 5300;
 const PREFIXES: u32 = 10_000;
 
 pub fn measure(effort: Effort) -> Vec<Figure> {
-    World::run(|world| {
-        let mut figures = starts(world, effort);
+    Topology::run(|net| {
+        let mut figures = starts(net, effort);
         let daemon =
-            testkit::namespaces::start(world, "ingress", &["--protocol=udp", "--dst-port=5300"]);
-        figures.extend(updates(world, effort));
+            testkit::namespaces::start(net, "ingress", &["--protocol=udp", "--dst-port=5300"]);
+        figures.extend(updates(net, effort));
         figures.extend(room(&daemon));
         // the tries keep room for its prefixes: last
-        figures.push(largest_update(world, effort));
+        figures.push(largest_update(net, effort));
         figures
     })
 }
@@ -38,8 +38,8 @@ fn milliseconds(time: Duration) -> f64 {
 }
 
 /// From the start of the process to the first copy, of packets that come all the while.
-fn starts(world: &World, effort: Effort) -> Vec<Figure> {
-    let (client, host, collector) = (world.client(), world.host(), world.collector());
+fn starts(net: &Topology, effort: Effort) -> Vec<Figure> {
+    let (client, host, collector) = (net.client(), net.host(), net.collector());
     let listener =
         testkit::namespaces::bind(collector, || UdpSocket::bind((collector.address(), GUE_PORT)));
     let sender = testkit::namespaces::bind(client, || UdpSocket::bind((client.address(), 0)));
@@ -88,7 +88,7 @@ fn drained(listener: &UdpSocket, buffer: &mut [u8]) -> bool {
 }
 
 /// Of a filter of many prefixes by the command, and of one prefix.
-fn updates(world: &World, effort: Effort) -> Vec<Figure> {
+fn updates(net: &Topology, effort: Effort) -> Vec<Figure> {
     let rules = |name: &str, prefixes: Vec<String>| {
         let rules = serde_json::json!({"rules": [{"action": "mirror", "dst": prefixes}]});
         testkit::namespaces::rules_file(name, &rules.to_string())
@@ -100,7 +100,7 @@ fn updates(world: &World, effort: Effort) -> Vec<Figure> {
     let update = |file: &str| {
         let began = Instant::now();
         let args = ["--cmd=update", "--iface=eth0", "--direction=ingress", file];
-        testkit::namespaces::command(world.host(), &args);
+        testkit::namespaces::command(net.host(), &args);
         milliseconds(began.elapsed())
     };
     let (mut of_one, mut of_many) = (Vec::new(), Vec::new());
@@ -116,7 +116,7 @@ fn updates(world: &World, effort: Effort) -> Vec<Figure> {
 }
 
 /// The processor time of an update to as many prefixes and ports as anybody has, all of them others than before.
-fn largest_update(world: &World, effort: Effort) -> Figure {
+fn largest_update(net: &Topology, effort: Effort) -> Figure {
     const PREFIXES: u32 = 100_000;
     let set = |first: u32| {
         let prefix = |number: u32| format!("{}/28", Ipv4Addr::from_bits((number * 2 + first) << 4));
@@ -128,7 +128,7 @@ fn largest_update(world: &World, effort: Effort) -> Figure {
     let sets = [1, 2].map(set);
     let times = (0..effort.rounds(5)).map(|round| {
         let args = ["--cmd=update", "--iface=eth0", "--direction=ingress", &sets[round % 2]];
-        milliseconds(cpu_time(Daemon::mirroring(world.host(), args)))
+        milliseconds(cpu_time(Daemon::mirroring(net.host(), args)))
     });
     Figure::new(
         Part::Process,

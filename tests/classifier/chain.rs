@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use libbpf_rs::{MapCore, MapFlags};
 use traffic_mirroring::model::Direction;
 
-use crate::guard::MARK;
+use crate::loop_guard::MARK;
 use testkit::test_run::harness::{
     Context, Fate, Harness, TC_ACT_OK, TC_ACT_UNSPEC, in_namespace, rule, tunnel,
 };

@@ -15,10 +15,10 @@ use traffic_mirroring::bpf;
 use traffic_mirroring::model::Direction;
 
 use crate::chain::{NEXT, next_program};
-use crate::corpus::{corpus, mutated};
-use crate::guard::MARK;
-use crate::gue::{PATH, PIECE, encapsulator, usual_path};
-use crate::gue6;
+use crate::encap::{PATH, PIECE, encapsulator, usual_path};
+use crate::encap_ipv6;
+use crate::loop_guard::MARK;
+use crate::sample_frames::{mutated, sample_frames};
 use testkit::oracle::random::Random;
 use testkit::test_run::harness::{
     Context, Harness, NO_SUCH_DEVICE, Run, TC_ACT_OK, TC_ACT_UNSPEC, exclude, hex, in_namespace,
@@ -70,7 +70,7 @@ impl Kernel {
 struct Fuzz<'a> {
     seed: usize,
     random: Random,
-    corpus: &'a [Vec<u8>],
+    sample_frames: &'a [Vec<u8>],
     kernel: Kernel,
 }
 
@@ -80,7 +80,7 @@ impl Fuzz<'_> {
     }
 
     fn frame(&mut self) -> Vec<u8> {
-        mutated(&mut self.random, self.corpus, self.kernel.longest)
+        mutated(&mut self.random, self.sample_frames, self.kernel.longest)
     }
 
     /// Nothing special for most frames.
@@ -138,7 +138,7 @@ fn on_all_cpus<T>(
 
     let seeds = AtomicUsize::new(0);
     let work = |every_other: bool| {
-        let corpus = corpus(kernel.longest);
+        let sample_frames = sample_frames(kernel.longest);
         let mut it = prepare(every_other);
         loop {
             let seed = seeds.fetch_add(1, Ordering::Relaxed);
@@ -149,7 +149,7 @@ fn on_all_cpus<T>(
             let seed = first + seed;
             // xorshift wants more than a few bits to begin with
             let random = Random((seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let mut fuzz = Fuzz { seed, random, corpus: &corpus, kernel };
+            let mut fuzz = Fuzz { seed, random, sample_frames: &sample_frames, kernel };
             for _ in 0..count {
                 body(&mut it, &mut fuzz);
             }
@@ -251,7 +251,7 @@ fn needs_root_mutated_frames_leave_the_tunnel_or_end_there() {
     on_all_cpus(
         "the built-in tunnel",
         |jumbo| {
-            [if jumbo { PATH } else { usual_path() }, gue6::path(1500)]
+            [if jumbo { PATH } else { usual_path() }, encap_ipv6::path(1500)]
                 .map(|path| encapsulator(&path))
         },
         |objects, fuzz| {

@@ -4,4 +4,4 @@
 mod compiled;
 mod decompiled;
 mod files;
-mod frames;
+mod oracle_frames;

@@ -60,8 +60,8 @@ const BAD_FLAGS: [(&[&str], &[&str]); 44] = [
 
 #[test]
 fn needs_root_bad_flags_are_refused_by_name_and_change_nothing() {
-    World::run(|world| {
-        let host = world.host();
+    Topology::run(|net| {
+        let host = net.host();
         host.sh("ip tuntap add dev tun0 mode tun; ip link set tun0 up");
         host.sh("ip link add bare0 type veth peer name bare1; ip link set bare0 up");
         eventually(Duration::from_secs(20), "a link that has settled", || {
@@ -71,37 +71,37 @@ fn needs_root_bad_flags_are_refused_by_name_and_change_nothing() {
         no_prog_array.pin_counts("/sys/fs/bpf/other");
         let before = Snapshot::of(host);
         for (flags, told) in BAD_FLAGS {
-            check_refused(world, &args("ingress", flags), told, &before);
+            check_refused(net, &args("ingress", flags), told, &before);
         }
     });
 }
 
 #[test]
 fn needs_root_a_link_out_of_the_bpf_file_system_is_no_way_around_it() {
-    World::run(|world| {
+    Topology::run(|net| {
         // a second BPF file system, in which somebody else may have pinned something
         fs::create_dir("/run/other").expect("a directory");
-        world.host().sh("mount -t bpf bpf /run/other");
-        let root = Root::attach(world.host(), "ingress");
+        net.host().sh("mount -t bpf bpf /run/other");
+        let root = Root::attach(net.host(), "ingress");
         root.pin_map("/run/other/root_array");
         std::os::unix::fs::symlink("/run/other", "/sys/fs/bpf/elsewhere").expect("a link");
-        let before = Snapshot::of(world.host());
+        let before = Snapshot::of(net.host());
         let flag = ["--map-name=/sys/fs/bpf/elsewhere/root_array"];
         let told = ["--map-name", "outside the BPF file system"];
-        check_refused(world, &args("ingress", &flag), &told, &before);
+        check_refused(net, &args("ingress", &flag), &told, &before);
     });
 }
 
 #[test]
 fn needs_root_a_start_that_fails_after_it_began_undoes_what_it_did() {
-    World::run(|world| {
+    Topology::run(|net| {
         // no bpffs yet, and a tunnel's far end whose name is taken: the pair cannot be made
         nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
-        world.host().sh("ip link add gue1-p type veth peer name other-end");
+        net.host().sh("ip link add gue1-p type veth peer name other-end");
         let mounts = || fs::read_to_string("/proc/thread-self/mounts").expect("mounts");
         let mounts_before = mounts();
-        let before = Snapshot::of(world.host());
-        check_refused(world, &args("ingress", &[]), &["\"gue1\"", "File exists"], &before);
+        let before = Snapshot::of(net.host());
+        check_refused(net, &args("ingress", &[]), &["\"gue1\"", "File exists"], &before);
         assert_eq!(mounts(), mounts_before);
     });
 }
@@ -109,34 +109,34 @@ fn needs_root_a_start_that_fails_after_it_began_undoes_what_it_did() {
 /// Our own jump table as the previous program's: the program would lead to itself.
 #[test]
 fn needs_root_an_instance_is_not_chained_to_itself() {
-    World::run(|world| {
-        start(world, "ingress", &[]).kill();
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        start(net, "ingress", &[]).kill();
+        let before = Snapshot::of(net.host());
         let own = "--map-name=/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/mirroring_ingress_jmp_table";
-        check_refused(world, &args("ingress", &[own]), &["--map-name", "itself"], &before);
+        check_refused(net, &args("ingress", &[own]), &["--map-name", "itself"], &before);
     });
 }
 
 /// A root array of the wrong make refuses our program: by then tunnel and pins are there.
 #[test]
 fn needs_root_a_chain_that_refuses_the_program_leaves_nothing_behind() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         // owned by a program of another attach type, an array refuses ours (Linux 6.18 and on);
         // frozen for system calls, it does on every kernel
         root.freeze();
-        let before = Snapshot::of(world.host());
+        let before = Snapshot::of(net.host());
         let flag = format!("--map-name={}", root.map_path.display());
-        check_refused(world, &args("ingress", &[&flag]), &["PROG_ARRAY", "refuses"], &before);
+        check_refused(net, &args("ingress", &[&flag]), &["PROG_ARRAY", "refuses"], &before);
     });
 }
 
 #[test]
 fn needs_root_missing_privileges_are_named() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
         let with_capabilities = |bounds: &str, args: &[&str]| {
-            let mut command = world.host().command("setpriv");
+            let mut command = net.host().command("setpriv");
             command.args([&format!("--bounding-set={bounds}"), "--inh-caps=-all"]);
             command.arg(testkit::binary()).args(args);
             let output = command.output().expect("setpriv");
@@ -154,17 +154,17 @@ fn needs_root_missing_privileges_are_named() {
         }
         let (_, stderr) = with_capabilities("-net_admin", &start);
         assert!(stderr.contains("CAP_NET_ADMIN") && !stderr.contains("CAP_SYS"), "{stderr}");
-        assert_eq!(Snapshot::of(world.host()), before);
+        assert_eq!(Snapshot::of(net.host()), before);
     });
 }
 
 /// A container has 64 KiB of locked memory, and not the capability to raise that.
 #[test]
 fn needs_root_a_limit_of_locked_memory_is_named_where_it_counts() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
         let args = args("ingress", &[]);
-        let mut command = world.host().command("sh");
+        let mut command = net.host().command("sh");
         let confined =
             r#"ulimit -l 64; exec setpriv --bounding-set=-all,+net_admin,+sys_admin "$@""#;
         command.args(["-c", confined, "sh"]).arg(testkit::binary());
@@ -177,20 +177,20 @@ fn needs_root_a_limit_of_locked_memory_is_named_where_it_counts() {
                 assert!(stderr.contains(part), "{part:?} in {stderr}");
             }
             assert!(!stderr.contains("lacks"), "{stderr}");
-            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+            assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
         } else {
             eventually(Duration::from_secs(20), "an instance that runs", || {
                 let status = ["--cmd=status", "--iface=eth0", "--direction=ingress"];
-                mirroring(world.host(), status).stdout.starts_with(b"RUNNING")
+                mirroring(net.host(), status).stdout.starts_with(b"RUNNING")
             });
         }
     });
 }
 
 /// Runs a command that must fail, and looks at everything that a failure owes.
-fn check_refused<A: AsRef<str>>(world: &World, args: &[A], told: &[&str], before: &Snapshot) {
+fn check_refused<A: AsRef<str>>(net: &Topology, args: &[A], told: &[&str], before: &Snapshot) {
     let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
-    let mut process = Daemon::mirroring(world.host(), &args);
+    let mut process = Daemon::mirroring(net.host(), &args);
     let status = process.wait();
     assert!(matches!(status.code(), Some(1 | 2)), "{args:?}: {status}");
     for text in [process.stderr(), process.log()] {
@@ -198,6 +198,6 @@ fn check_refused<A: AsRef<str>>(world: &World, args: &[A], told: &[&str], before
             assert!(text.contains(part), "{args:?}: {part:?} in {text:?}");
         }
     }
-    let changes = Snapshot::of(world.host()).changes_since(before);
+    let changes = Snapshot::of(net.host()).changes_since(before);
     assert_eq!(changes, [""; 0], "{args:?}");
 }

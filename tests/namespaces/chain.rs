@@ -5,12 +5,12 @@ use traffic_mirroring::model::Direction as Way;
 use testkit::namespaces::*;
 
 /// Sends traffic, and checks that the counter saw each frame that passed `eth0`.
-fn check_all_are_seen(world: &World, direction: Direction, counter: &Counter, when: &str) {
+fn check_all_are_seen(net: &Topology, direction: Direction, counter: &Counter, when: &str) {
     let before = counter.count();
-    let capture = Capture::start(world.host(), "eth0");
-    ping(world.client(), world.host(), 5, 56);
-    udp_exchange(world.client(), world.host(), 5300, 5, 1472);
-    tcp_exchange(world.client(), world.host(), 8080, 100_000);
+    let capture = Capture::start(net.host(), "eth0");
+    ping(net.client(), net.host(), 5, 56);
+    udp_exchange(net.client(), net.host(), 5300, 5, 1472);
+    tcp_exchange(net.client(), net.host(), 8080, 100_000);
     let frames = capture.stop().0;
     let passed = frames.iter().filter(|frame| frame.direction == direction).count();
     assert!(passed > 15, "{when}: {passed} frames");
@@ -18,84 +18,84 @@ fn check_all_are_seen(world: &World, direction: Direction, counter: &Counter, wh
 }
 
 /// With the tunnel up, then down, then deleted.
-fn check_in_all_weather(world: &World, direction: Direction, counter: &Counter) {
-    check_all_are_seen(world, direction, counter, "the tunnel is up");
-    world.host().sh("ip link set gue1 down");
-    check_all_are_seen(world, direction, counter, "the tunnel is down");
-    world.host().sh("ip link delete gue1");
-    check_all_are_seen(world, direction, counter, "the tunnel is deleted");
+fn check_in_all_weather(net: &Topology, direction: Direction, counter: &Counter) {
+    check_all_are_seen(net, direction, counter, "the tunnel is up");
+    net.host().sh("ip link set gue1 down");
+    check_all_are_seen(net, direction, counter, "the tunnel is down");
+    net.host().sh("ip link delete gue1");
+    check_all_are_seen(net, direction, counter, "the tunnel is deleted");
 }
 
 #[test]
 fn needs_root_the_program_behind_us_sees_every_packet_whatever_happens_to_the_tunnel() {
     for (name, direction) in [("ingress", Direction::Received), ("egress", Direction::Sent)] {
-        World::run(|world| {
-            let root = Root::attach(world.host(), name);
-            let _daemon = start_chained(world, name, &root, &[]);
+        Topology::run(|net| {
+            let root = Root::attach(net.host(), name);
+            let _daemon = start_chained(net, name, &root, &[]);
             let behind = Counter::load();
             behind.follow(&jmp_table(name));
-            check_in_all_weather(world, direction, &behind);
+            check_in_all_weather(net, direction, &behind);
         });
     }
 }
 
 #[test]
 fn needs_root_the_program_behind_a_program_of_l3afds_sees_every_packet_too() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         load_as_l3afd(Way::Ingress, &root);
         let behind = Counter::load();
         behind.follow(&jmp_table("ingress"));
-        check_all_are_seen(world, Direction::Received, &behind, "the maps are empty yet");
-        run_as_l3afd(world, "ingress", &[]);
-        check_in_all_weather(world, Direction::Received, &behind);
+        check_all_are_seen(net, Direction::Received, &behind, "the maps are empty yet");
+        run_as_l3afd(net, "ingress", &[]);
+        check_in_all_weather(net, Direction::Received, &behind);
     });
 }
 
 #[test]
 fn needs_root_standalone_other_programs_on_the_interface_see_every_packet() {
-    World::run(|world| {
-        let _daemon = start(world, "ingress", &[]);
+    Topology::run(|net| {
+        let _daemon = start(net, "ingress", &[]);
         // attached later, so behind us
-        let root = Root::attach(world.host(), "ingress");
+        let root = Root::attach(net.host(), "ingress");
         let behind = Counter::load();
         root.put(std::os::fd::AsFd::as_fd(&behind.program));
-        check_in_all_weather(world, Direction::Received, &behind);
+        check_in_all_weather(net, Direction::Received, &behind);
     });
 }
 
 /// What is in front may end the way of its packets with TC_ACT_OK, as tc-root does.
 #[test]
 fn needs_root_standalone_we_see_every_packet_whoever_else_is_on_the_interface() {
-    World::run(|world| {
-        let _root = Root::attach(world.host(), "ingress");
-        let _daemon = start(world, "ingress", &[]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        ping(world.client(), world.host(), 3, 56);
+    Topology::run(|net| {
+        let _root = Root::attach(net.host(), "ingress");
+        let _daemon = start(net, "ingress", &[]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        ping(net.client(), net.host(), 3, 56);
         assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3);
     });
 }
 
 #[test]
 fn needs_root_a_program_that_stands_in_the_slot_moves_behind_us_and_back_when_we_leave() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         let other = Counter::load();
         root.put(std::os::fd::AsFd::as_fd(&other.program));
-        let daemon = start_chained(world, "ingress", &root, &[]);
+        let daemon = start_chained(net, "ingress", &root, &[]);
         assert_ne!(root.slot(), Some(other.id()));
-        check_all_are_seen(world, Direction::Received, &other, "we are in front of it");
+        check_all_are_seen(net, Direction::Received, &other, "we are in front of it");
         assert!(daemon.terminate().success());
         assert_eq!(root.slot(), Some(other.id()));
-        check_all_are_seen(world, Direction::Received, &other, "we are gone");
+        check_all_are_seen(net, Direction::Received, &other, "we are gone");
     });
 }
 
 #[test]
 fn needs_root_a_slot_that_somebody_else_has_taken_over_stays_as_it_is() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
-        let daemon = start_chained(world, "ingress", &root, &[]);
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
+        let daemon = start_chained(net, "ingress", &root, &[]);
         let other = Counter::load();
         root.put(std::os::fd::AsFd::as_fd(&other.program));
         assert!(daemon.terminate().success());
@@ -105,20 +105,20 @@ fn needs_root_a_slot_that_somebody_else_has_taken_over_stays_as_it_is() {
 
 #[test]
 fn needs_root_a_start_after_a_crash_keeps_the_rest_of_the_chain_linked() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
-        let daemon = start_chained(world, "ingress", &root, &[]);
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
+        let daemon = start_chained(net, "ingress", &root, &[]);
         let behind = Counter::load();
         behind.follow(&jmp_table("ingress"));
         let first = root.slot();
         daemon.kill();
-        check_all_are_seen(world, Direction::Received, &behind, "our process is dead");
+        check_all_are_seen(net, Direction::Received, &behind, "our process is dead");
 
-        let daemon = start_chained(world, "ingress", &root, &[]);
+        let daemon = start_chained(net, "ingress", &root, &[]);
         assert_ne!(root.slot(), first, "the new program is not in the slot");
-        check_all_are_seen(world, Direction::Received, &behind, "another start took over");
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        ping(world.client(), world.host(), 3, 56);
+        check_all_are_seen(net, Direction::Received, &behind, "another start took over");
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        ping(net.client(), net.host(), 3, 56);
         let copies = collector.stop_after_quiet(QUIET);
         assert_eq!(copies.0.len(), 3, "each packet is mirrored once");
         assert!(daemon.terminate().success());

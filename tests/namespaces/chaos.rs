@@ -43,20 +43,20 @@ fn needs_root_chaos_does_not_harm_production_and_ends_without_a_trace() {
         env::var("CHAOS_SECONDS").map(|text| text.parse().expect("CHAOS_SECONDS: a number"));
     let duration = Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS));
     let random = Random::seeded_by("CHAOS_SEED");
-    World::run(|world| {
-        let host = world.host();
+    Topology::run(|net| {
+        let host = net.host();
         // so that what is captured is what a wire would see
-        one_frame_per_packet(world);
+        one_frame_per_packet(net);
         let roots = SIDES.map(|(direction, _)| Root::attach(host, direction));
         let before = Snapshot::of(host);
         let mut log = KernelLog::watch();
         let capture = Capture::start(host, "eth0");
-        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
 
         let traffic = Traffic::default();
-        let mut chaos = Chaos { world, random, roots, sides: Default::default(), calms: 0 };
+        let mut chaos = Chaos { net, random, roots, sides: Default::default(), calms: 0 };
         let done = thread::scope(|scope| {
-            traffic.start(world, scope);
+            traffic.start(net, scope);
             // also where it panics, the traffic has to end
             let _end = traffic.ends_with_this();
             chaos.reign(duration)
@@ -88,8 +88,8 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn start<'s>(&'s self, world: &'s World, scope: &'s thread::Scope<'s, '_>) {
-        let (client, host) = (world.client(), world.host());
+    fn start<'s>(&'s self, net: &'s Topology, scope: &'s thread::Scope<'s, '_>) {
+        let (client, host) = (net.client(), net.host());
         let repeat = move |count: &'s AtomicU64, deed: Box<dyn Fn() + Send + 's>| {
             scope.spawn(move || {
                 while !self.ended.load(Ordering::Relaxed) {
@@ -134,7 +134,7 @@ struct Side {
 }
 
 struct Chaos<'a> {
-    world: &'a World,
+    net: &'a Topology,
     random: Random,
     roots: [Root; 2],
     sides: [Side; 2],
@@ -180,7 +180,7 @@ impl Chaos<'_> {
     /// Over a live one, the start has to be refused.
     fn start(&mut self, side: usize) {
         let command = self.command(side);
-        let mut daemon = Daemon::mirroring(self.world.host(), &command);
+        let mut daemon = Daemon::mirroring(self.net.host(), &command);
         let live = self.sides[side].daemon.is_some();
         let mut settled = false;
         let stays = self.sides[side].l3afd.is_none() || command.contains(&"--resident".to_owned());
@@ -201,7 +201,7 @@ impl Chaos<'_> {
 
     fn start_and_kill(&mut self, side: usize) {
         let command = self.command(side);
-        let mut daemon = Daemon::mirroring(self.world.host(), &command);
+        let mut daemon = Daemon::mirroring(self.net.host(), &command);
         thread::sleep(self.random.duration(0..250));
         daemon.kill_now();
     }
@@ -210,7 +210,7 @@ impl Chaos<'_> {
         let direction = format!("--direction={}", SIDES[side].0);
         let filter = self.random.pick(&FILTERS);
         let update = ["--cmd=update", "--iface=eth0", &direction];
-        let output = mirroring(self.world.host(), [&update, filter].concat());
+        let output = mirroring(self.net.host(), [&update, filter].concat());
         let stderr = String::from_utf8_lossy(&output.stderr);
         let live = self.sides[side].daemon.is_some();
         assert!(output.status.success() || !live, "{stderr}");
@@ -228,7 +228,7 @@ impl Chaos<'_> {
             Some(daemon) if self.random.one_in(2) => assert!(daemon.terminate().success()),
             daemon => {
                 let direction = format!("--direction={}", SIDES[side].0);
-                command(self.world.host(), &["--cmd=stop", "--iface=eth0", &direction]);
+                command(self.net.host(), &["--cmd=stop", "--iface=eth0", &direction]);
                 drop(daemon);
             }
         }
@@ -237,7 +237,7 @@ impl Chaos<'_> {
     fn flap(&mut self) {
         let flap = self.random.pick(&FLAPS);
         // by a process of its own: it may be there, or not
-        let output = self.world.host().command("sh").args(["-c", flap]).output().expect("sh");
+        let output = self.net.host().command("sh").args(["-c", flap]).output().expect("sh");
         drop(output);
     }
 
@@ -261,16 +261,16 @@ impl Chaos<'_> {
             if self.sides[side].l3afd.is_some() {
                 command.push("--resident".to_owned());
             }
-            let mut daemon = Daemon::mirroring(self.world.host(), &command);
+            let mut daemon = Daemon::mirroring(self.net.host(), &command);
             daemon.wait_ready("mirroring eth0", SOON);
             self.sides[side].daemon = Some(daemon);
         } else {
             let direction = format!("--direction={}", SIDES[side].0);
             let update = ["--cmd=update", "--iface=eth0", &direction, "--protocol=udp"];
-            command(self.world.host(), &update);
+            command(self.net.host(), &update);
         }
         eventually(SOON, "copies", || {
-            let copies = Capture::start(self.world.collector(), "eth0");
+            let copies = Capture::start(self.net.collector(), "eth0");
             thread::sleep(Duration::from_millis(50));
             let frames = copies.stop_now();
             frames.ipv4(Direction::Received).iter().any(|packet| packet[9] == 17)
@@ -280,7 +280,7 @@ impl Chaos<'_> {
 
     /// The end: what chaos left is taken away as an operator does, and l3afd.
     fn calm_down(&mut self) {
-        let host = self.world.host();
+        let host = self.net.host();
         for side in &mut self.sides {
             side.daemon.take();
         }
@@ -293,7 +293,7 @@ impl Chaos<'_> {
             assert_eq!(root.slot(), None);
         }
         host.sh("ip link set eth1 up; ip link set eth1 mtu 1500");
-        self.world.collector().sh("ip link set eth0 up");
+        self.net.collector().sh("ip link set eth0 up");
         eventually(SOON, "links that are up", || {
             let links = host.sh("ip -o link show type veth");
             links.lines().all(|link| link.contains("state UP"))

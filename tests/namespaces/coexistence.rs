@@ -12,15 +12,15 @@ use testkit::namespaces::tcx::Place;
 use testkit::namespaces::*;
 
 /// Ours is updated, dies, and starts again, beside theirs.
-fn live(world: &World, theirs: &Theirs, ours: Daemon, start: impl Fn() -> Daemon) -> Daemon {
-    let in_place = theirs.in_place(world);
+fn live(net: &Topology, theirs: &Theirs, ours: Daemon, start: impl Fn() -> Daemon) -> Daemon {
+    let in_place = theirs.in_place(net);
     let check = |when: &str| {
-        assert_eq!(theirs.send(world), FRAMES, "copies {when}");
-        assert_eq!(theirs.in_place(world), in_place, "{when}");
+        assert_eq!(theirs.send(net), FRAMES, "copies {when}");
+        assert_eq!(theirs.in_place(net), in_place, "{when}");
     };
     check("while we mirror");
     let direction = format!("--direction={}", theirs.way);
-    command(world.host(), &["--cmd=update", "--iface=eth0", &direction, "--protocol=udp"]);
+    command(net.host(), &["--cmd=update", "--iface=eth0", &direction, "--protocol=udp"]);
     ours.kill();
     check("after an update and a SIGKILL");
     let ours = start();
@@ -32,41 +32,41 @@ fn live(world: &World, theirs: &Theirs, ours: Daemon, start: impl Fn() -> Daemon
 fn needs_root_standalone_theirs_run_on_as_they_were_whoever_comes_and_goes_first() {
     let kinds = kinds().iter().flat_map(|kind| [(*kind, true), (*kind, false)]);
     for (kind, come_first) in kinds {
-        World::run(|world| {
-            make_sink(world);
+        Topology::run(|net| {
+            make_sink(net);
             for way in Way::ALL {
                 let go_first = come_first == (way == Way::Ingress);
                 println!("{kind:?} {way}: they come first: {come_first}, go first: {go_first}");
-                let before = Snapshot::of(world.host());
-                let theirs = || Theirs::attach(world, kind, way, come_first);
-                let ours = || start(world, &way.to_string(), &[]);
+                let before = Snapshot::of(net.host());
+                let theirs = || Theirs::attach(net, kind, way, come_first);
+                let ours = || start(net, &way.to_string(), &[]);
                 let (theirs, first, without_us) = if come_first {
                     let theirs = theirs();
-                    let without_us = Snapshot::of(world.host());
+                    let without_us = Snapshot::of(net.host());
                     (theirs, ours(), Some(without_us))
                 } else {
                     let first = ours();
                     (theirs(), first, None)
                 };
-                let ours = live(world, &theirs, first, ours);
+                let ours = live(net, &theirs, first, ours);
                 if go_first {
-                    theirs.detach(world);
-                    assert_eq!(send(world, way), FRAMES, "without them");
+                    theirs.detach(net);
+                    assert_eq!(send(net, way), FRAMES, "without them");
                     assert!(ours.terminate().success());
                 } else {
-                    let in_place = theirs.in_place(world);
+                    let in_place = theirs.in_place(net);
                     assert!(ours.terminate().success());
-                    assert_eq!(theirs.send(world), 0, "after our end");
-                    assert_eq!(theirs.in_place(world), in_place, "after our end");
+                    assert_eq!(theirs.send(net), 0, "after our end");
+                    assert_eq!(theirs.in_place(net), in_place, "after our end");
                     if let Some(without_us) = without_us {
-                        let changes = Snapshot::of(world.host()).changes_since(&without_us);
+                        let changes = Snapshot::of(net.host()).changes_since(&without_us);
                         assert_eq!(changes, [""; 0], "after our end");
                     }
-                    theirs.detach(world);
+                    theirs.detach(net);
                 }
                 // a qdisc that they made is theirs, and so is one that they had a filter on when we ended
-                world.host().sh("tc qdisc delete dev eth0 clsact 2>&1 || :");
-                assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+                net.host().sh("tc qdisc delete dev eth0 clsact 2>&1 || :");
+                assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
             }
         });
     }
@@ -75,23 +75,23 @@ fn needs_root_standalone_theirs_run_on_as_they_were_whoever_comes_and_goes_first
 /// A start, an update, a SIGKILL and a stop change nothing at a hook that is a chain's.
 #[test]
 fn needs_root_in_a_chain_the_hook_stays_as_others_have_it() {
-    World::run(|world| {
+    Topology::run(|net| {
         for way in Way::ALL {
             // behind the root nobody sees a packet, whatever we do
-            let root = Root::attach(world.host(), &way.to_string());
+            let root = Root::attach(net.host(), &way.to_string());
             let behind = Counter::load();
             root.put(behind.program.as_fd());
             let theirs = Theirs::attach_in_front(Counter::load_undecided(), way);
-            let before = (Snapshot::of(world.host()), tcx::programs(way));
-            let ours = || start_chained(world, &way.to_string(), &root, &[]);
+            let before = (Snapshot::of(net.host()), tcx::programs(way));
+            let ours = || start_chained(net, &way.to_string(), &root, &[]);
             let seen = behind.count();
-            let ours = live(world, &theirs, ours(), ours);
+            let ours = live(net, &theirs, ours(), ours);
             assert_eq!(behind.count() - seen, 3 * FRAMES as u64);
             assert_eq!(tcx::programs(way), before.1);
             assert!(ours.terminate().success());
-            assert_eq!(theirs.send(world), 0, "after our end");
-            assert_eq!((Snapshot::of(world.host()), tcx::programs(way)), before);
-            theirs.detach(world);
+            assert_eq!(theirs.send(net), 0, "after our end");
+            assert_eq!((Snapshot::of(net.host()), tcx::programs(way)), before);
+            theirs.detach(net);
         }
     });
 }
@@ -100,13 +100,13 @@ fn needs_root_in_a_chain_the_hook_stays_as_others_have_it() {
 /// packets, gets what it asks for.
 #[test]
 fn needs_root_packets_that_end_in_front_of_us_are_theirs_alone_until_they_go() {
-    World::run(|world| {
+    Topology::run(|net| {
         for way in Way::ALL {
-            let ours = start(world, &way.to_string(), &[]);
+            let ours = start(net, &way.to_string(), &[]);
             let theirs = Theirs::attach_in_front(Counter::load(), way);
-            assert_eq!(theirs.send(world), 0);
-            theirs.detach(world);
-            assert_eq!(send(world, way), FRAMES);
+            assert_eq!(theirs.send(net), 0);
+            theirs.detach(net);
+            assert_eq!(send(net, way), FRAMES);
             assert!(ours.terminate().success());
         }
     });
@@ -116,7 +116,7 @@ fn needs_root_packets_that_end_in_front_of_us_are_theirs_alone_until_they_go() {
 /// by programs that are there, ours included.
 #[test]
 fn needs_root_who_goes_by_revisions_and_places_finds_ours_where_it_was() {
-    World::run(|world| {
+    Topology::run(|net| {
         for way in Way::ALL {
             let theirs = [Counter::load_undecided(), Counter::load_undecided()];
             let attach = |n: usize, place, revision| {
@@ -128,7 +128,7 @@ fn needs_root_who_goes_by_revisions_and_places_finds_ours_where_it_was() {
                 continue;
             }
             let stale = tcx::programs(way).revision.max(1);
-            let ours = start(world, &way.to_string(), &[]);
+            let ours = start(net, &way.to_string(), &[]);
             let now = tcx::programs(way);
             let our_id = now.attached[0].0;
             let refused = attach(0, Place::Before(our_id), stale).expect_err("another revision");
@@ -140,9 +140,9 @@ fn needs_root_who_goes_by_revisions_and_places_finds_ours_where_it_was() {
             let links = || tcx::programs(way).attached.into_iter().map(|(_, link)| link);
             let before: Vec<_> = links().collect();
             ours.kill();
-            let ours = start(world, &way.to_string(), &[]);
+            let ours = start(net, &way.to_string(), &[]);
             assert_eq!(links().collect::<Vec<_>>(), before, "the same links in the same places");
-            assert_eq!(send(world, way), FRAMES);
+            assert_eq!(send(net, way), FRAMES);
             assert!(ours.terminate().success());
             eventually(Duration::from_secs(10), "the end of our link", || links().count() == 2);
             assert_eq!(links().collect::<Vec<_>>(), [before[0], before[2]]);

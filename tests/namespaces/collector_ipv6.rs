@@ -10,7 +10,7 @@ use etherparse::{Icmpv6Type, PacketBuilder};
 use nix::sys::signal::Signal;
 use traffic_mirroring::instance::Instance;
 
-use crate::outer::add_up;
+use crate::outer_headers::add_up;
 use testkit::namespaces::*;
 
 /// For the process to notice, be it on a machine that is busy with other tests.
@@ -20,27 +20,27 @@ const ICMPV6: u8 = 58;
 
 const UDP_AND_GUE: usize = 8 + 4;
 
-fn start6(world: &World, direction: &str, more: &[&str]) -> Daemon {
-    start(world, direction, &[&TO_COLLECTOR6[..], more].concat())
+fn start6(net: &Topology, direction: &str, more: &[&str]) -> Daemon {
+    start(net, direction, &[&TO_COLLECTOR6[..], more].concat())
 }
 
 /// Both directions of `eth0`; the NIC has no offloads, as if it were a wire.
-fn start_both(world: &World, more: &[&str]) -> [Daemon; 2] {
-    world.host().without_offloads("eth1");
-    ["ingress", "egress"].map(|direction| start6(world, direction, more))
+fn start_both(net: &Topology, more: &[&str]) -> [Daemon; 2] {
+    net.host().without_offloads("eth1");
+    ["ingress", "egress"].map(|direction| start6(net, direction, more))
 }
 
-fn in_world(test: impl FnOnce(&World) + Send) {
-    World::run(|world| {
-        with_ipv6_to_collector(world);
-        test(world);
+fn in_world(test: impl FnOnce(&Topology) + Send) {
+    Topology::run(|net| {
+        with_ipv6_to_collector(net);
+        test(net);
     });
 }
 
 /// How many copies of three pings from the client arrive.
-fn copies_of_three_pings6(world: &World) -> usize {
-    let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
-    ping(world.client(), world.host(), 3, 56);
+fn copies_of_three_pings6(net: &Topology) -> usize {
+    let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
+    ping(net.client(), net.host(), 3, 56);
     collector.stop_after_quiet(QUIET).0.len()
 }
 
@@ -59,19 +59,19 @@ fn sorted(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
 
 #[test]
 fn needs_root_packets_of_ipv6_arrive_as_they_were_over_ipv6() {
-    in_world(|world| {
-        with_ipv6(world);
-        one_frame_per_packet(world);
-        world.client().sh("ip link set eth0 gso_max_segs 1");
-        let _both = start_both(world, &["--protocol=tcp,udp,icmpv6"]);
-        let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
-        let capture = Capture::start(world.host(), "eth0");
+    in_world(|net| {
+        with_ipv6(net);
+        one_frame_per_packet(net);
+        net.client().sh("ip link set eth0 gso_max_segs 1");
+        let _both = start_both(net, &["--protocol=tcp,udp,icmpv6"]);
+        let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
+        let capture = Capture::start(net.host(), "eth0");
         for size in [0, 1, 100, 1400, 1401, 1452, 8000] {
-            udp_exchange6(world, 5300, 2, size);
-            ping6(world, 1, size);
+            udp_exchange6(net, 5300, 2, size);
+            ping6(net, 1, size);
         }
-        udp_with_extensions((world.client(), CLIENT6), (world.host(), HOST6), 5300, 1428);
-        tcp_exchange6(world, 8080, 200_000);
+        udp_with_extensions((net.client(), CLIENT6), (net.host(), HOST6), 5300, 1428);
+        tcp_exchange6(net, 8080, 200_000);
         let copies = collector.stop_after_quiet(QUIET);
         let frames = capture.stop();
 
@@ -87,11 +87,11 @@ fn needs_root_packets_of_ipv6_arrive_as_they_were_over_ipv6() {
 #[test]
 fn needs_root_super_packets_of_ipv6_arrive_complete_over_ipv6() {
     const BYTES: usize = 1 << 20;
-    in_world(|world| {
-        with_ipv6(world);
-        let _both = start_both(world, &["--protocol=tcp"]);
-        let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
-        tcp_exchange6(world, 8080, BYTES);
+    in_world(|net| {
+        with_ipv6(net);
+        let _both = start_both(net, &["--protocol=tcp"]);
+        let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
+        tcp_exchange6(net, 8080, BYTES);
         let copies = collector.stop_after_quiet(QUIET);
         let it = add_up();
         // a packet that went alone, and fills the link, is cut
@@ -118,15 +118,15 @@ fn needs_root_super_packets_of_ipv6_arrive_complete_over_ipv6() {
 #[test]
 fn needs_root_the_longest_packets_arrive_whole_over_ipv6() {
     for mtu in [1280, 1500, 9000, 65_535] {
-        in_world(|world| {
-            let (client, host) = (world.client(), world.host());
+        in_world(|net| {
+            let (client, host) = (net.client(), net.host());
             for ns in [client, host] {
                 ns.sh("ip link set eth0 mtu 65535");
             }
             host.sh(&format!("ip link set eth1 mtu {mtu}"));
-            world.collector().sh(&format!("ip link set eth0 mtu {mtu}"));
-            let [ingress, egress] = start_both(world, &["--protocol=udp"]);
-            let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
+            net.collector().sh(&format!("ip link set eth0 mtu {mtu}"));
+            let [ingress, egress] = start_both(net, &["--protocol=udp"]);
+            let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
             let sizes = [mtu - 52, mtu - 51, 16_384, 16_385, 32_768, 65_503, 65_523].map(|len| {
                 let data = len.min(65_523) - 28;
                 udp_exchange(client, host, 5300, 1, data);
@@ -162,11 +162,11 @@ fn assert_checksum(packet: &[u8]) {
 
 #[test]
 fn needs_root_the_outer_headers_of_ipv6_are_as_asked_and_super_packets_need_no_fragments() {
-    in_world(|world| {
+    in_world(|net| {
         let flags = ["--tunnel-dscp=cs1", "--tunnel-ttl=7", "--tunnel-local-port=auto"];
-        let _both = start_both(world, &flags);
-        let (client, host) = (world.client(), world.host());
-        let capture = Capture::start(world.collector(), "eth0");
+        let _both = start_both(net, &flags);
+        let (client, host) = (net.client(), net.host());
+        let capture = Capture::start(net.collector(), "eth0");
         let mirrored = Capture::start(host, "eth0");
         ping(client, host, 2, 56);
         tcp_exchange(client, host, 8080, 1 << 20);
@@ -185,7 +185,7 @@ fn needs_root_the_outer_headers_of_ipv6_are_as_asked_and_super_packets_need_no_f
         let full = both.into_iter().flat_map(|direction| mirrored.ipv4(direction));
         let full = full.filter(|packet| (1449..=1500).contains(&packet.len())).count();
         assert_eq!(fragments.len(), 2 * full, "{full} packets, and they alone, are cut");
-        let capture = Capture::start(world.collector(), "eth0");
+        let capture = Capture::start(net.collector(), "eth0");
         ping(client, host, 2, 1472);
         let wire = capture.stop();
         let fragments = wire.outer_ipv6(Direction::Received);
@@ -203,12 +203,12 @@ fn needs_root_the_outer_headers_of_ipv6_are_as_asked_and_super_packets_need_no_f
 
 #[test]
 fn needs_root_copies_too_long_for_ipv6_are_truncated_or_dropped_as_asked() {
-    in_world(|world| {
-        let (client, host) = (world.client(), world.host());
-        let [ingress, egress] = start_both(world, &["--protocol=udp", "--oversize=truncate"]);
+    in_world(|net| {
+        let (client, host) = (net.client(), net.host());
+        let [ingress, egress] = start_both(net, &["--protocol=udp", "--oversize=truncate"]);
         assert!(ingress.output().contains("longer than 1448 bytes"), "{}", ingress.output());
         assert!(ingress.output().contains("an MTU of 1552"), "{}", ingress.output());
-        let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
+        let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
         for size in [1420, 1421, 1472] {
             udp_exchange(client, host, 5300, 1, size);
         }
@@ -219,8 +219,8 @@ fn needs_root_copies_too_long_for_ipv6_are_truncated_or_dropped_as_asked() {
             assert!(daemon.terminate().success());
         }
 
-        let [ingress, _egress] = start_both(world, &["--protocol=udp", "--oversize=drop"]);
-        let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
+        let [ingress, _egress] = start_both(net, &["--protocol=udp", "--oversize=drop"]);
+        let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
         for size in [1420, 1421] {
             udp_exchange(client, host, 5300, 1, size);
         }
@@ -231,11 +231,11 @@ fn needs_root_copies_too_long_for_ipv6_are_truncated_or_dropped_as_asked() {
 
 #[test]
 fn needs_root_copies_are_cut_by_rules_over_ipv6_too() {
-    in_world(|world| {
-        let _both = start_both(world, &["--snaplen=64"]);
-        let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
-        udp_exchange(world.client(), world.host(), 5300, 3, 1472);
-        udp_exchange(world.client(), world.host(), 5300, 1, 20);
+    in_world(|net| {
+        let _both = start_both(net, &["--snaplen=64"]);
+        let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
+        udp_exchange(net.client(), net.host(), 5300, 3, 1472);
+        udp_exchange(net.client(), net.host(), 5300, 1, 20);
         let copies = collector.stop_after_quiet(QUIET);
         let mut lengths: Vec<_> = copies.0.iter().map(|copy| copy.inner.len()).collect();
         lengths.sort_unstable();
@@ -246,20 +246,20 @@ fn needs_root_copies_are_cut_by_rules_over_ipv6_too() {
 #[test]
 fn needs_root_the_tunnel_over_ipv6_is_not_mirrored_nor_are_errors_about_it() {
     let mut log = KernelLog::watch();
-    in_world(|world| {
+    in_world(|net| {
         let on_eth1 = |direction: &str| {
             let direction_flag = format!("--direction={direction}");
             let flags = ["--iface=eth1", &direction_flag, "--redirect-to=eth1"];
-            let mut daemon = Daemon::mirroring(world.host(), [&flags[..], &TO_COLLECTOR6].concat());
+            let mut daemon = Daemon::mirroring(net.host(), [&flags[..], &TO_COLLECTOR6].concat());
             daemon.wait_ready("mirroring eth1", SOON);
             daemon
         };
         let daemons = ["ingress", "egress"].map(on_eth1);
         // nobody listens: the collector's kernel answers each copy with an ICMPv6 error
-        world.collector().sh("echo 0 > /proc/sys/net/ipv6/icmp/ratelimit");
-        let capture = Capture::start(world.host(), "eth1");
-        ping(world.host(), world.collector(), 10, 56);
-        ping(world.host(), world.collector(), 5, 1472);
+        net.collector().sh("echo 0 > /proc/sys/net/ipv6/icmp/ratelimit");
+        let capture = Capture::start(net.host(), "eth1");
+        ping(net.host(), net.collector(), 10, 56);
+        ping(net.host(), net.collector(), 5, 1472);
         let frames = capture.stop();
         let sent = frames.outer_ipv6(Direction::Sent);
         let of_ping =
@@ -286,56 +286,56 @@ fn needs_root_the_tunnel_over_ipv6_is_not_mirrored_nor_are_errors_about_it() {
 
 #[test]
 fn needs_root_nothing_is_left_behind_of_a_tunnel_over_ipv6() {
-    in_world(|world| {
-        let before = Snapshot::of(world.host());
-        let daemons = start_both(world, &[]);
-        let tunnels = world.host().sh("ip -o link show type veth | grep -c 'mirroring: GUE'");
+    in_world(|net| {
+        let before = Snapshot::of(net.host());
+        let daemons = start_both(net, &[]);
+        let tunnels = net.host().sh("ip -o link show type veth | grep -c 'mirroring: GUE'");
         assert_eq!(tunnels.trim(), "1", "shared");
         for instance in Instance::all(Path::new("/sys/fs/bpf")) {
             let tunnel = instance.tunnel().expect("its tunnels").expect("a tunnel in force");
             assert_eq!(tunnel.overhead, 52, "what the cap on the rate counts");
         }
-        assert_eq!(copies_of_three_pings6(world), 6);
+        assert_eq!(copies_of_three_pings6(net), 6);
         // another family is another collector
         let other = args("egress", &["--version=other"]);
-        let output = mirroring(world.host(), other.iter().map(|arg| arg.as_ref()));
+        let output = mirroring(net.host(), other.iter().map(|arg| arg.as_ref()));
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && stderr.contains("has another collector"), "{stderr}");
         for daemon in daemons {
             assert!(daemon.terminate().success());
         }
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
 
         // one that is killed goes on, and leaves nothing once it is stopped
-        start6(world, "ingress", &[]).kill();
-        assert_eq!(copies_of_three_pings6(world), 3);
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        start6(net, "ingress", &[]).kill();
+        assert_eq!(copies_of_three_pings6(net), 3);
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 /// VXLAN devices over IPv6 that an operator made, at both ends.
-fn vxlan6(world: &World) {
-    vxlan_to(world.host(), "fd02::2");
-    vxlan_to(world.collector(), "fd02::1");
+fn vxlan6(net: &Topology) {
+    vxlan_to(net.host(), "fd02::2");
+    vxlan_to(net.collector(), "fd02::1");
 }
 
 #[test]
 fn needs_root_an_existing_device_over_ipv6_gets_a_route_and_is_guarded() {
-    in_world(|world| {
-        let host = world.host();
-        vxlan6(world);
+    in_world(|net| {
+        let host = net.host();
+        vxlan6(net);
         let before = Snapshot::of(host);
-        let ingress = start6(world, "ingress", &["--tunnel-interface-name=vx0"]);
+        let ingress = start6(net, "ingress", &["--tunnel-interface-name=vx0"]);
         let changes = Snapshot::of(host).changes_since(&before);
         let route = changes.iter().find(|it| it.contains("+ route: fd02::2 dev eth1"));
         assert!(route.is_some_and(|route| route.contains("proto 109")), "{changes:#?}");
         let limit = "\"vx0\" cannot carry packets longer than 1430 bytes";
         assert!(ingress.output().contains(limit), "{}", ingress.output());
-        let capture = Capture::start(world.collector(), "vx0");
-        ping(world.client(), host, 3, 56);
-        ping(world.client(), host, 2, 1430 - 28);
-        ping(world.client(), host, 1, 1431 - 28);
+        let capture = Capture::start(net.collector(), "vx0");
+        ping(net.client(), host, 3, 56);
+        ping(net.client(), host, 2, 1430 - 28);
+        ping(net.client(), host, 1, 1431 - 28);
         assert_eq!(capture.stop().ipv4(Direction::Received).len(), 5);
 
         // its packets leave by eth1: no copies of copies
@@ -343,7 +343,7 @@ fn needs_root_an_existing_device_over_ipv6_gets_a_route_and_is_guarded() {
         let mut egress = Daemon::mirroring(host, [&on_eth1[..], &TO_COLLECTOR6].concat());
         egress.wait_ready("mirroring eth1", SOON);
         let capture = Capture::start(host, "eth1");
-        ping(world.host(), world.collector(), 5, 56);
+        ping(net.host(), net.collector(), 5, 56);
         let frames = capture.stop();
         let sent = frames.ipv6(Direction::Sent);
         let vxlan = sent.iter().filter(|packet| packet[6] == UDP);
@@ -358,75 +358,75 @@ fn needs_root_an_existing_device_over_ipv6_gets_a_route_and_is_guarded() {
 }
 
 /// Does `script` on the host, and waits until the process has said `text` once more.
-fn change(world: &World, daemon: &Daemon, script: &str, text: &str) {
+fn change(net: &Topology, daemon: &Daemon, script: &str, text: &str) {
     let count = || daemon.log().matches(text).count();
     let before = count();
-    world.host().sh(script);
+    net.host().sh(script);
     eventually(SOON, &format!("another {text:?} in the log"), || count() > before);
 }
 
 /// The kernel takes the addresses of a NIC that is set down.
 #[test]
 fn needs_root_copies_over_ipv6_go_on_when_the_nic_and_its_address_are_back() {
-    in_world(|world| {
-        let daemon = start6(world, "ingress", &[]);
-        change(world, &daemon, "ip link set eth1 down", "no IPv6 address to send copies from");
+    in_world(|net| {
+        let daemon = start6(net, "ingress", &[]);
+        change(net, &daemon, "ip link set eth1 down", "no IPv6 address to send copies from");
         change(
-            world,
+            net,
             &daemon,
             "ip link set eth1 up; ip address add fd02::7/64 dev eth1 nodad",
             "resolved",
         );
-        eventually(SOON, "copies", || copies_of_three_pings6(world) == 3);
-        let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
-        ping(world.client(), world.host(), 1, 56);
+        eventually(SOON, "copies", || copies_of_three_pings6(net) == 3);
+        let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
+        ping(net.client(), net.host(), 1, 56);
         let copies = collector.stop_after_quiet(QUIET);
         assert_eq!(copies.0[0].from.to_string(), "[fd02::7]:6080");
 
         // unless it is told to keep them
-        world.host().sh("echo 1 > /proc/sys/net/ipv6/conf/eth1/keep_addr_on_down");
-        change(world, &daemon, "ip link set eth1 down", "is down: no copy leaves by it");
-        change(world, &daemon, "ip link set eth1 up", "resolved: the interface \"eth1\"");
-        eventually(SOON, "copies", || copies_of_three_pings6(world) == 3);
+        net.host().sh("echo 1 > /proc/sys/net/ipv6/conf/eth1/keep_addr_on_down");
+        change(net, &daemon, "ip link set eth1 down", "is down: no copy leaves by it");
+        change(net, &daemon, "ip link set eth1 up", "resolved: the interface \"eth1\"");
+        eventually(SOON, "copies", || copies_of_three_pings6(net) == 3);
         assert!(daemon.terminate().success());
     });
 }
 
 #[test]
 fn needs_root_a_next_hop_that_does_not_answer_ndp_is_said_and_when_it_does() {
-    in_world(|world| {
-        world.collector().sh("ip address delete fd02::2/64 dev eth0");
-        let daemon = start6(world, "ingress", &[]);
+    in_world(|net| {
+        net.collector().sh("ip address delete fd02::2/64 dev eth0");
+        let daemon = start6(net, "ingress", &[]);
         let silence = "the next hop fd02::2 towards the collector fd02::2 does not \
                        answer NDP";
         assert_eq!(daemon.log().matches(silence).count(), 1, "{}", daemon.log());
         let back = "nsenter --net=/run/netns/collector \
                     ip address add fd02::2/64 dev eth0 nodad";
-        change(world, &daemon, back, &format!("resolved: {silence}"));
-        assert_eq!(copies_of_three_pings6(world), 3);
+        change(net, &daemon, back, &format!("resolved: {silence}"));
+        assert_eq!(copies_of_three_pings6(net), 3);
     });
 }
 
 /// A collector in another network, behind a router that `--gtw-address` names, or the kernel's routes.
 #[test]
 fn needs_root_a_collector_over_ipv6_behind_a_router_is_reached() {
-    in_world(|world| {
+    in_world(|net| {
         // the collector's namespace is the router, and has the collector behind it
-        world.collector().sh("
+        net.collector().sh("
             ip address add 2001:db8:5::50/128 dev lo
             ip address add fe80::fe/64 dev eth0");
         let far = "--tunnel-remote-address=2001:db8:5::50";
         let refused = args("ingress", &[far]);
-        let output = mirroring(world.host(), refused.iter().map(|arg| arg.as_ref()));
+        let output = mirroring(net.host(), refused.iter().map(|arg| arg.as_ref()));
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success());
         assert!(stderr.contains("no route leads there; give --gtw-address"), "{stderr}");
 
         let check = |flags: &[&str], script: &str, way: &str| {
-            world.host().sh(script);
-            let daemon = start(world, "ingress", &[&[far], flags].concat());
-            let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
-            ping(world.client(), world.host(), 3, 56);
+            net.host().sh(script);
+            let daemon = start(net, "ingress", &[&[far], flags].concat());
+            let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
+            ping(net.client(), net.host(), 3, 56);
             let copies = collector.stop_after_quiet(QUIET);
             assert_eq!(copies.0.len(), 3, "{way}");
             assert_eq!(copies.0[0].from.to_string(), "[fd02::1]:6080");
@@ -442,19 +442,19 @@ fn needs_root_a_collector_over_ipv6_behind_a_router_is_reached() {
 /// What the way carries is known to the route alone: nobody on it cuts packets of IPv6.
 #[test]
 fn needs_root_the_mtu_of_the_route_to_a_collector_over_ipv6_counts() {
-    in_world(|world| {
-        world.host().sh("ip route add fd02::2 dev eth1 mtu 1300");
-        let daemon = start6(world, "ingress", &[]);
+    in_world(|net| {
+        net.host().sh("ip route add fd02::2 dev eth1 mtu 1300");
+        let daemon = start6(net, "ingress", &[]);
         let longest = || {
-            let capture = Capture::start(world.collector(), "eth0");
-            ping(world.client(), world.host(), 2, 1472);
+            let capture = Capture::start(net.collector(), "eth0");
+            ping(net.client(), net.host(), 2, 1472);
             let frames = capture.stop();
             let packets = frames.outer_ipv6(Direction::Received);
             packets.into_iter().map(<[u8]>::len).max().expect("packets")
         };
         assert_eq!(longest(), 1296);
         let wider = "ip route change fd02::2 dev eth1 mtu 1400";
-        change(world, &daemon, wider, "packets of up to 1400 bytes");
+        change(net, &daemon, wider, "packets of up to 1400 bytes");
         assert_eq!(longest(), 1400);
     });
 }
@@ -462,13 +462,13 @@ fn needs_root_the_mtu_of_the_route_to_a_collector_over_ipv6_counts() {
 /// From whoever is on the way: nothing but the route's own MTU counts.
 #[test]
 fn needs_root_packet_too_big_changes_nothing_for_the_tunnel_over_ipv6() {
-    in_world(|world| {
-        let (host, collector) = (world.host(), world.collector());
-        let _both = start_both(world, &["--protocol=icmp"]);
+    in_world(|net| {
+        let (host, collector) = (net.host(), net.collector());
+        let _both = start_both(net, &["--protocol=icmp"]);
         let outer_packets = || {
             let capture = Capture::start(collector, "eth0");
             let copies = Collector::listen_ipv6(collector, GUE_PORT);
-            ping(world.client(), host, 2, 1472);
+            ping(net.client(), host, 2, 1472);
             assert_eq!(copies.stop_after_quiet(QUIET).0.len(), 4);
             let wire = capture.stop();
             let packets = wire.outer_ipv6(Direction::Received);
@@ -491,15 +491,15 @@ fn needs_root_packet_too_big_changes_nothing_for_the_tunnel_over_ipv6() {
 /// What this host itself put into a tunnel is copied as a whole, and cannot be cut.
 #[test]
 fn needs_root_copies_of_another_tunnels_packets_leave_over_ipv6_where_they_fit() {
-    in_world(|world| {
-        let host = world.host();
-        let mut egress = start6(world, "egress", &["--protocol=udp"]);
+    in_world(|net| {
+        let host = net.host();
+        let mut egress = start6(net, "egress", &["--protocol=udp"]);
         host.sh("
             ip link add vx9 type vxlan id 9 remote 10.1.0.2 dstport 4789
             ip address add 10.9.0.1/24 dev vx9
             ip link set vx9 up
             ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:09 dev vx9");
-        let collector = Collector::listen_ipv6(world.collector(), GUE_PORT);
+        let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
         let socket = host.run(|| UdpSocket::bind("10.9.0.1:0")).expect("bind");
         for size in [100, 1000, 1400] {
             socket.send_to(&vec![size as u8; size], "10.9.0.2:9").expect("send");
@@ -520,12 +520,12 @@ fn needs_root_copies_of_another_tunnels_packets_leave_over_ipv6_where_they_fit()
 
 #[test]
 fn needs_root_a_collector_over_ipv6_on_this_machine_is_reached_by_lo() {
-    in_world(|world| {
+    in_world(|net| {
         let local = ["--tunnel-remote-address=::1", "--redirect-to=lo"];
-        let daemon = start(world, "ingress", &local);
-        let collector = Collector::listen_ipv6(world.host(), GUE_PORT);
-        ping(world.client(), world.host(), 3, 56);
-        ping(world.client(), world.host(), 3, 1472);
+        let daemon = start(net, "ingress", &local);
+        let collector = Collector::listen_ipv6(net.host(), GUE_PORT);
+        ping(net.client(), net.host(), 3, 56);
+        ping(net.client(), net.host(), 3, 1472);
         let copies = collector.stop_after_quiet(QUIET);
         copies.assert_gue_v0_ipv4();
         assert_eq!(copies.0.len(), 6);

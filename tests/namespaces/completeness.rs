@@ -137,23 +137,23 @@ enum Over {
 }
 
 /// Mirrors both directions of `eth0`, and returns what arrived of each, ingress first.
-fn cells(world: &World, over: Over, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell; 2] {
+fn cells(net: &Topology, over: Over, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell; 2] {
     // as if the NIC were a wire: whoever is to cut and sum up has to do it before
-    world.host().without_offloads("eth1");
+    net.host().without_offloads("eth1");
     let flags: &[&str] = match over {
         Over::Ipv4 => &[],
         Over::Ipv6 => {
-            with_ipv6_to_collector(world);
+            with_ipv6_to_collector(net);
             &TO_COLLECTOR6
         }
     };
-    let _both = ["ingress", "egress"].map(|direction| start(world, direction, flags));
+    let _both = ["ingress", "egress"].map(|direction| start(net, direction, flags));
     let collector = match over {
-        Over::Ipv4 => Collector::listen(world.collector(), GUE_PORT),
-        Over::Ipv6 => Collector::listen_ipv6(world.collector(), GUE_PORT),
+        Over::Ipv4 => Collector::listen(net.collector(), GUE_PORT),
+        Over::Ipv6 => Collector::listen_ipv6(net.collector(), GUE_PORT),
     };
-    let capture = Capture::start(world.host(), "eth0");
-    let sent = send(world.client(), far);
+    let capture = Capture::start(net.host(), "eth0");
+    let sent = send(net.client(), far);
     let copies = collector.stop_after_quiet(QUIET);
     let captured = capture.stop();
 
@@ -174,7 +174,7 @@ fn cells(world: &World, over: Over, far: &Ns, frames: Frames, mtu: u32, send: Se
 }
 
 /// Fills in the matrix, prints it, and wants it complete.
-fn check(title: &str, over: Over, far: impl Fn(&World) -> Option<Ns> + Sync) {
+fn check(title: &str, over: Over, far: impl Fn(&Topology) -> Option<Ns> + Sync) {
     let mut table = format!(
         "{title:<26}{:<9}{:>8}{:>8}{:>9}{:>9}  complete\n",
         "", "packets", "copies", "bytes", "arrived"
@@ -182,23 +182,20 @@ fn check(title: &str, over: Over, far: impl Fn(&World) -> Option<Ns> + Sync) {
     let mut incomplete = Vec::new();
     for (name, mtu, frames, send) in TRAFFIC {
         let cells = undisturbed(|| {
-            World::run(|world| {
-                let server = far(world);
-                let far = server.as_ref().unwrap_or(world.host());
+            Topology::run(|net| {
+                let server = far(net);
+                let far = server.as_ref().unwrap_or(net.host());
                 let back = if server.is_some() { "eth2" } else { "eth0" };
-                let host = world.host();
-                set_mtu(
-                    [(world.client(), "eth0"), (host, "eth0"), (host, back), (far, "eth0")],
-                    mtu,
-                );
+                let host = net.host();
+                set_mtu([(net.client(), "eth0"), (host, "eth0"), (host, back), (far, "eth0")], mtu);
                 if name.ends_with("no offloads") {
-                    one_frame_per_packet(world);
+                    one_frame_per_packet(net);
                     for (ns, ifname) in [(host, back), (far, "eth0")] {
                         ns.without_offloads(ifname);
                         ns.sh(&format!("ip link set {ifname} gso_max_segs 1"));
                     }
                 }
-                cells(world, over, far, frames, mtu, send)
+                cells(net, over, far, frames, mtu, send)
             })
         });
         for (direction, cell) in ["ingress", "egress"].into_iter().zip(cells) {
@@ -225,7 +222,7 @@ fn needs_root_whatever_the_host_sends_and_receives_arrives_complete() {
 
 #[test]
 fn needs_root_whatever_the_host_forwards_arrives_complete() {
-    check("forwarded", Over::Ipv4, |world| Some(world.server()));
+    check("forwarded", Over::Ipv4, |net| Some(net.server()));
 }
 
 #[test]

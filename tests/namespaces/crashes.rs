@@ -16,50 +16,50 @@ use testkit::namespaces::*;
 
 #[test]
 fn needs_root_stop_after_a_sigkill_leaves_the_host_as_it_was() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "egress");
-        let before = Snapshot::of(world.host());
-        start(world, "ingress", &[]).kill();
-        start_chained(world, "egress", &root, &[]).kill();
-        assert_eq!(copies_of_three_pings(world), 6, "the kernel side goes on");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "egress");
+        let before = Snapshot::of(net.host());
+        start(net, "ingress", &[]).kill();
+        start_chained(net, "egress", &root, &[]).kill();
+        assert_eq!(copies_of_three_pings(net), 6, "the kernel side goes on");
 
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
         assert_eq!(root.slot(), None);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
-        assert_eq!(copies_of_three_pings(world), 0);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
+        assert_eq!(copies_of_three_pings(net), 0);
     });
 }
 
 #[test]
 fn needs_root_a_start_after_a_sigkill_takes_over_and_mirrors_each_packet_once() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
-        start(world, "ingress", &[]).kill();
-        let daemon = start(world, "ingress", &[]);
-        assert_eq!(copies_of_three_pings(world), 3);
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
+        start(net, "ingress", &[]).kill();
+        let daemon = start(net, "ingress", &[]);
+        assert_eq!(copies_of_three_pings(net), 3);
         assert!(daemon.terminate().success());
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 /// l3afd kills whatever has our name and starts anew, without waiting for the dead to be gone.
 #[test]
 fn needs_root_a_start_waits_for_a_process_that_is_dying() {
-    World::run(|world| {
-        let mut daemon = start(world, "ingress", &[]);
+    Topology::run(|net| {
+        let mut daemon = start(net, "ingress", &[]);
         for _ in 0..10 {
             daemon.signal(Signal::SIGKILL);
-            daemon = start(world, "ingress", &[]);
+            daemon = start(net, "ingress", &[]);
         }
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(copies_of_three_pings(net), 3);
     });
 }
 
 /// Pins are made one after the other, and removed so: a SIGKILL can come between any two.
 #[test]
 fn needs_root_pins_cut_short_are_in_nobodys_way_and_go_with_a_stop() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
         let id = InstanceId {
             interface: "eth0".parse().expect("a name"),
             direction: Way::Ingress,
@@ -67,13 +67,13 @@ fn needs_root_pins_cut_short_are_in_nobodys_way_and_go_with_a_stop() {
         };
         let pins = Pins::new("/sys/fs/bpf".as_ref(), &id);
         let cut_short = |left: usize| {
-            start(world, "ingress", &[]).kill();
+            start(net, "ingress", &[]).kill();
             let mut later = vec![pins.program()];
             if has_tcx() {
                 later.push(pins.link());
             } else {
                 // attached after the last pin
-                world.host().sh("tc qdisc delete dev eth0 clsact");
+                net.host().sh("tc qdisc delete dev eth0 clsact");
             }
             later.extend(pins::map_names(Way::Ingress)[left..].iter().map(|name| pins.map(name)));
             for pin in later {
@@ -82,40 +82,40 @@ fn needs_root_pins_cut_short_are_in_nobodys_way_and_go_with_a_stop() {
         };
         for left in [1, 3, 11] {
             cut_short(left);
-            assert_eq!(status(world, &[]).0, "STOPPED");
-            command(world.host(), &["--cmd=stop", "--iface=eth0"]);
-            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0], "{left} maps");
+            assert_eq!(status(net, &[]).0, "STOPPED");
+            command(net.host(), &["--cmd=stop", "--iface=eth0"]);
+            assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0], "{left} maps");
         }
         cut_short(3);
-        let daemon = start(world, "ingress", &[]);
-        assert_eq!(copies_of_three_pings(world), 3);
+        let daemon = start(net, "ingress", &[]);
+        assert_eq!(copies_of_three_pings(net), 3);
         assert!(daemon.terminate().success());
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 /// Over a dead instance, a start pins its program last: without it, whose the maps are is not known.
 #[test]
 fn needs_root_an_instance_whose_start_was_cut_short_takes_no_update_but_a_start() {
-    World::run(|world| {
-        start(world, "ingress", &[]).kill();
+    Topology::run(|net| {
+        start(net, "ingress", &[]).kill();
         pins::remove(&instance(Way::Ingress).pins.program()).expect("the program's pin to go");
         let update = ["--cmd=update", "--iface=eth0", "--direction=ingress", "--protocol=udp"];
-        let output = mirroring(world.host(), update);
+        let output = mirroring(net.host(), update);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr.contains("was cut short; start it once more"), "{stderr}");
-        assert_eq!(copies_of_three_pings(world), 3, "as before");
-        let daemon = start(world, "ingress", &[]);
-        command(world.host(), &update);
-        assert_eq!(copies_of_three_pings(world), 0);
+        assert_eq!(copies_of_three_pings(net), 3, "as before");
+        let daemon = start(net, "ingress", &[]);
+        command(net.host(), &update);
+        assert_eq!(copies_of_three_pings(net), 0);
         assert!(daemon.terminate().success());
     });
 }
 
 #[test]
 fn needs_root_a_pin_takes_another_ones_place_at_one_instant() {
-    World::run(|_| {
+    Topology::run(|_| {
         let path = Path::new("/sys/fs/bpf/pin");
         let counters = [Counter::load(), Counter::load()];
         let pin = |of: &Counter| pins::pin(of.program.as_fd(), path).expect("a pin");
@@ -149,27 +149,27 @@ fn needs_root_a_tunnel_device_that_was_not_completed_is_made_anew_or_goes() {
     const HALF_MADE: &str = "
         ip link add gue1 address 02:6d:69:72:72:6f type veth \
             peer name gue1-p address 02:6d:69:72:72:6f";
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
-        world.host().sh(HALF_MADE);
-        let daemon = start(world, "ingress", &[]);
-        assert_eq!(copies_of_three_pings(world), 3);
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
+        net.host().sh(HALF_MADE);
+        let daemon = start(net, "ingress", &[]);
+        assert_eq!(copies_of_three_pings(net), 3);
         assert!(daemon.terminate().success());
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
 
-        world.host().sh(HALF_MADE);
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        net.host().sh(HALF_MADE);
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 /// A start over a dead standalone instance was to join a chain, and died once it was in it.
 #[test]
 fn needs_root_a_slot_that_a_killed_start_has_taken_is_found_by_a_stop() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
-        let before = Snapshot::of(world.host());
-        start(world, "ingress", &[]).kill();
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
+        let before = Snapshot::of(net.host());
+        start(net, "ingress", &[]).kill();
         let id = InstanceId {
             interface: "eth0".parse().expect("a name"),
             direction: Way::Ingress,
@@ -183,41 +183,41 @@ fn needs_root_a_slot_that_a_killed_start_has_taken_is_found_by_a_stop() {
         root.put(bpf::program(&killed).as_fd());
         drop((dead, killed));
 
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
         assert_eq!(root.slot(), None);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_a_start_after_a_sigkill_takes_over_from_another_launch_mode() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
-        let before = Snapshot::of(world.host());
-        start(world, "ingress", &[]).kill();
-        let daemon = start_chained(world, "ingress", &root, &[]);
-        assert_eq!(copies_of_three_pings(world), 3, "once each");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
+        let before = Snapshot::of(net.host());
+        start(net, "ingress", &[]).kill();
+        let daemon = start_chained(net, "ingress", &root, &[]);
+        assert_eq!(copies_of_three_pings(net), 3, "once each");
 
         daemon.kill();
-        let daemon = start(world, "ingress", &[]);
+        let daemon = start(net, "ingress", &[]);
         assert_eq!(root.slot(), None);
-        assert_eq!(copies_of_three_pings(world), 3, "once each");
+        assert_eq!(copies_of_three_pings(net), 3, "once each");
         assert!(daemon.terminate().success());
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 /// A standalone instance died, and l3afd loads its own program over the maps that are still there.
 #[test]
 fn needs_root_l3afd_takes_over_from_a_dead_standalone_instance() {
-    World::run(|world| {
-        start(world, "ingress", &[]).kill();
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        start(net, "ingress", &[]).kill();
+        let root = Root::attach(net.host(), "ingress");
         let pins = load_as_l3afd(Way::Ingress, &root);
-        run_as_l3afd(world, "ingress", &["--protocol=icmp"]);
-        assert_eq!(copies_of_three_pings(world), 3, "once each");
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
-        assert_eq!(copies_of_three_pings(world), 0);
+        run_as_l3afd(net, "ingress", &["--protocol=icmp"]);
+        assert_eq!(copies_of_three_pings(net), 3, "once each");
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(copies_of_three_pings(net), 0);
         assert!(pins.program().exists() && root.slot().is_some(), "l3afd's are l3afd's");
     });
 }
@@ -225,18 +225,18 @@ fn needs_root_l3afd_takes_over_from_a_dead_standalone_instance() {
 /// l3afd crashed and its program went with it: what is left are maps that nobody fills with packets.
 #[test]
 fn needs_root_maps_that_a_crashed_l3afd_left_without_a_program_are_in_nobodys_way() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
+        let root = Root::attach(net.host(), "ingress");
         let pins = load_as_l3afd(Way::Ingress, &root);
-        run_as_l3afd(world, "ingress", &[]);
+        run_as_l3afd(net, "ingress", &[]);
         pins::remove(&pins.program()).expect("the program's pin to go");
         drop(root);
-        world.host().sh("rm -r /sys/fs/bpf/tc/globals/eth0/tc-root");
+        net.host().sh("rm -r /sys/fs/bpf/tc/globals/eth0/tc-root");
 
-        let daemon = start(world, "ingress", &[]);
-        assert_eq!(copies_of_three_pings(world), 3);
+        let daemon = start(net, "ingress", &[]);
+        assert_eq!(copies_of_three_pings(net), 3);
         assert!(daemon.terminate().success());
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }

@@ -9,17 +9,17 @@ use testkit::namespaces::*;
 const IN_FORCE: [&str; 3] = ["--cmd=explain", "--iface=eth0", "--direction=ingress"];
 
 /// What it prints; it must leave everything as it was.
-fn explain(world: &World, args: &[&str], packet: &str) -> String {
-    let before = Snapshot::of(world.host());
+fn explain(net: &Topology, args: &[&str], packet: &str) -> String {
+    let before = Snapshot::of(net.host());
     let packet = format!("--packet={packet}");
-    let output = command(world.host(), &[args, &[packet.as_str()]].concat());
-    assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    let output = command(net.host(), &[args, &[packet.as_str()]].concat());
+    assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
 fn needs_root_given_rules_are_explained_where_nothing_runs() {
-    World::run(|world| {
+    Topology::run(|net| {
         // it needs no BPF file system
         nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
         fs::write(
@@ -43,7 +43,7 @@ Rule 2 (web) is the first that matches: the packet is mirrored.
 ";
         let explain = |args: &[&str], packet: &str| {
             let packet = format!("--packet={packet}");
-            let output = command(world.host(), &[args, &[packet.as_str()]].concat());
+            let output = command(net.host(), &[args, &[packet.as_str()]].concat());
             String::from_utf8(output.stdout).expect("text")
         };
         assert_eq!(explain(&given, packet), expected);
@@ -85,14 +85,14 @@ Rule 3 (flags) is the first that matches: the packet is mirrored.
 /// In either generation, and after an update the new ones.
 #[test]
 fn needs_root_rules_in_force_are_explained_and_what_runs_is_not_touched() {
-    World::run(|world| {
-        let daemon = start(world, "ingress", &["--protocol=icmp,udp,tcp", "--max-rate=1gbit"]);
+    Topology::run(|net| {
+        let daemon = start(net, "ingress", &["--protocol=icmp,udp,tcp", "--max-rate=1gbit"]);
         // counters, credit, and the datagram whose fragments these are
-        ping(world.client(), world.host(), 2, 3000);
+        ping(net.client(), net.host(), 2, 3000);
         let before = map_contents(Way::Ingress);
         assert!(!before["ingress_datagram"].is_empty());
 
-        let explain = |packet: &str| explain(world, &IN_FORCE, packet);
+        let explain = |packet: &str| explain(net, &IN_FORCE, packet);
         let heading = "\nby the rules in force on eth0 ingress (latest)\n\n";
         let met = explain("10.1.0.2:1234 > 10.1.0.1:443 tcp syn");
         assert!(met.contains(heading), "{met}");
@@ -110,10 +110,10 @@ fn needs_root_rules_in_force_are_explained_and_what_runs_is_not_touched() {
             explain("4500 001c 0001 2000 4011 0000 0a01 0002 0a01 0001 04d2 0035 0008 0000");
         assert!(first.ends_with("matches: the packet is mirrored.\n"), "{first}");
         assert!(map_contents(Way::Ingress) == before, "maps have changed");
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(copies_of_three_pings(net), 3);
 
         command(
-            world.host(),
+            net.host(),
             &[
                 "--cmd=update",
                 "--iface=eth0",
@@ -132,10 +132,10 @@ fn needs_root_rules_in_force_are_explained_and_what_runs_is_not_touched() {
 
 #[test]
 fn needs_root_what_the_tunnel_device_does_not_carry_is_explained() {
-    World::run(|world| {
-        world.host().sh("ip tuntap add dev tun0 mode tun; ip link set tun0 mtu 1400 up");
-        let daemon = start(world, "ingress", &["--tunnel-interface-name=tun0"]);
-        let explain = |packet: &str| explain(world, &IN_FORCE, packet);
+    Topology::run(|net| {
+        net.host().sh("ip tuntap add dev tun0 mode tun; ip link set tun0 mtu 1400 up");
+        let daemon = start(net, "ingress", &["--tunnel-interface-name=tun0"]);
+        let explain = |packet: &str| explain(net, &IN_FORCE, packet);
         let oversize = explain("10.1.0.2:1 > 10.1.0.1:2 udp length 1401");
         assert!(oversize.contains("it is longer than the tunnel device carries"), "{oversize}");
         let fits = explain("10.1.0.2:1 > 10.1.0.1:2 udp length 1400");
@@ -148,8 +148,8 @@ fn needs_root_what_the_tunnel_device_does_not_carry_is_explained() {
 
 #[test]
 fn needs_root_what_cannot_be_explained_is_said_and_changes_nothing() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
         let packet = "--packet=10.1.0.2:1 > 10.1.0.1:2 udp";
         let cases: [(&[&str], &str); 4] = [
             (
@@ -164,17 +164,17 @@ fn needs_root_what_cannot_be_explained_is_said_and_changes_nothing() {
             ),
         ];
         for (args, told) in cases {
-            let output = mirroring(world.host(), [&IN_FORCE[..], args].concat());
+            let output = mirroring(net.host(), [&IN_FORCE[..], args].concat());
             assert_eq!(output.status.code(), Some(1), "{args:?}");
             let stderr = String::from_utf8(output.stderr).expect("text");
             assert!(stderr.contains(told) && output.stdout.is_empty(), "{args:?}: {stderr}");
         }
         // of an instance whose process is gone, the rules are in force
-        start(world, "ingress", &["--protocol=tcp"]).kill();
-        let refused = explain(world, &IN_FORCE, "10.1.0.2:1 > 10.1.0.1:2 udp");
+        start(net, "ingress", &["--protocol=tcp"]).kill();
+        let refused = explain(net, &IN_FORCE, "10.1.0.2:1 > 10.1.0.1:2 udp");
         assert!(refused.contains("refused by protocol tcp\n"), "{refused}");
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
@@ -193,8 +193,8 @@ fn shown_in_the_docs() -> Vec<(String, String)> {
 
 #[test]
 fn needs_root_the_docs_show_what_is_printed() {
-    World::run(|world| {
-        let daemon = start(world, "ingress", &["--protocol=tcp", "--dst-port=80,443"]);
+    Topology::run(|net| {
+        let daemon = start(net, "ingress", &["--protocol=tcp", "--dst-port=80,443"]);
         fs::write("/run/rules.json", include_str!("../filter/rules/valid/as-in-the-readme.json"))
             .expect("a file of rules");
         let shown = shown_in_the_docs();
@@ -202,7 +202,7 @@ fn needs_root_the_docs_show_what_is_printed() {
         for (command, expected) in shown {
             let arguments = command.strip_prefix("mirroring ").expect("a command of ours");
             let binary = testkit::binary();
-            let printed = world.host().sh(&format!("cd /run; {} {arguments}", binary.display()));
+            let printed = net.host().sh(&format!("cd /run; {} {arguments}", binary.display()));
             assert_eq!(printed, expected, "{command}");
         }
         assert!(daemon.terminate().success());

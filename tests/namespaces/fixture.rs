@@ -22,9 +22,9 @@ const QUIET: Duration = Duration::from_millis(100);
 
 #[test]
 fn needs_root_production_traffic_passes_both_ways() {
-    World::run(|world| {
-        let (client, host) = (world.client(), world.host());
-        for (from, to) in [(client, host), (host, client), (host, world.collector())] {
+    Topology::run(|net| {
+        let (client, host) = (net.client(), net.host());
+        for (from, to) in [(client, host), (host, client), (host, net.collector())] {
             ping(from, to, 3, 1472);
             tcp_exchange(from, to, 8080, 1 << 20);
             udp_exchange(from, to, 53, 10, 1472);
@@ -34,10 +34,10 @@ fn needs_root_production_traffic_passes_both_ways() {
 
 #[test]
 fn needs_root_a_capture_sees_each_packet_once_and_in_order() {
-    World::run(|world| {
-        let capture = Capture::start(world.host(), "eth0");
-        ping(world.client(), world.host(), 5, 100);
-        let from = udp_exchange(world.client(), world.host(), 5353, 7, 40);
+    Topology::run(|net| {
+        let capture = Capture::start(net.host(), "eth0");
+        ping(net.client(), net.host(), 5, 100);
+        let from = udp_exchange(net.client(), net.host(), 5353, 7, 40);
         let frames = capture.stop();
 
         let received = frames.ipv4(Direction::Received);
@@ -60,24 +60,24 @@ fn needs_root_a_capture_sees_each_packet_once_and_in_order() {
 #[test]
 fn needs_root_a_tcp_capture_holds_super_packets_until_offloads_are_off() {
     const FULL: usize = 14 + 1500;
-    let longest = |world: &World| {
-        let capture = Capture::start(world.host(), "eth0");
-        tcp_exchange(world.client(), world.host(), 80, 1 << 20);
+    let longest = |net: &Topology| {
+        let capture = Capture::start(net.host(), "eth0");
+        tcp_exchange(net.client(), net.host(), 80, 1 << 20);
         capture.stop().0.iter().map(|frame| frame.bytes.len()).max().expect("frames")
     };
-    World::run(|world| {
-        assert!(longest(world) > FULL);
-        for ns in [world.client(), world.host()] {
+    Topology::run(|net| {
+        assert!(longest(net) > FULL);
+        for ns in [net.client(), net.host()] {
             ns.without_offloads("eth0");
         }
-        assert_eq!(longest(world), FULL);
+        assert_eq!(longest(net), FULL);
     });
 }
 
 #[test]
 fn needs_root_an_injected_frame_arrives_as_it_is() {
-    World::run(|world| {
-        let capture = Capture::start(world.host(), "eth0");
+    Topology::run(|net| {
+        let capture = Capture::start(net.host(), "eth0");
         let mut frame = Vec::new();
         PacketBuilder::ethernet2(CLIENT_MAC, HOST_MAC)
             .ip(etherparse::IpHeaders::Ipv4(
@@ -90,7 +90,7 @@ fn needs_root_an_injected_frame_arrives_as_it_is() {
             ))
             .write(&mut frame, 200.into(), b"a protocol that nobody speaks")
             .expect("a frame");
-        inject(world.client(), "eth0", &frame);
+        inject(net.client(), "eth0", &frame);
 
         let frames = capture.stop();
         let received = frames.ipv4(Direction::Received);
@@ -101,14 +101,14 @@ fn needs_root_an_injected_frame_arrives_as_it_is() {
 
 #[test]
 fn needs_root_the_collector_takes_gue_apart() {
-    World::run(|world| {
-        let collector = Collector::listen(world.collector(), GUE_PORT);
+    Topology::run(|net| {
+        let collector = Collector::listen(net.collector(), GUE_PORT);
         let mut inner = Vec::new();
         PacketBuilder::ipv4(CLIENT.octets(), HOST.octets(), 64)
             .udp(40_000, 53)
             .write(&mut inner, b"question")
             .expect("a packet");
-        let socket = bind(world.host(), || UdpSocket::bind("10.2.0.1:6080"));
+        let socket = bind(net.host(), || UdpSocket::bind("10.2.0.1:6080"));
         let datagram = [&[0, 4, 0, 0][..], &inner].concat();
         socket.send_to(&datagram, (COLLECTOR, GUE_PORT)).expect("send");
 
@@ -129,18 +129,18 @@ fn needs_root_the_collector_takes_gue_apart() {
 
 #[test]
 fn needs_root_commands_reach_a_namespace_by_its_name() {
-    World::run(|world| {
+    Topology::run(|net| {
         let addresses = "nsenter --net=/run/netns/client ip -o address show eth0";
-        assert!(world.collector().sh(addresses).contains("10.1.0.2/24"));
+        assert!(net.collector().sh(addresses).contains("10.1.0.2/24"));
     });
 }
 
 #[test]
 fn needs_root_a_process_is_awaited_signalled_and_killed() {
     let script = "trap 'exit 3' TERM; echo ready >&2; while :; do sleep 0.01; done";
-    World::run(|world| {
+    Topology::run(|net| {
         let start = || {
-            let mut command = world.host().command("sh");
+            let mut command = net.host().command("sh");
             command.args(["-c", script]);
             let mut daemon = Daemon::start(command);
             daemon.wait_ready("ready", Duration::from_secs(5));
@@ -161,17 +161,17 @@ fn needs_root_a_process_is_awaited_signalled_and_killed() {
 
 #[test]
 fn needs_root_the_program_runs_on_the_host() {
-    World::run(|world| {
-        assert!(mirroring(world.host(), ["--help"]).status.success());
-        assert!(Daemon::mirroring(world.host(), ["--help"]).wait().success());
+    Topology::run(|net| {
+        assert!(mirroring(net.host(), ["--help"]).status.success());
+        assert!(Daemon::mirroring(net.host(), ["--help"]).wait().success());
     });
 }
 
 #[test]
 fn needs_root_a_process_that_dies_early_shows_what_it_said() {
     let result = panic::catch_unwind(|| {
-        World::run(|world| {
-            let mut command = world.host().command("sh");
+        Topology::run(|net| {
+            let mut command = net.host().command("sh");
             command.args(["-c", "echo no such interface >&2; exit 2"]);
             Daemon::start(command).wait_ready("ready", Duration::from_secs(5));
         })
@@ -182,10 +182,10 @@ fn needs_root_a_process_that_dies_early_shows_what_it_said() {
 
 #[test]
 fn needs_root_a_snapshot_shows_what_was_added_and_what_was_removed() {
-    World::run(|world| {
-        let host = world.host();
+    Topology::run(|net| {
+        let host = net.host();
         let before = Snapshot::of(host);
-        ping(world.client(), host, 3, 56);
+        ping(net.client(), host, 3, 56);
         let after_traffic = Snapshot::of(host);
         assert_eq!(after_traffic.changes_since(&before), [""; 0]);
 
@@ -223,9 +223,9 @@ fn needs_root_a_snapshot_shows_what_was_added_and_what_was_removed() {
 
 /// Seen from a namespace outside whose mounts are shared, as systemd makes them: the worst case.
 #[test]
-fn needs_root_nothing_leaks_out_of_a_world_even_when_its_test_panics() {
+fn needs_root_nothing_leaks_out_of_a_topology_even_when_its_test_panics() {
     let outside = || {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("a world around it");
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("namespaces around it");
         for kind in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
             let flags = MsFlags::MS_REC | kind;
             mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).expect("shared mounts");
@@ -238,12 +238,12 @@ fn needs_root_nothing_leaks_out_of_a_world_even_when_its_test_panics() {
         };
         let before = look();
 
-        World::run(|world| world.host().sh("mkdir /sys/fs/bpf/tc; ip link add x type veth"));
+        Topology::run(|net| net.host().sh("mkdir /sys/fs/bpf/tc; ip link add x type veth"));
         assert_eq!(look(), before);
 
         let panicked = panic::catch_unwind(|| {
-            World::run(|world| {
-                let mut command = world.host().command("sleep");
+            Topology::run(|net| {
+                let mut command = net.host().command("sleep");
                 panic::panic_any(command.arg("60").spawn().expect("sleep"));
             })
         });

@@ -27,16 +27,16 @@ fn rules(port: &str) -> String {
 
 #[test]
 fn needs_root_in_every_launch_mode_all_fragments_of_a_datagram_arrive_or_none() {
-    in_every_launch_mode(|world, launcher| {
-        one_frame_per_packet(world);
-        with_ipv6(world);
+    in_every_launch_mode(|net, launcher| {
+        one_frame_per_packet(net);
+        with_ipv6(net);
         let both @ [ingress, egress] = &[rules("dst_port"), rules("src_port")];
         let _both = launcher.start_both(both);
-        let (copies, frames) = observe(world, || {
+        let (copies, frames) = observe(net, || {
             for size in SIZES {
                 for port in 5299..=5304 {
-                    udp_exchange(world.client(), world.host(), port, 2, size);
-                    udp_exchange6(world, port, 2, size);
+                    udp_exchange(net.client(), net.host(), port, 2, size);
+                    udp_exchange6(net, port, 2, size);
                 }
             }
         });
@@ -78,8 +78,8 @@ fn remembered() -> (usize, String) {
 fn needs_root_a_flood_of_fragmented_datagrams_takes_no_more_memory_and_hides_no_fragment() {
     const ROUNDS: u16 = 10;
     const EACH: u16 = 2000;
-    World::run(|world| {
-        let _daemon = start(world, "ingress", &["--dst-port=5300"]);
+    Topology::run(|net| {
+        let _daemon = start(net, "ingress", &["--dst-port=5300"]);
         let (none, memory) = remembered();
         assert_eq!(none, 0);
         let mut frame = Vec::new();
@@ -89,15 +89,15 @@ fn needs_root_a_flood_of_fragmented_datagrams_takes_no_more_memory_and_hides_no_
             .write(&mut frame, &[0; 64])
             .expect("a frame");
         for round in 0..ROUNDS {
-            let collector = Collector::listen(world.collector(), GUE_PORT);
+            let collector = Collector::listen(net.collector(), GUE_PORT);
             let flood = (0..EACH).map(|n| {
                 // id, and "more fragments"; the sum is wrong now, so that the host keeps none of them
                 frame[18..20].copy_from_slice(&(round * EACH + n).to_be_bytes());
                 frame[20..22].copy_from_slice(&[0x20, 0]);
                 frame.clone()
             });
-            inject_all(world.client(), "eth0", flood);
-            udp_exchange(world.client(), world.host(), 5300, 20, 2000);
+            inject_all(net.client(), "eth0", flood);
+            udp_exchange(net.client(), net.host(), 5300, 20, 2000);
             let copies = collector.stop_after_quiet(QUIET).ip().len();
             assert_eq!(copies, usize::from(EACH) + 20 * 2);
         }

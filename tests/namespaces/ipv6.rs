@@ -16,15 +16,15 @@ fn rules(port: &str) -> String {
     )
 }
 
-fn converse(world: &World) {
-    let (client, host) = (world.client(), world.host());
+fn converse(net: &Topology) {
+    let (client, host) = (net.client(), net.host());
     for size in [56, 1400, 1452] {
-        ping6(world, 5, size);
-        udp_exchange6(world, 5300, 5, size);
-        udp_exchange6(world, 5311, 5, size);
+        ping6(net, 5, size);
+        udp_exchange6(net, 5300, 5, size);
+        udp_exchange6(net, 5311, 5, size);
     }
-    tcp_exchange6(world, 8080, 300_000);
-    tcp_exchange6(world, 9090, 20_000);
+    tcp_exchange6(net, 8080, 300_000);
+    tcp_exchange6(net, 9090, 20_000);
     for (from, to) in [((client, CLIENT6), (host, HOST6)), ((host, HOST6), (client, CLIENT6))] {
         udp_with_extensions(from, to, 5310, 100);
         udp_with_extensions(from, to, 5311, 100);
@@ -38,12 +38,12 @@ fn converse(world: &World) {
 
 #[test]
 fn needs_root_in_every_launch_mode_packets_of_both_families_arrive_unchanged() {
-    in_every_launch_mode(|world, launcher| {
-        one_frame_per_packet(world);
-        with_ipv6(world);
+    in_every_launch_mode(|net, launcher| {
+        one_frame_per_packet(net);
+        with_ipv6(net);
         let both @ [ingress, egress] = &[rules("dst_port"), rules("src_port")];
         let _both = launcher.start_both(both);
-        let (copies, frames) = observe(world, || converse(world));
+        let (copies, frames) = observe(net, || converse(net));
 
         let received = to_be_mirrored(ingress, &frames, Direction::Received);
         let sent = to_be_mirrored(egress, &frames, Direction::Sent);
@@ -66,15 +66,15 @@ fn needs_root_bulk_traffic_over_ipv6_arrives_complete_and_with_right_checksums()
     // with 48 bytes of headers: the last that fits into 1500 - 32 bytes, the next, and the longest
     const SIZES: [usize; 3] = [1420, 1421, 1452];
     undisturbed(|| {
-        World::run(|world| {
-            with_ipv6(world);
+        Topology::run(|net| {
+            with_ipv6(net);
             // as if the NIC were a wire: whoever is to cut and sum up has to do it before
-            world.host().without_offloads("eth1");
-            let _both = ["ingress", "egress"].map(|way| start(world, way, &["--protocol=tcp,udp"]));
-            let (copies, frames) = observe(world, || {
-                tcp_exchange6(world, 8080, BYTES);
+            net.host().without_offloads("eth1");
+            let _both = ["ingress", "egress"].map(|way| start(net, way, &["--protocol=tcp,udp"]));
+            let (copies, frames) = observe(net, || {
+                tcp_exchange6(net, 8080, BYTES);
                 for size in SIZES {
-                    udp_exchange6(world, 5300, 5, size);
+                    udp_exchange6(net, 5300, 5, size);
                 }
             });
             let data = noise(0, BYTES);
@@ -109,15 +109,15 @@ fn assert_same_data(found: &[&[u8]], sent: &[Vec<u8>]) {
 
 #[test]
 fn needs_root_an_address_of_one_family_is_nothing_to_the_other() {
-    World::run(|world| {
-        with_ipv6(world);
-        let _daemon = start(world, "ingress", &["--protocol=udp"]);
+    Topology::run(|net| {
+        with_ipv6(net);
+        let _daemon = start(net, "ingress", &["--protocol=udp"]);
         let families = |filter: &str| -> Vec<IpAddr> {
             let update = ["--cmd=update", "--iface=eth0", "--direction=ingress", "--protocol=udp"];
-            command(world.host(), &[&update[..], &[filter]].concat());
-            let collector = Collector::listen(world.collector(), GUE_PORT);
-            udp_exchange(world.client(), world.host(), 5300, 1, 100);
-            udp_exchange6(world, 5300, 1, 100);
+            command(net.host(), &[&update[..], &[filter]].concat());
+            let collector = Collector::listen(net.collector(), GUE_PORT);
+            udp_exchange(net.client(), net.host(), 5300, 1, 100);
+            udp_exchange6(net, 5300, 1, 100);
             collector.stop_after_quiet(QUIET).ip().into_iter().map(source).collect()
         };
         let (v4, v6) = (IpAddr::from(CLIENT), IpAddr::from(CLIENT6));

@@ -23,15 +23,15 @@ const HEADERS: usize = 20 + 8;
 /// Mirrors both directions of `eth0` while `traffic` passes, and returns what passed and what
 /// `collect` got of it, each sorted, since the two directions meet on their ways.
 fn mirrored<C>(
-    world: &World,
+    net: &Topology,
     listen: impl FnOnce() -> C,
     collect: impl FnOnce(C) -> Vec<Vec<u8>>,
     traffic: impl FnOnce(&Ns, &Ns),
 ) -> [Vec<Vec<u8>>; 2] {
-    let _both = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
+    let _both = ["ingress", "egress"].map(|direction| start(net, direction, &[]));
     let collector = listen();
-    let capture = Capture::start(world.host(), "eth0");
-    traffic(world.client(), world.host());
+    let capture = Capture::start(net.host(), "eth0");
+    traffic(net.client(), net.host());
     let captured = capture.stop();
     let passed =
         [Direction::Received, Direction::Sent].map(|direction| captured.ipv4(direction)).concat();
@@ -60,23 +60,23 @@ fn traffic_that_fits(near: &Ns, far: &Ns) {
 #[test]
 #[ignore = "wants the kernel's GUE: make test-kernels"]
 fn needs_root_what_fits_the_kernels_gue_device_arrives_whole_from_both_directions() {
-    World::run(|world| {
-        one_frame_per_packet(world);
-        kernel_gue(world.host(), NEAR, COLLECTOR);
-        let listen = || Collector::listen(world.collector(), GUE_PORT);
+    Topology::run(|net| {
+        one_frame_per_packet(net);
+        kernel_gue(net.host(), NEAR, COLLECTOR);
+        let listen = || Collector::listen(net.collector(), GUE_PORT);
         let collect = |collector: Collector| {
             let copies = collector.stop_after_quiet(QUIET);
             copies.assert_gue_v0_ipv4();
             assert!(copies.0.iter().all(|copy| copy.from.to_string() == "10.2.0.1:6080"));
             copies.ipv4().into_iter().map(<[u8]>::to_vec).collect()
         };
-        assert_same(mirrored(world, listen, collect, traffic_that_fits));
+        assert_same(mirrored(net, listen, collect, traffic_that_fits));
     });
-    World::run(|world| {
-        one_frame_per_packet(world);
-        kernel_gue(world.host(), NEAR, COLLECTOR);
-        let listen = || KernelCollector::listen(world.collector(), COLLECTOR, NEAR);
-        assert_same(mirrored(world, listen, KernelCollector::stop, traffic_that_fits));
+    Topology::run(|net| {
+        one_frame_per_packet(net);
+        kernel_gue(net.host(), NEAR, COLLECTOR);
+        let listen = || KernelCollector::listen(net.collector(), COLLECTOR, NEAR);
+        assert_same(mirrored(net, listen, KernelCollector::stop, traffic_that_fits));
     });
 }
 
@@ -84,11 +84,11 @@ fn needs_root_what_fits_the_kernels_gue_device_arrives_whole_from_both_direction
 #[ignore = "wants the kernel's GUE: make test-kernels"]
 fn needs_root_what_does_not_fit_the_kernels_gue_device_is_counted_and_harms_no_path_mtu() {
     const FITS: usize = LONGEST - HEADERS;
-    World::run(|world| {
-        let (client, host) = (world.client(), world.host());
+    Topology::run(|net| {
+        let (client, host) = (net.client(), net.host());
         kernel_gue(host, NEAR, COLLECTOR);
-        let daemons = ["ingress", "egress"].map(|way| start(world, way, &["--protocol=icmp,udp"]));
-        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let daemons = ["ingress", "egress"].map(|way| start(net, way, &["--protocol=icmp,udp"]));
+        let collector = Collector::listen(net.collector(), GUE_PORT);
         for (size, count) in [(FITS, 3), (FITS + 1, 5), (1472, 2)] {
             // not to be fragmented: the host itself would be told to send shorter ones
             host.sh(&format!("ping -q -M do -c {count} -i 0.1 -s {size} -W 9 10.1.0.2"));
@@ -114,9 +114,9 @@ fn needs_root_what_does_not_fit_the_kernels_gue_device_is_counted_and_harms_no_p
 #[test]
 #[ignore = "wants the kernel's GUE: make test-kernels"]
 fn needs_root_the_kernel_as_collector_takes_the_built_in_tunnel_apart_packet_by_packet() {
-    World::run(|world| {
-        one_frame_per_packet(world);
-        let listen = || KernelCollector::listen(world.collector(), COLLECTOR, NEAR);
+    Topology::run(|net| {
+        one_frame_per_packet(net);
+        let listen = || KernelCollector::listen(net.collector(), COLLECTOR, NEAR);
         let traffic = |client: &Ns, host: &Ns| {
             for size in [0, 56, LONGEST - HEADERS, LONGEST - HEADERS + 1, 1472, 8000] {
                 ping(client, host, 3, size);
@@ -124,7 +124,7 @@ fn needs_root_the_kernel_as_collector_takes_the_built_in_tunnel_apart_packet_by_
             }
             tcp_exchange(client, host, 8080, 200_000);
         };
-        assert_same(mirrored(world, listen, KernelCollector::stop, traffic));
+        assert_same(mirrored(net, listen, KernelCollector::stop, traffic));
     });
 }
 
@@ -132,25 +132,25 @@ fn needs_root_the_kernel_as_collector_takes_the_built_in_tunnel_apart_packet_by_
 #[ignore = "wants the kernel's GUE: make test-kernels"]
 fn needs_root_the_kernel_as_collector_gets_all_of_what_super_packets_held() {
     const BYTES: usize = 1 << 20;
-    World::run(|world| {
+    Topology::run(|net| {
         // as if the NIC were a wire
-        world.host().without_offloads("eth1");
-        let listen = || KernelCollector::listen(world.collector(), COLLECTOR, NEAR);
+        net.host().without_offloads("eth1");
+        let listen = || KernelCollector::listen(net.collector(), COLLECTOR, NEAR);
         let traffic = |client: &Ns, host: &Ns| {
             tcp_exchange(client, host, 8080, BYTES);
         };
-        let [passed, copies] = mirrored(world, listen, KernelCollector::stop, traffic);
+        let [passed, copies] = mirrored(net, listen, KernelCollector::stop, traffic);
         assert!(passed.iter().any(|packet| packet.len() > 1500), "no super-packet passed");
         copies.iter().for_each(|copy| assert_sums(copy));
         assert_holds_stream(&copies, noise(0, BYTES));
     });
-    World::run(|world| {
-        world.host().without_offloads("eth1");
-        let listen = || KernelCollector::listen(world.collector(), COLLECTOR, NEAR);
+    Topology::run(|net| {
+        net.host().without_offloads("eth1");
+        let listen = || KernelCollector::listen(net.collector(), COLLECTOR, NEAR);
         let traffic = |client: &Ns, host: &Ns| {
             udp_segments(client, host, 5300, 20, 1472);
         };
-        let [_, copies] = mirrored(world, listen, KernelCollector::stop, traffic);
+        let [_, copies] = mirrored(net, listen, KernelCollector::stop, traffic);
         copies.iter().for_each(|copy| assert_sums(copy));
         let data: Vec<_> = copies.iter().map(|copy| Packet::decode(copy).payload).collect();
         let sent = noise(0, 20 * 1472);

@@ -15,11 +15,11 @@ fn mount_elsewhere() {
 }
 
 /// Launches it as an l3afd that holds the root's program, and what is pinned.
-fn launch(world: &World, root: &Root, maps: &[libbpf_rs::MapHandle], more: &[&str]) -> Daemon {
+fn launch(net: &Topology, root: &Root, maps: &[libbpf_rs::MapHandle], more: &[&str]) -> Daemon {
     let held: Vec<_> = [root.program()].into_iter().chain(maps.iter().map(AsFd::as_fd)).collect();
     let args = args("ingress", more);
     let args: Vec<&str> = args.iter().map(|arg| arg.as_ref()).collect();
-    Daemon::mirroring_by_l3afd(world.host(), &held, &args)
+    Daemon::mirroring_by_l3afd(net.host(), &held, &args)
 }
 
 /// It ends with this error, and has changed nothing.
@@ -36,63 +36,63 @@ fn jump_table(path: &std::path::Path) -> libbpf_rs::MapHandle {
 #[test]
 fn needs_root_maps_in_another_bpf_file_system_are_named_in_an_error() {
     for release in [Release::V2_0, Release::V2_1, Release::Main] {
-        World::run(|world| {
+        Topology::run(|net| {
             mount_elsewhere();
-            let root = Root::attach(world.host(), "ingress");
+            let root = Root::attach(net.host(), "ingress");
             let pins = load_as(release, Way::Ingress, &root, ELSEWHERE);
             let maps = [jump_table(&pins.map("mirroring_ingress_jmp_table"))];
-            let before = Snapshot::of(world.host());
+            let before = Snapshot::of(net.host());
             let advice = "add \"bpffs\": \"/run/bpf\" to start_args";
-            assert_refused(launch(world, &root, &maps, &[]), advice);
-            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+            assert_refused(launch(net, &root, &maps, &[]), advice);
+            assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
 
-            let mut daemon = launch(world, &root, &maps, &["--bpffs=/run/bpf"]);
+            let mut daemon = launch(net, &root, &maps, &["--bpffs=/run/bpf"]);
             assert!(daemon.wait().success(), "{release:?}: {}", daemon.output());
-            assert_eq!(copies_of_three_pings(world), 3, "{release:?}");
+            assert_eq!(copies_of_three_pings(net), 3, "{release:?}");
         });
     }
 }
 
 #[test]
 fn needs_root_a_package_of_another_name_is_named_in_an_error() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         let pins = load_as_l3afd(Way::Ingress, &root);
         let maps = [jump_table(&pins.map("mirroring_ingress_jmp_table"))];
-        world.host().sh("cd /sys/fs/bpf/tc/globals/eth0 && mv traffic-mirroring mirror");
+        net.host().sh("cd /sys/fs/bpf/tc/globals/eth0 && mv traffic-mirroring mirror");
         let advice = "the payload's name is \"mirror\", and has to be \"traffic-mirroring\"";
-        assert_refused(launch(world, &root, &maps, &[]), advice);
+        assert_refused(launch(net, &root, &maps, &[]), advice);
     });
 }
 
 #[test]
 fn needs_root_objects_that_are_not_ours_are_an_error() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         let theirs = Counter::load();
         root.put(theirs.program.as_fd());
         let said = "object_file and artifact of the payload have to be of this package";
-        assert_refused(launch(world, &root, &[], &[]), said);
+        assert_refused(launch(net, &root, &[], &[]), said);
 
         let pins = load_as_l3afd(Way::Ingress, &root);
         std::fs::remove_file(pins.map("ingress_config")).expect("a pin to go");
-        assert_refused(launch(world, &root, &[], &[]), said);
+        assert_refused(launch(net, &root, &[], &[]), said);
     });
 }
 
 /// l3afd without chaining, and a payload without an object_file; and a start by hand beside its chain.
 #[test]
 fn needs_root_where_l3afd_has_loaded_nothing_on_the_interface_a_start_loads_and_stays() {
-    World::run(|world| {
-        let _root = Root::attach(world.host(), "ingress");
-        let elsewhere = Root::attach(world.host(), "egress");
-        let mut daemon = launch(world, &elsewhere, &[], &[]);
+    Topology::run(|net| {
+        let _root = Root::attach(net.host(), "ingress");
+        let elsewhere = Root::attach(net.host(), "egress");
+        let mut daemon = launch(net, &elsewhere, &[], &[]);
         daemon.wait_ready("mirroring eth0 ingress", std::time::Duration::from_secs(20));
-        assert_eq!(copies_of_three_pings(world), 3);
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(copies_of_three_pings(net), 3);
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
         assert!(daemon.wait().success());
-        let by_hand = start(world, "ingress", &[]);
-        assert_eq!(copies_of_three_pings(world), 3);
+        let by_hand = start(net, "ingress", &[]);
+        assert_eq!(copies_of_three_pings(net), 3);
         assert!(by_hand.terminate().success());
     });
 }

@@ -12,9 +12,9 @@ const DIR: &str = "/sys/fs/bpf/tc/globals/eth0";
 /// Maps of other packages in the same directory; the first has a name as ours begin.
 const THEIRS: [&str; 2] = ["ingress_flow_record_info_map", "rl_config_map"];
 
-fn roots(world: &World) -> [Root; 2] {
+fn roots(net: &Topology) -> [Root; 2] {
     let roots = Way::ALL.map(|way| {
-        let root = Root::attach(world.host(), way.as_str());
+        let root = Root::attach(net.host(), way.as_str());
         root.pin_map(&format!("{DIR}/tc_{way}_root_array"));
         root
     });
@@ -33,22 +33,22 @@ fn assert_theirs_are_there() {
 #[test]
 fn needs_root_what_an_older_l3afd_loads_is_filled_in_asked_about_changed_and_ended() {
     for release in RELEASES {
-        World::run(|world| {
+        Topology::run(|net| {
             println!("{release:?}");
-            let host = world.host();
-            let roots = roots(world);
+            let host = net.host();
+            let roots = roots(net);
             let before = Snapshot::of(host);
             for (way, root) in Way::ALL.into_iter().zip(&roots) {
                 load_as(release, way, root, "/sys/fs/bpf");
             }
             let loaded = Snapshot::of(host);
-            assert_eq!(status(world, &[]).0, "STOPPED", "nothing is filled in yet");
+            assert_eq!(status(net, &[]).0, "STOPPED", "nothing is filled in yet");
             for way in Way::ALL {
-                run_as_l3afd(world, way.as_str(), &["--protocol=icmp"]);
+                run_as_l3afd(net, way.as_str(), &["--protocol=icmp"]);
             }
-            assert_eq!(copies_of_three_pings(world), 6);
-            assert_eq!(status(world, &[]), ("RUNNING".to_owned(), Some(0)));
-            let list = shown(world, &[]);
+            assert_eq!(copies_of_three_pings(net), 6);
+            assert_eq!(status(net, &[]), ("RUNNING".to_owned(), Some(0)));
+            let list = shown(net, &[]);
             assert_eq!(list.len(), 2);
             for (way, it) in ["egress", "ingress"].iter().zip(&list) {
                 let keys = ["direction", "version", "state", "launch_mode"].map(|key| &it[key]);
@@ -59,11 +59,11 @@ fn needs_root_what_an_older_l3afd_loads_is_filled_in_asked_about_changed_and_end
                 host,
                 &["--cmd=update", "--iface=eth0", "--direction=ingress", "--protocol=udp"],
             );
-            assert_eq!(copies_of_three_pings(world), 3);
+            assert_eq!(copies_of_three_pings(net), 3);
             command(host, &["--cmd =stop", "--iface=eth0", "--direction=egress"]);
-            assert_eq!(copies_of_three_pings(world), 0);
+            assert_eq!(copies_of_three_pings(net), 0);
             command(host, &["--cmd =stop", "--iface=eth0", "--direction=ingress"]);
-            assert_eq!(status(world, &[]).0, "STOPPED");
+            assert_eq!(status(net, &[]).0, "STOPPED");
             assert_eq!(Snapshot::of(host).changes_since(&loaded), [""; 0], "pins are l3afd's");
             assert_theirs_are_there();
             drop(before);
@@ -74,20 +74,20 @@ fn needs_root_what_an_older_l3afd_loads_is_filled_in_asked_about_changed_and_end
 #[test]
 fn needs_root_over_what_an_older_l3afd_has_loaded_a_process_stays_and_ends_in_order() {
     for release in RELEASES {
-        World::run(|world| {
-            let roots = roots(world);
+        Topology::run(|net| {
+            let roots = roots(net);
             load_as(release, Way::Ingress, &roots[0], "/sys/fs/bpf");
-            let loaded = Snapshot::of(world.host());
-            let resident = start(world, "ingress", &["--resident=true"]);
-            assert_eq!(copies_of_three_pings(world), 3, "{release:?}");
+            let loaded = Snapshot::of(net.host());
+            let resident = start(net, "ingress", &["--resident=true"]);
+            assert_eq!(copies_of_three_pings(net), 3, "{release:?}");
             resident.kill();
-            assert_eq!(copies_of_three_pings(world), 3, "{release:?}: the kernel goes on");
-            assert_eq!(status(world, &[]).0, "STOPPED");
-            let resident = start(world, "ingress", &["--resident=true"]);
-            assert_eq!(status(world, &[]).0, "RUNNING");
+            assert_eq!(copies_of_three_pings(net), 3, "{release:?}: the kernel goes on");
+            assert_eq!(status(net, &[]).0, "STOPPED");
+            let resident = start(net, "ingress", &["--resident=true"]);
+            assert_eq!(status(net, &[]).0, "RUNNING");
             assert!(resident.terminate().success());
-            assert_eq!(copies_of_three_pings(world), 0);
-            assert_eq!(Snapshot::of(world.host()).changes_since(&loaded), [""; 0]);
+            assert_eq!(copies_of_three_pings(net), 0);
+            assert_eq!(Snapshot::of(net.host()).changes_since(&loaded), [""; 0]);
         });
     }
 }
@@ -95,43 +95,43 @@ fn needs_root_over_what_an_older_l3afd_has_loaded_a_process_stays_and_ends_in_or
 /// l3afd looks for the jump table there, at the start and at the end.
 #[test]
 fn needs_root_in_a_chain_of_an_older_l3afds_our_own_program_has_its_pins_beside_the_others() {
-    World::run(|world| {
-        let _roots = roots(world);
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let _roots = roots(net);
+        let before = Snapshot::of(net.host());
         let jmp_table = format!("{DIR}/mirroring_ingress_jmp_table");
         let map_name = format!("--map-name={DIR}/tc_ingress_root_array");
         for _ in 0..2 {
-            let daemon = start(world, "ingress", &[&map_name]);
+            let daemon = start(net, "ingress", &[&map_name]);
             assert!(Path::new(&jmp_table).exists());
-            assert_eq!(copies_of_three_pings(world), 3);
+            assert_eq!(copies_of_three_pings(net), 3);
             daemon.kill();
-            let daemon = start(world, "ingress", &[&map_name]);
-            assert_eq!(copies_of_three_pings(world), 3, "a start over a dead one");
-            assert_eq!(shown_one(world)["launch_mode"], "chain");
+            let daemon = start(net, "ingress", &[&map_name]);
+            assert_eq!(copies_of_three_pings(net), 3, "a start over a dead one");
+            assert_eq!(shown_one(net)["launch_mode"], "chain");
             assert!(daemon.terminate().success());
             assert_theirs_are_there();
-            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+            assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
         }
     });
 }
 
 #[test]
 fn needs_root_beside_what_an_older_l3afd_has_loaded_another_version_runs_by_its_name() {
-    World::run(|world| {
-        let roots = roots(world);
+    Topology::run(|net| {
+        let roots = roots(net);
         load_as(Release::V2_1, Way::Ingress, &roots[0], "/sys/fs/bpf");
-        run_as_l3afd(world, "ingress", &["--protocol=icmp"]);
-        let daemon = start(world, "ingress", &["--protocol=icmp", "--version=latest"]);
-        assert_eq!(copies_of_three_pings(world), 6);
-        assert_eq!(shown(world, &["--version=latest"]).len(), 2);
+        run_as_l3afd(net, "ingress", &["--protocol=icmp"]);
+        let daemon = start(net, "ingress", &["--protocol=icmp", "--version=latest"]);
+        assert_eq!(copies_of_three_pings(net), 6);
+        assert_eq!(shown(net, &["--version=latest"]).len(), 2);
         // without a version, it is l3afd's that is meant
         command(
-            world.host(),
+            net.host(),
             &["--cmd=update", "--iface=eth0", "--direction=ingress", "--protocol=udp"],
         );
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(copies_of_three_pings(net), 3);
         assert!(daemon.terminate().success());
-        assert_eq!(copies_of_three_pings(world), 0);
-        assert_eq!(shown_one(world)["state"], "running");
+        assert_eq!(copies_of_three_pings(net), 0);
+        assert_eq!(shown_one(net)["state"], "running");
     });
 }

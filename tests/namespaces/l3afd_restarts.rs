@@ -26,24 +26,24 @@ enum End {
 }
 
 /// Where l3afd waits for its successor, while it restarts.
-fn socket_of_a_restart(world: &World) -> UnixListener {
+fn socket_of_a_restart(net: &Topology) -> UnixListener {
     mount(Some("tmpfs"), "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("a /tmp");
-    world.host().run(|| UnixListener::bind("/tmp/l3afd.sock").expect("the socket"))
+    net.host().run(|| UnixListener::bind("/tmp/l3afd.sock").expect("the socket"))
 }
 
 struct Stage<'a> {
-    world: &'a World,
+    net: &'a Topology,
     socket: UnixListener,
     pins: [Pins; 2],
     _roots: [Root; 2],
 }
 
 impl<'a> Stage<'a> {
-    fn new(world: &'a World, release: Release) -> Self {
-        let roots = Way::ALL.map(|way| Root::attach(world.host(), way.as_str()));
+    fn new(net: &'a Topology, release: Release) -> Self {
+        let roots = Way::ALL.map(|way| Root::attach(net.host(), way.as_str()));
         let load = |n: usize| load_as(release, Way::ALL[n], &roots[n], "/sys/fs/bpf");
         let pins = [load(0), load(1)];
-        Self { world, socket: socket_of_a_restart(world), pins, _roots: roots }
+        Self { net, socket: socket_of_a_restart(net), pins, _roots: roots }
     }
 
     /// As l3afd does it for one of the directions, whichever it says.
@@ -52,7 +52,7 @@ impl<'a> Stage<'a> {
         let device = format!("--tunnel-interface-name=gue{side}");
         let args = args(direction, &["--resident=true", "--protocol=udp", &device]);
         let args: Vec<&str> = args.iter().map(|arg| arg.as_ref()).collect();
-        Daemon::mirroring_by_l3afd(self.world.host(), &[self.socket.as_fd()], &args)
+        Daemon::mirroring_by_l3afd(self.net.host(), &[self.socket.as_fd()], &args)
     }
 
     fn instance(&self, side: usize) -> Instance {
@@ -79,20 +79,20 @@ fn needs_root_five_restarts_of_l3afd_leave_no_gap_and_rules_as_they_were_updated
         (Release::V2_1, End::Signal),
         (Release::V2_1, End::CmdStop),
     ] {
-        World::run(|world| {
+        Topology::run(|net| {
             println!("{release:?}, {end:?}");
-            let stage = Stage::new(world, release);
+            let stage = Stage::new(net, release);
             let mut daemons = [0, 1].map(|side| stage.launch(side, Way::ALL[side].as_str()));
             stage.await_running(&daemons);
             for direction in ["ingress", "egress"] {
                 let direction = format!("--direction={direction}");
                 let update = ["--cmd=update", "--iface=eth0", &direction, "--protocol=udp,icmp"];
-                command(world.host(), &update);
+                command(net.host(), &update);
             }
-            assert_eq!(copies_of_three_pings(world), 6);
+            assert_eq!(copies_of_three_pings(net), 6);
 
-            let collector = Collector::listen(world.collector(), GUE_PORT);
-            let stream = Stream::start(world.client(), world.host(), PORT);
+            let collector = Collector::listen(net.collector(), GUE_PORT);
+            let stream = Stream::start(net.client(), net.host(), PORT);
             for restart in 1..=5 {
                 let before = [0, 1].map(|side| stage.pid(side));
                 for (side, daemon) in daemons.iter_mut().enumerate() {
@@ -100,7 +100,7 @@ fn needs_root_five_restarts_of_l3afd_leave_no_gap_and_rules_as_they_were_updated
                         End::Signal => kill(before[side], Signal::SIGTERM).expect("a process"),
                         End::CmdStop => {
                             let direction = format!("--direction={RESTART}");
-                            command(world.host(), &["--iface=eth0", &direction, "--cmd =stop"]);
+                            command(net.host(), &["--iface=eth0", &direction, "--cmd =stop"]);
                         }
                     }
                     daemon.wait();
@@ -122,35 +122,35 @@ fn needs_root_five_restarts_of_l3afd_leave_no_gap_and_rules_as_they_were_updated
                 numbers.sort_unstable();
                 assert_eq!(numbers, (0..sent).collect::<Vec<_>>(), "each is mirrored once");
             }
-            assert_eq!(copies_of_three_pings(world), 6, "the rules are those of the update");
-            assert_eq!(status(world, &[]).0, "RUNNING");
+            assert_eq!(copies_of_three_pings(net), 6, "the rules are those of the update");
+            assert_eq!(status(net, &[]).0, "RUNNING");
         });
     }
 }
 
 #[test]
 fn needs_root_a_signal_of_an_l3afd_that_does_not_restart_ends_the_mirroring() {
-    World::run(|world| {
-        let stage = Stage::new(world, Release::Main);
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let stage = Stage::new(net, Release::Main);
+        let root = Root::attach(net.host(), "ingress");
         let args = args("ingress", &["--resident=true"]);
         let args: Vec<&str> = args.iter().map(|arg| arg.as_ref()).collect();
         // it has no such socket
-        let mut daemon = Daemon::mirroring_by_l3afd(world.host(), &[root.program()], &args);
+        let mut daemon = Daemon::mirroring_by_l3afd(net.host(), &[root.program()], &args);
         daemon.wait_ready("mirroring eth0 ingress", READY);
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(copies_of_three_pings(net), 3);
         kill(stage.pid(0), Signal::SIGTERM).expect("a process");
         assert!(daemon.wait().success());
-        assert_eq!(copies_of_three_pings(world), 0);
-        assert!(!world.host().sh("ip link").contains("gue1"));
+        assert_eq!(copies_of_three_pings(net), 0);
+        assert!(!net.host().sh("ip link").contains("gue1"));
     });
 }
 
 #[test]
 fn needs_root_after_a_restart_of_l3afd_a_program_that_never_had_a_process_stays_without() {
-    World::run(|world| {
-        let stage = Stage::new(world, Release::Main);
-        run_as_l3afd(world, "ingress", &[]);
+    Topology::run(|net| {
+        let stage = Stage::new(net, Release::Main);
+        run_as_l3afd(net, "ingress", &[]);
         let mut egress = stage.launch(1, "egress");
         egress.wait_ready("mirroring eth0 egress", READY);
         kill(stage.pid(1), Signal::SIGTERM).expect("a process");

@@ -16,17 +16,17 @@ use testkit::namespaces::*;
 
 #[test]
 fn needs_root_each_ending_signal_leaves_the_host_as_it_was() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-            let mut ingress = start(world, "ingress", &[]);
-            let mut egress = start(world, "egress", &[]);
-            assert_ne!(Snapshot::of(world.host()), before);
+            let mut ingress = start(net, "ingress", &[]);
+            let mut egress = start(net, "egress", &[]);
+            assert_ne!(Snapshot::of(net.host()), before);
             for daemon in [&mut ingress, &mut egress] {
                 daemon.signal(signal);
                 assert_eq!(daemon.wait().code(), Some(0), "{signal}");
             }
-            let changes = Snapshot::of(world.host()).changes_since(&before);
+            let changes = Snapshot::of(net.host()).changes_since(&before);
             assert_eq!(changes, [""; 0], "{signal}");
         }
     });
@@ -34,39 +34,39 @@ fn needs_root_each_ending_signal_leaves_the_host_as_it_was() {
 
 #[test]
 fn needs_root_sigterm_clears_the_slot_and_everything_else_of_a_chained_instance() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "egress");
-        let before = Snapshot::of(world.host());
-        let daemon = start_chained(world, "egress", &root, &[]);
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "egress");
+        let before = Snapshot::of(net.host());
+        let daemon = start_chained(net, "egress", &root, &[]);
         assert!(root.slot().is_some());
         assert!(daemon.terminate().success());
         assert_eq!(root.slot(), None);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_stop_from_outside_ends_a_process_in_order() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
-        let mut daemon = start(world, "ingress", &[]);
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
+        let mut daemon = start(net, "ingress", &[]);
         // in the odd form that l3afd uses
-        command(world.host(), &["--cmd =stop", "--iface =eth0", "--direction =ingress"]);
+        command(net.host(), &["--cmd =stop", "--iface =eth0", "--direction =ingress"]);
         assert_eq!(daemon.wait().code(), Some(0));
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
         // there being nothing to stop is what was asked for
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
     });
 }
 
 #[test]
 fn needs_root_a_stop_ends_the_process_of_a_start_that_it_waited_for() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
         let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("our turn");
         let args = args("ingress", &[]);
-        let mut daemon = Daemon::mirroring(world.host(), args.iter().map(|arg| arg.as_ref()));
-        let mut stop = Daemon::mirroring(world.host(), ["--cmd=stop", "--iface=eth0"]);
+        let mut daemon = Daemon::mirroring(net.host(), args.iter().map(|arg| arg.as_ref()));
+        let mut stop = Daemon::mirroring(net.host(), ["--cmd=stop", "--iface=eth0"]);
         eventually(Duration::from_secs(20), "a stop that waits for its turn", || {
             let open = fs::read_dir(format!("/proc/{}/fd", stop.pid())).into_iter().flatten();
             let mut open = open.flatten().flat_map(|entry| fs::read_link(entry.path()));
@@ -79,46 +79,46 @@ fn needs_root_a_stop_ends_the_process_of_a_start_that_it_waited_for() {
         stop.signal(Signal::SIGCONT);
         assert!(stop.wait().success());
         assert!(daemon.wait().success());
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_stop_ends_only_what_it_is_asked_to() {
-    World::run(|world| {
-        let ingress = start(world, "ingress", &[]);
-        let mut egress = start(world, "egress", &[]);
+    Topology::run(|net| {
+        let ingress = start(net, "ingress", &[]);
+        let mut egress = start(net, "egress", &[]);
         let stop = ["--cmd=stop", "--iface=eth0"];
-        command(world.host(), &[&stop[..], &["--direction=egress"]].concat());
+        command(net.host(), &[&stop[..], &["--direction=egress"]].concat());
         assert!(egress.wait().success());
-        assert_eq!(copies_of_three_pings(world), 3, "ingress goes on");
-        command(world.host(), &[&stop[..], &["--version=other"]].concat());
-        assert_eq!(copies_of_three_pings(world), 3, "ingress goes on");
+        assert_eq!(copies_of_three_pings(net), 3, "ingress goes on");
+        command(net.host(), &[&stop[..], &["--version=other"]].concat());
+        assert_eq!(copies_of_three_pings(net), 3, "ingress goes on");
         assert!(ingress.terminate().success());
     });
 }
 
 #[test]
 fn needs_root_a_start_over_a_live_instance_is_refused_and_names_it() {
-    World::run(|world| {
-        let daemon = start(world, "ingress", &[]);
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let daemon = start(net, "ingress", &[]);
+        let before = Snapshot::of(net.host());
         let again = args("ingress", &[]);
-        let output = mirroring(world.host(), again.iter().map(|arg| arg.as_ref()));
+        let output = mirroring(net.host(), again.iter().map(|arg| arg.as_ref()));
         assert_eq!(output.status.code(), Some(1));
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains(&format!("process {}", daemon.pid())), "{stderr}");
-        assert_eq!(Snapshot::of(world.host()), before);
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(Snapshot::of(net.host()), before);
+        assert_eq!(copies_of_three_pings(net), 3);
     });
 }
 
 #[test]
 fn needs_root_of_starts_at_once_exactly_one_wins() {
-    let race = |world: &World| {
+    let race = |net: &Topology| {
         let args = args("ingress", &[]);
         let args = || args.iter().map(|arg| arg.as_ref());
-        let mut daemons: Vec<_> = (0..4).map(|_| Daemon::mirroring(world.host(), args())).collect();
+        let mut daemons: Vec<_> = (0..4).map(|_| Daemon::mirroring(net.host(), args())).collect();
         let mut losers = 0;
         eventually(Duration::from_secs(20), "three that gave up", || {
             losers = daemons.iter().filter(|it| it.output().contains("already")).count();
@@ -127,24 +127,24 @@ fn needs_root_of_starts_at_once_exactly_one_wins() {
         daemons.retain(|daemon| !daemon.output().contains("already"));
         let [winner] = &mut daemons[..] else { panic!("{} winners", daemons.len()) };
         winner.wait_ready("mirroring eth0 ingress", Duration::from_secs(20));
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(copies_of_three_pings(net), 3);
     };
-    World::run(race);
-    World::run(|world| {
+    Topology::run(race);
+    Topology::run(|net| {
         // the first one mounts it, over the directory that the others wait for
         nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
-        race(world);
+        race(net);
     });
 }
 
 /// In every launch mode: a re-run with a narrower filter mirrors only that.
 #[test]
 fn needs_root_a_rerun_with_a_narrower_filter_mirrors_only_that() {
-    let mirrored_flows = |world: &World| -> Vec<(u8, Option<u16>)> {
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        ping(world.client(), world.host(), 3, 56);
-        udp_exchange(world.client(), world.host(), 5300, 3, 100);
-        udp_exchange(world.client(), world.host(), 5301, 3, 100);
+    let mirrored_flows = |net: &Topology| -> Vec<(u8, Option<u16>)> {
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        ping(net.client(), net.host(), 3, 56);
+        udp_exchange(net.client(), net.host(), 5300, 3, 100);
+        udp_exchange(net.client(), net.host(), 5301, 3, 100);
         let copies = collector.stop_after_quiet(QUIET).packets();
         copies.into_iter().map(|copy| (copy.protocol, copy.ports.map(|ports| ports.1))).collect()
     };
@@ -153,131 +153,131 @@ fn needs_root_a_rerun_with_a_narrower_filter_mirrors_only_that() {
     let narrower = ["--protocol=udp", "--dst-port=5301", "--src-address=10.1.0.0/24"];
     let only_5301 = vec![(17, Some(5301)); 3];
 
-    World::run(|world| {
-        let daemon = start(world, "ingress", &[]);
-        assert_eq!(mirrored_flows(world), all);
+    Topology::run(|net| {
+        let daemon = start(net, "ingress", &[]);
+        assert_eq!(mirrored_flows(net), all);
         daemon.kill();
-        let _daemon = start(world, "ingress", &narrower);
-        assert_eq!(mirrored_flows(world), only_5301);
+        let _daemon = start(net, "ingress", &narrower);
+        assert_eq!(mirrored_flows(net), only_5301);
     });
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
-        let daemon = start_chained(world, "ingress", &root, &[]);
-        assert_eq!(mirrored_flows(world), all);
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
+        let daemon = start_chained(net, "ingress", &root, &[]);
+        assert_eq!(mirrored_flows(net), all);
         assert!(daemon.terminate().success());
-        let _daemon = start_chained(world, "ingress", &root, &narrower);
-        assert_eq!(mirrored_flows(world), only_5301);
+        let _daemon = start_chained(net, "ingress", &root, &narrower);
+        assert_eq!(mirrored_flows(net), only_5301);
     });
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         load_as_l3afd(Way::Ingress, &root);
-        run_as_l3afd(world, "ingress", &["--src-address=10.0.0.0/8,1.2.3.4"]);
-        assert_eq!(mirrored_flows(world), all);
+        run_as_l3afd(net, "ingress", &["--src-address=10.0.0.0/8,1.2.3.4"]);
+        assert_eq!(mirrored_flows(net), all);
         // l3afd crashed and loads again, over the maps that are pinned
         load_as_l3afd(Way::Ingress, &root);
-        run_as_l3afd(world, "ingress", &narrower);
-        assert_eq!(mirrored_flows(world), only_5301);
+        run_as_l3afd(net, "ingress", &narrower);
+        assert_eq!(mirrored_flows(net), only_5301);
     });
 }
 
 #[test]
 fn needs_root_update_changes_the_filter_of_every_launch_mode() {
-    let update = |world: &World, more: &[&str]| {
+    let update = |net: &Topology, more: &[&str]| {
         let args = ["--cmd=update", "--iface=eth0", "--direction=ingress"];
-        command(world.host(), &[&args, more].concat());
+        command(net.host(), &[&args, more].concat());
     };
-    World::run(|world| {
-        let daemon = start(world, "ingress", &["--protocol=tcp"]);
-        assert_eq!(copies_of_three_pings(world), 0);
-        update(world, &["--protocol=icmp"]);
-        assert_eq!(copies_of_three_pings(world), 3);
+    Topology::run(|net| {
+        let daemon = start(net, "ingress", &["--protocol=tcp"]);
+        assert_eq!(copies_of_three_pings(net), 0);
+        update(net, &["--protocol=icmp"]);
+        assert_eq!(copies_of_three_pings(net), 3);
         assert!(daemon.terminate().success());
 
-        let root = Root::attach(world.host(), "ingress");
-        let daemon = start_chained(world, "ingress", &root, &["--protocol=tcp"]);
-        update(world, &["--protocol=icmp"]);
-        assert_eq!(copies_of_three_pings(world), 3);
+        let root = Root::attach(net.host(), "ingress");
+        let daemon = start_chained(net, "ingress", &root, &["--protocol=tcp"]);
+        update(net, &["--protocol=icmp"]);
+        assert_eq!(copies_of_three_pings(net), 3);
         assert!(daemon.terminate().success());
 
         load_as_l3afd(Way::Ingress, &root);
-        run_as_l3afd(world, "ingress", &["--protocol=tcp"]);
-        update(world, &["--protocol=icmp"]);
-        assert_eq!(copies_of_three_pings(world), 3);
+        run_as_l3afd(net, "ingress", &["--protocol=tcp"]);
+        update(net, &["--protocol=icmp"]);
+        assert_eq!(copies_of_three_pings(net), 3);
     });
 }
 
 #[test]
 fn needs_root_status_says_one_word_and_nothing_else() {
-    World::run(|world| {
+    Topology::run(|net| {
         let running = ("RUNNING".to_string(), Some(0));
         let stopped = ("STOPPED".to_string(), Some(3));
-        assert_eq!(status(world, &[]), stopped);
-        let daemon = start(world, "ingress", &[]);
-        assert_eq!(status(world, &[]), running);
-        assert_eq!(status(world, &["--iface =eth0", "--direction =ingress"]), running);
-        assert_eq!(status(world, &["--iface=eth0", "--direction=egress"]), stopped);
-        assert_eq!(status(world, &["--iface=eth1"]), stopped);
+        assert_eq!(status(net, &[]), stopped);
+        let daemon = start(net, "ingress", &[]);
+        assert_eq!(status(net, &[]), running);
+        assert_eq!(status(net, &["--iface =eth0", "--direction =ingress"]), running);
+        assert_eq!(status(net, &["--iface=eth0", "--direction=egress"]), stopped);
+        assert_eq!(status(net, &["--iface=eth1"]), stopped);
         // packets are mirrored on, but what was started is not all there
         daemon.kill();
-        assert_eq!(status(world, &[]), stopped);
+        assert_eq!(status(net, &[]), stopped);
     });
 }
 
 #[test]
 fn needs_root_an_l3afd_loaded_start_ends_at_once_and_its_tunnel_goes_once_nobody_needs_it() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
+        let root = Root::attach(net.host(), "ingress");
         let pins = load_as_l3afd(Way::Ingress, &root);
-        run_as_l3afd(world, "ingress", &[]);
-        assert_eq!(status(world, &[]).0, "RUNNING");
-        assert!(has_tunnel(world));
+        run_as_l3afd(net, "ingress", &[]);
+        assert_eq!(status(net, &[]).0, "RUNNING");
+        assert!(has_tunnel(net));
 
         // a stop ends the mirroring, and leaves l3afd's program and pins to l3afd
-        command(world.host(), &["--cmd=stop", "--iface=eth0", "--direction=ingress"]);
-        assert!(!has_tunnel(world));
+        command(net.host(), &["--cmd=stop", "--iface=eth0", "--direction=ingress"]);
+        assert!(!has_tunnel(net));
         assert!(pins.program().exists() && root.slot().is_some());
-        assert_eq!(copies_of_three_pings(world), 0);
+        assert_eq!(copies_of_three_pings(net), 0);
 
         // l3afd unloads without a word: the next stop of any instance clears up
-        run_as_l3afd(world, "ingress", &[]);
-        assert!(has_tunnel(world));
+        run_as_l3afd(net, "ingress", &[]);
+        assert!(has_tunnel(net));
         pins.remove().expect("l3afd's pins to go");
-        command(world.host(), &["--cmd=stop", "--iface=eth1"]);
-        assert!(!has_tunnel(world));
+        command(net.host(), &["--cmd=stop", "--iface=eth1"]);
+        assert!(!has_tunnel(net));
         drop(root);
-        world.host().sh("rm -r /sys/fs/bpf/tc");
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        net.host().sh("rm -r /sys/fs/bpf/tc");
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_a_resident_start_stays_and_clears_up_at_sigterm() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         let pins = load_as_l3afd(Way::Ingress, &root);
-        let before = Snapshot::of(world.host());
-        let daemon = start(world, "ingress", &["--resident=true"]);
-        assert_eq!(copies_of_three_pings(world), 3);
-        assert_eq!(status(world, &[]).0, "RUNNING");
+        let before = Snapshot::of(net.host());
+        let daemon = start(net, "ingress", &["--resident=true"]);
+        assert_eq!(copies_of_three_pings(net), 3);
+        assert_eq!(status(net, &[]).0, "RUNNING");
         assert!(daemon.terminate().success());
-        assert_eq!(copies_of_three_pings(world), 0);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(copies_of_three_pings(net), 0);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
 
-        let daemon = start(world, "ingress", &["--resident"]);
+        let daemon = start(net, "ingress", &["--resident"]);
         daemon.kill();
-        assert_eq!(status(world, &[]).0, "STOPPED", "so that l3afd starts it again");
+        assert_eq!(status(net, &[]).0, "STOPPED", "so that l3afd starts it again");
         assert!(pins.program().exists());
     });
 }
 
 #[test]
 fn needs_root_a_missing_bpffs_is_mounted() {
-    World::run(|world| {
+    Topology::run(|net| {
         // the namespace of mounts is the test's own, and so is its /sys/fs/bpf
         nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
-        let daemon = start(world, "ingress", &[]);
-        assert_eq!(copies_of_three_pings(world), 3);
+        let daemon = start(net, "ingress", &[]);
+        assert_eq!(copies_of_three_pings(net), 3);
         assert!(fs::metadata("/sys/fs/bpf/tc").is_ok());
         assert!(daemon.terminate().success());
     });
@@ -285,8 +285,8 @@ fn needs_root_a_missing_bpffs_is_mounted() {
 
 #[test]
 fn needs_root_interfaces_with_a_dot_in_their_name_are_mirrored_too() {
-    World::run(|world| {
-        let host = world.host();
+    Topology::run(|net| {
+        let host = net.host();
         let before = Snapshot::of(host);
         host.sh("ip link set eth0 down; ip link set eth0 name eth0.100; ip link set eth0.100 up");
         eventually(Duration::from_secs(5), "the link", || {
@@ -298,8 +298,8 @@ fn needs_root_interfaces_with_a_dot_in_their_name_are_mirrored_too() {
             [&["--iface=eth0.100", "--direction=ingress"][..], &TO_COLLECTOR].concat(),
         );
         daemon.wait_ready("mirroring eth0.100 ingress", Duration::from_secs(20));
-        assert_eq!(copies_of_three_pings(world), 3);
-        assert_eq!(status(world, &["--iface=eth0.100"]).0, "RUNNING");
+        assert_eq!(copies_of_three_pings(net), 3);
+        assert_eq!(status(net, &["--iface=eth0.100"]).0, "RUNNING");
         assert!(daemon.terminate().success());
         assert_eq!(Snapshot::of(host), renamed);
         assert_ne!(renamed, before);
@@ -308,9 +308,9 @@ fn needs_root_interfaces_with_a_dot_in_their_name_are_mirrored_too() {
 
 #[test]
 fn needs_root_the_log_tells_the_story_and_a_missing_one_is_no_obstacle() {
-    World::run(|world| {
-        let mut daemon = start(world, "ingress", &[]);
-        ping(world.client(), world.host(), 3, 56);
+    Topology::run(|net| {
+        let mut daemon = start(net, "ingress", &[]);
+        ping(net.client(), net.host(), 3, 56);
         daemon.signal(Signal::SIGTERM);
         assert!(daemon.wait().success());
         let log = daemon.output();
@@ -319,17 +319,17 @@ fn needs_root_the_log_tells_the_story_and_a_missing_one_is_no_obstacle() {
         }
 
         let mut daemon = Daemon::mirroring(
-            world.host(),
+            net.host(),
             args("ingress", &["--log-dir=/no/such/place"]).iter().map(|arg| arg.as_ref()),
         );
         daemon.wait_ready("/no/such/place/mirroring.log", Duration::from_secs(20));
         eventually(Duration::from_secs(20), "packets mirrored without a log", || {
-            status(world, &[]).0 == "RUNNING"
+            status(net, &[]).0 == "RUNNING"
         });
         // and goes on until it is told to end
         thread::sleep(QUIET);
-        assert_eq!(copies_of_three_pings(world), 3);
-        assert_eq!(status(world, &[]).0, "RUNNING");
+        assert_eq!(copies_of_three_pings(net), 3);
+        assert_eq!(status(net, &[]).0, "RUNNING");
         assert!(daemon.terminate().success());
     });
 }
@@ -337,10 +337,10 @@ fn needs_root_the_log_tells_the_story_and_a_missing_one_is_no_obstacle() {
 /// As when a login over the network breaks: the terminal is gone, and SIGHUP says so.
 #[test]
 fn needs_root_a_hangup_with_nobody_left_to_tell_ends_in_order() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
         let mut terminal = pty();
-        let mut command = world.host().command(testkit::binary());
+        let mut command = net.host().command(testkit::binary());
         command.args(args("ingress", &["--log-dir=/no/such/place"]).iter().map(|arg| arg.as_ref()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal.1);
         let mut process = command.spawn().expect("mirroring");
@@ -356,10 +356,10 @@ fn needs_root_a_hangup_with_nobody_left_to_tell_ends_in_order() {
         nix::sys::signal::kill(Pid::from_raw(process.id() as i32), Signal::SIGHUP)
             .expect("a signal");
         assert_eq!(process.wait().expect("an exit").code(), Some(0));
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
-fn has_tunnel(world: &World) -> bool {
-    world.host().sh("ip -o link").contains(" gue1@")
+fn has_tunnel(net: &Topology) -> bool {
+    net.host().sh("ip -o link").contains(" gue1@")
 }

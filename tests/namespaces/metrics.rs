@@ -45,23 +45,21 @@ fn write_0_to_key_0(direction: Way) {
 }
 
 /// Sends from all CPUs at once to the ports. Returns how many there were for each.
-fn blast<const N: usize>(world: &World, ports: [u16; N]) -> [u64; N] {
+fn blast<const N: usize>(net: &Topology, ports: [u16; N]) -> [u64; N] {
     let time = Duration::from_millis(500);
-    ports.map(|port| {
-        udp_blast(world.client(), world.host(), port, 100, 10_000, time, &cpus()) as u64
-    })
+    ports.map(|port| udp_blast(net.client(), net.host(), port, 100, 10_000, time, &cpus()) as u64)
 }
 
 #[test]
 fn needs_root_every_packet_is_in_the_metrics_after_a_short_delay() {
-    in_every_launch_mode(|world, launcher| {
+    in_every_launch_mode(|net, launcher| {
         let rules = rules_file("rules", RULES);
         let daemon = launcher.start(Way::Ingress, &[&rules]);
         let awaited = |sent: u64, excluded: u64| {
             eventually(SHORT, "every packet in the metrics", || {
                 if daemon.is_none() {
                     // nobody else publishes
-                    let status = status(world, &["--iface=eth0"]);
+                    let status = status(net, &["--iface=eth0"]);
                     assert_eq!(status, ("RUNNING".to_owned(), Some(0)));
                 }
                 metrics(Way::Ingress)[MATCHED] >= sent + excluded
@@ -71,26 +69,26 @@ fn needs_root_every_packet_is_in_the_metrics_after_a_short_delay() {
                 (sent + excluded, sent, excluded);
             assert_eq!(metrics(Way::Ingress), expected);
         };
-        let [sent, excluded] = blast(world, [5300, 5301]);
+        let [sent, excluded] = blast(net, [5300, 5301]);
         awaited(sent, excluded);
 
         // what rules that have gone counted stays
         let other = RULES.replace("5302", "5303");
         let other = rules_file("other", &other);
-        command(world.host(), &["--cmd=update", "--iface=eth0", "--direction=ingress", &other]);
-        let more = blast(world, [5300, 5301]);
+        command(net.host(), &["--cmd=update", "--iface=eth0", "--direction=ingress", &other]);
+        let more = blast(net, [5300, 5301]);
         awaited(sent + more[0], excluded + more[1]);
     });
 }
 
 #[test]
 fn needs_root_metrics_go_on_after_a_crash_of_whoever_is_there() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         load_as_l3afd(Way::Ingress, &root);
         let flags = ["--resident", "--protocol=udp", "--dst-port=5300"];
-        let mut daemon = start(world, "ingress", &flags);
-        let [first] = blast(world, [5300]);
+        let mut daemon = start(net, "ingress", &flags);
+        let [first] = blast(net, [5300]);
         let awaited = |sent| {
             eventually(SHORT, "every packet in the metrics", || {
                 metrics(Way::Ingress)[..2] == [sent, sent]
@@ -100,9 +98,9 @@ fn needs_root_metrics_go_on_after_a_crash_of_whoever_is_there() {
 
         daemon.signal(Signal::SIGKILL);
         daemon.wait();
-        let [second] = blast(world, [5300]);
+        let [second] = blast(net, [5300]);
         assert_eq!(metrics(Way::Ingress)[..2], [first, first], "nobody publishes");
-        let mut daemon = start(world, "ingress", &flags);
+        let mut daemon = start(net, "ingress", &flags);
         awaited(first + second);
 
         // l3afd crashes, too, and loads over the maps that it left
@@ -110,11 +108,11 @@ fn needs_root_metrics_go_on_after_a_crash_of_whoever_is_there() {
         daemon.wait();
         load_as_l3afd(Way::Ingress, &root);
         write_0_to_key_0(Way::Ingress);
-        let daemon = start(world, "ingress", &flags);
+        let daemon = start(net, "ingress", &flags);
         awaited(first + second);
 
         // what came last is published, too
-        let [third] = blast(world, [5300]);
+        let [third] = blast(net, [5300]);
         let all = (first + second + third) as usize;
         assert_eq!(Summary::at_end_of(daemon).sent, all);
         assert_eq!(metrics(Way::Ingress)[..2], [all as u64, all as u64]);

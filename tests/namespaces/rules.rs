@@ -20,8 +20,8 @@ const RULES: &str = r#"{"rules": [
     {"name": "pings", "icmp_type": ["echo-request", "echo-reply"], "length": [84]}
 ]}"#;
 
-fn converse(world: &World) {
-    let (client, host) = (world.client(), world.host());
+fn converse(net: &Topology) {
+    let (client, host) = (net.client(), net.host());
     for port in [8080, 8081, 8090, 9090] {
         tcp_exchange(client, host, port, 30_000);
     }
@@ -37,11 +37,11 @@ fn converse(world: &World) {
 
 #[test]
 fn needs_root_in_every_launch_mode_the_first_rule_that_matches_decides() {
-    in_every_launch_mode(|world, launcher| {
-        one_frame_per_packet(world);
+    in_every_launch_mode(|net, launcher| {
+        one_frame_per_packet(net);
         let rules = of_each_direction(RULES);
         let _both = launcher.start_both(&rules);
-        let (copies, frames) = observe(world, || converse(world));
+        let (copies, frames) = observe(net, || converse(net));
         let ways = [Direction::Received, Direction::Sent];
         let expected = [0, 1].map(|n| to_be_mirrored(&rules[n], &frames, ways[n]));
         for (n, way) in Way::ALL.into_iter().enumerate() {
@@ -59,14 +59,14 @@ fn needs_root_in_every_launch_mode_the_first_rule_that_matches_decides() {
 
 #[test]
 fn needs_root_the_flags_rule_comes_behind_those_of_the_file() {
-    World::run(|world| {
+    Topology::run(|net| {
         let file = rules_file("rules", r#"{"rules": [{"action": "exclude", "dst_port": [5300]}]}"#);
-        let daemon = start(world, "ingress", &[&file, "--protocol=udp", "--snaplen=64"]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let daemon = start(net, "ingress", &[&file, "--protocol=udp", "--snaplen=64"]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
         for port in [5300, 5301] {
-            udp_exchange(world.client(), world.host(), port, 3, 100);
+            udp_exchange(net.client(), net.host(), port, 3, 100);
         }
-        ping(world.client(), world.host(), 3, 56);
+        ping(net.client(), net.host(), 3, 56);
         let copies = collector.stop_after_quiet(QUIET);
         let copies = copies.ip().into_iter();
         let copies: Vec<_> = copies.map(|copy| (copy.len(), copy[22..24].to_vec())).collect();
@@ -87,10 +87,10 @@ fn check_share(found: usize, count: usize, one_in: f64) {
 #[test]
 fn needs_root_a_sample_of_packets_is_one_in_so_many_and_the_others_are_counted() {
     const PACKETS: usize = 5000;
-    World::run(|world| {
-        let _daemon = start(world, "ingress", &["--dst-port=5300", "--sample-one-in=10"]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        udp_exchange(world.client(), world.host(), 5300, PACKETS, 20);
+    Topology::run(|net| {
+        let _daemon = start(net, "ingress", &["--dst-port=5300", "--sample-one-in=10"]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        udp_exchange(net.client(), net.host(), 5300, PACKETS, 20);
         let copies = collector.stop_after_quiet(QUIET).0.len();
         let it = outcomes(Way::Ingress);
         assert_eq!((it.matched, it.sent), (PACKETS as u64, copies as u64));
@@ -108,18 +108,18 @@ fn needs_root_in_every_launch_mode_a_sample_of_flows_has_all_packets_of_a_flow_i
     let sample = r#"{"rules": [
         {"protocol": ["udp", "tcp"], "{port}": [5300, 8080], "sample": {"one_in": 2, "by": "flow"}}
     ]}"#;
-    in_every_launch_mode(|world, launcher| {
-        one_frame_per_packet(world);
-        with_ipv6(world);
+    in_every_launch_mode(|net, launcher| {
+        one_frame_per_packet(net);
+        with_ipv6(net);
         let rules = of_each_direction(sample);
         let _both = launcher.start_both(&rules);
-        let (copies, frames) = observe(world, || {
+        let (copies, frames) = observe(net, || {
             for n in 0..FLOWS {
                 match n % 8 {
-                    0 => drop(tcp_exchange(world.client(), world.host(), 8080, 5000)),
-                    1 => drop(tcp_exchange6(world, 8080, 5000)),
-                    2..5 => drop(udp_exchange(world.client(), world.host(), 5300, EACH, 100)),
-                    _ => drop(udp_exchange6(world, 5300, EACH, 100)),
+                    0 => drop(tcp_exchange(net.client(), net.host(), 8080, 5000)),
+                    1 => drop(tcp_exchange6(net, 8080, 5000)),
+                    2..5 => drop(udp_exchange(net.client(), net.host(), 5300, EACH, 100)),
+                    _ => drop(udp_exchange6(net, 5300, EACH, 100)),
                 }
             }
         });
@@ -175,20 +175,20 @@ fn needs_root_in_every_launch_mode_copies_are_the_first_bytes_of_their_packets()
             _ => header_len + 8,
         }
     };
-    in_every_launch_mode(|world, launcher| {
-        one_frame_per_packet(world);
-        with_ipv6(world);
+    in_every_launch_mode(|net, launcher| {
+        one_frame_per_packet(net);
+        with_ipv6(net);
         let file = rules_file("rules", &rules);
         let _both = Way::ALL.map(|way| launcher.start(way, &[&file]));
-        let (copies, frames) = observe(world, || {
+        let (copies, frames) = observe(net, || {
             for size in [0, 52, 72, 73, 1000, 1452] {
-                udp_exchange(world.client(), world.host(), 5300, 2, size);
-                udp_exchange6(world, 5300, 2, size);
-                ping(world.client(), world.host(), 2, size);
-                ping6(world, 2, size);
+                udp_exchange(net.client(), net.host(), 5300, 2, size);
+                udp_exchange6(net, 5300, 2, size);
+                ping(net.client(), net.host(), 2, size);
+                ping6(net, 2, size);
             }
-            tcp_exchange(world.client(), world.host(), 8080, 100_000);
-            tcp_exchange6(world, 8080, 100_000);
+            tcp_exchange(net.client(), net.host(), 8080, 100_000);
+            tcp_exchange6(net, 8080, 100_000);
         });
         let packets = [Direction::Received, Direction::Sent].map(|way| frames.ip(way)).concat();
         let expected = packets.iter().map(|packet| &packet[..kept(packet).min(packet.len())]);
@@ -218,10 +218,10 @@ fn without_tcp_sums(packets: &[&[u8]]) -> Vec<Vec<u8>> {
 /// Copies of what is yet to be cut into segments are cut to one packet's beginning, too.
 #[test]
 fn needs_root_a_super_packet_leaves_one_copy_of_its_headers() {
-    World::run(|world| {
-        let _both = Way::ALL.map(|way| start(world, &way.to_string(), &["--snaplen=headers"]));
-        let (copies, frames) = observe(world, || {
-            tcp_exchange(world.client(), world.host(), 8080, 1 << 20);
+    Topology::run(|net| {
+        let _both = Way::ALL.map(|way| start(net, &way.to_string(), &["--snaplen=headers"]));
+        let (copies, frames) = observe(net, || {
+            tcp_exchange(net.client(), net.host(), 8080, 1 << 20);
         });
         let packets = [Direction::Received, Direction::Sent].map(|way| frames.ip(way)).concat();
         assert!(packets.iter().any(|packet| packet.len() > 1500), "no super-packet passed");

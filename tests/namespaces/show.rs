@@ -8,13 +8,13 @@ use testkit::namespaces::*;
 
 #[test]
 fn needs_root_where_nothing_runs_that_is_said_and_no_error() {
-    World::run(|world| {
+    Topology::run(|net| {
         for mounted in [true, false] {
             if !mounted {
                 nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
             }
             let said = |format: &str| {
-                let output = command(world.host(), &["--cmd=show", &format!("--format={format}")]);
+                let output = command(net.host(), &["--cmd=show", &format!("--format={format}")]);
                 String::from_utf8(output.stdout).expect("text")
             };
             assert_eq!(said("table"), "nothing is mirrored here\n");
@@ -38,12 +38,12 @@ fn counted(outcomes: &Value) -> Value {
 
 #[test]
 fn needs_root_in_every_launch_mode_rules_are_shown_with_what_they_counted() {
-    in_every_launch_mode(|world, launcher| {
+    in_every_launch_mode(|net, launcher| {
         let daemon = launcher.start(Way::Ingress, &[&rules_file("rules", RULES)]);
-        ping(world.client(), world.host(), 5, 56);
-        udp_exchange(world.client(), world.host(), 53, 7, 100);
-        udp_exchange(world.client(), world.host(), 54, 3, 100);
-        let shown = shown_one(world);
+        ping(net.client(), net.host(), 5, 56);
+        udp_exchange(net.client(), net.host(), 53, 7, 100);
+        udp_exchange(net.client(), net.host(), 54, 3, 100);
+        let shown = shown_one(net);
         let id = [&shown["interface"], &shown["direction"], &shown["version"]];
         assert_eq!(id, ["eth0", "ingress", "latest"]);
         assert_eq!((&shown["state"], &shown["attached"]), (&json!("running"), &json!(true)));
@@ -72,11 +72,11 @@ fn needs_root_in_every_launch_mode_rules_are_shown_with_what_they_counted() {
 
         // another filter: what the old one counted is not forgotten
         command(
-            world.host(),
+            net.host(),
             &["--cmd=update", "--iface=eth0", "--direction=ingress", "--protocol=icmp"],
         );
-        ping(world.client(), world.host(), 2, 56);
-        let shown = shown_one(world);
+        ping(net.client(), net.host(), 2, 56);
+        let shown = shown_one(net);
         assert_eq!(counted(&shown["former_rules"]), all);
         assert_eq!(counted(&shown["rules"][0]["outcomes"]), json!({ "matched": 2, "sent": 2 }));
         let all = json!({ "matched": 17, "sent": 10, "excluded": 7 });
@@ -86,12 +86,12 @@ fn needs_root_in_every_launch_mode_rules_are_shown_with_what_they_counted() {
 
 #[test]
 fn needs_root_rates_are_those_of_the_traffic() {
-    World::run(|world| {
-        let _daemon = start(world, "ingress", &["--protocol=udp"]);
+    Topology::run(|net| {
+        let _daemon = start(net, "ingress", &["--protocol=udp"]);
         let matched = || outcomes(Way::Ingress).matched as f64;
-        let stream = Stream::start(world.client(), world.host(), 5300);
+        let stream = Stream::start(net.client(), net.host(), 5300);
         let before = matched();
-        let shown = shown_one(world);
+        let shown = shown_one(net);
         let after = matched();
         stream.stop();
         // the two samples are a second apart at least, and within what was counted here
@@ -101,7 +101,7 @@ fn needs_root_rates_are_those_of_the_traffic() {
             assert_eq!(rates["sent"], rates["matched"]);
             assert_eq!(rates["excluded"], 0.0);
         }
-        let table = show(world, &[]);
+        let table = show(net, &[]);
         let row = table.lines().find(|row| row.starts_with("  1  flags")).expect("a row");
         let words: Vec<_> = row.split_whitespace().collect();
         let count = format!("{}", matched());
@@ -111,29 +111,29 @@ fn needs_root_rates_are_those_of_the_traffic() {
 
 #[test]
 fn needs_root_what_is_shown_is_selected_also_by_the_new_name_of_an_interface() {
-    World::run(|world| {
-        let daemons = ["ingress", "egress"].map(|way| start(world, way, &[]));
+    Topology::run(|net| {
+        let daemons = ["ingress", "egress"].map(|way| start(net, way, &[]));
         let directions = |args: &[&str]| -> Vec<Value> {
-            shown(world, args).iter().map(|it| it["direction"].clone()).collect()
+            shown(net, args).iter().map(|it| it["direction"].clone()).collect()
         };
         assert_eq!(directions(&[]), ["egress", "ingress"]);
         assert_eq!(directions(&["--iface=eth0", "--direction=egress"]), ["egress"]);
         assert_eq!(directions(&["--version=other"]), [""; 0]);
 
-        world.host().sh("ip link set eth0 down; ip link set eth0 name eth9");
+        net.host().sh("ip link set eth0 down; ip link set eth0 name eth9");
         assert_eq!(directions(&["--iface=eth9"]), ["egress", "ingress"]);
-        for instance in shown(world, &["--iface=eth0"]) {
+        for instance in shown(net, &["--iface=eth0"]) {
             assert_eq!(
                 (&instance["interface"], &instance["interface_now"]),
                 (&json!("eth0"), &json!("eth9"))
             );
         }
-        let table = show(world, &["--direction=egress"]);
+        let table = show(net, &["--direction=egress"]);
         let heading = "eth0 egress (latest), called \"eth9\" now: running, process ";
         assert!(table.starts_with(heading), "{table}");
 
-        world.host().sh("ip link delete eth9");
-        for instance in shown(world, &[]) {
+        net.host().sh("ip link delete eth9");
+        for instance in shown(net, &[]) {
             assert_eq!(instance["interface_now"], Value::Null);
             assert_eq!((&instance["attached"], &instance["next"]), (&json!(false), &json!([])));
         }
@@ -143,56 +143,56 @@ fn needs_root_what_is_shown_is_selected_also_by_the_new_name_of_an_interface() {
 
 #[test]
 fn needs_root_an_instance_whose_process_is_dead_is_unattended_and_counts_on() {
-    World::run(|world| {
-        let daemon = start(world, "ingress", &["--protocol=icmp"]);
+    Topology::run(|net| {
+        let daemon = start(net, "ingress", &["--protocol=icmp"]);
         let pid = daemon.pid();
         daemon.kill();
-        ping(world.client(), world.host(), 3, 56);
-        let shown = shown_one(world);
+        ping(net.client(), net.host(), 3, 56);
+        let shown = shown_one(net);
         assert_eq!((&shown["state"], &shown["attached"]), (&json!("unattended"), &json!(true)));
         assert_eq!(shown["process"], json!({ "pid": pid, "alive": false }));
         assert_eq!(counted(&shown["outcomes"]), json!({ "matched": 3, "sent": 3 }));
-        let table = show(world, &[]);
+        let table = show(net, &[]);
         assert!(table.contains(&format!("mirrors on without its process {pid}; ")), "{table}");
     });
 }
 
 #[test]
 fn needs_root_what_l3afd_keeps_of_an_instance_that_was_stopped_is_shown_as_stopped() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         load_as_l3afd(Way::Ingress, &root);
         // not started yet, either
-        assert_eq!(shown_one(world)["state"], "stopped");
-        run_as_l3afd(world, "ingress", &[]);
-        ping(world.client(), world.host(), 3, 56);
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
-        let shown = shown_one(world);
+        assert_eq!(shown_one(net)["state"], "stopped");
+        run_as_l3afd(net, "ingress", &[]);
+        ping(net.client(), net.host(), 3, 56);
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
+        let shown = shown_one(net);
         assert_eq!((&shown["state"], &shown["launch_mode"]), (&json!("stopped"), &json!("l3afd")));
         assert_eq!((&shown["rules"], &shown["tunnel"]), (&json!([]), &Value::Null));
         assert_eq!(counted(&shown["outcomes"]), json!({ "matched": 3, "sent": 3 }));
         assert!(
-            show(world, &[]).starts_with("eth0 ingress (latest): stopped: no rules are in force\n")
+            show(net, &[]).starts_with("eth0 ingress (latest): stopped: no rules are in force\n")
         );
     });
 }
 
 #[test]
 fn needs_root_what_cannot_be_read_is_named_beside_the_others() {
-    World::run(|world| {
-        let _ingress = start(world, "ingress", &[]);
-        let _egress = start(world, "egress", &[]);
+    Topology::run(|net| {
+        let _ingress = start(net, "ingress", &[]);
+        let _egress = start(net, "egress", &[]);
         // as a version whose maps are of another make has it
         let map = "/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/egress_rule";
         std::fs::remove_file(map).expect("the pin");
         Counter::load().pin_counts(map);
-        let list = shown(world, &[]);
+        let list = shown(net, &[]);
         let error = list[0]["error"].as_str().expect("an error");
         assert!(error.contains("are another version's"), "{error}");
         assert_eq!(list[1]["state"], "running");
-        let table = show(world, &[]);
+        let table = show(net, &[]);
         assert!(table.starts_with("eth0 egress (latest): cannot be shown: "), "{table}");
-        let metrics = show(world, &["--format=prometheus"]);
+        let metrics = show(net, &["--format=prometheus"]);
         for line in [
             r#"mirroring_readable{interface="eth0",direction="egress",version="latest"} 0"#,
             r#"mirroring_readable{interface="eth0",direction="ingress",version="latest"} 1"#,
@@ -208,15 +208,15 @@ fn needs_root_the_docs_show_what_is_printed() {
     let page = include_str!("../../docs/monitoring.md");
     let example = page.split("# mirroring --cmd=show\n").nth(1).expect("an example");
     let example = example.split("```").next().expect("its end");
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         let rules = r#"{"rules": [
             {"name": "no-dns", "action": "exclude", "protocol": ["udp"], "dst_port": ["53"]},
             {"name": "syslog", "protocol": ["udp"], "dst_port": ["514"]}]}"#;
         let rules = rules_file("rules", rules);
-        let _daemon = start_chained(world, "ingress", &root, &[&rules, "--max-rate=500mbit"]);
-        let streams = [53, 514].map(|port| Stream::start(world.client(), world.host(), port));
-        let printed = show(world, &[]);
+        let _daemon = start_chained(net, "ingress", &root, &[&rules, "--max-rate=500mbit"]);
+        let streams = [53, 514].map(|port| Stream::start(net.client(), net.host(), port));
+        let printed = show(net, &[]);
         for stream in streams {
             stream.stop();
         }

@@ -8,18 +8,18 @@ use traffic_mirroring::model::Direction as Way;
 
 use testkit::namespaces::*;
 
-fn tunnel(world: &World) -> Value {
-    shown_one(world)["tunnel"].take()
+fn tunnel(net: &Topology) -> Value {
+    shown_one(net)["tunnel"].take()
 }
 
 #[test]
 fn needs_root_a_built_in_tunnel_is_told_with_its_next_hop_and_what_it_did() {
-    World::run(|world| {
+    Topology::run(|net| {
         let flags = ["--tunnel-local-port=auto", "--max-rate=1gbit", "--protocol=icmp"];
-        let _daemon = start(world, "ingress", &flags);
-        ping(world.client(), world.host(), 3, 56);
-        ping(world.client(), world.host(), 2, 1472);
-        let tunnel = tunnel(world);
+        let _daemon = start(net, "ingress", &flags);
+        ping(net.client(), net.host(), 3, 56);
+        ping(net.client(), net.host(), 2, 1472);
+        let tunnel = tunnel(net);
         let counters = &tunnel["counters"];
         let counts = ["copies", "whole", "paired", "cut", "fragments"].map(|it| &counters[it]);
         assert_eq!(counts, [5, 3, 2, 2, 4]);
@@ -47,10 +47,10 @@ fn needs_root_a_built_in_tunnel_is_told_with_its_next_hop_and_what_it_did() {
 
 #[test]
 fn needs_root_what_becomes_of_long_packets_is_told() {
-    World::run(|world| {
+    Topology::run(|net| {
         for (oversize, max_len) in [("fragment", 65503), ("truncate", 1468), ("drop", 1468)] {
-            let daemon = start(world, "ingress", &[&format!("--oversize={oversize}")]);
-            let tunnel = tunnel(world);
+            let daemon = start(net, "ingress", &[&format!("--oversize={oversize}")]);
+            let tunnel = tunnel(net);
             assert_eq!(
                 (&tunnel["oversize"], &tunnel["max_len"]),
                 (&json!(oversize), &json!(max_len))
@@ -62,32 +62,32 @@ fn needs_root_what_becomes_of_long_packets_is_told() {
 
 #[test]
 fn needs_root_a_tunnel_that_is_down_or_gone_or_whose_next_hop_is_silent_is_told() {
-    World::run(|world| {
+    Topology::run(|net| {
         // nobody looks after the tunnel, or asks for the next hop again
-        start(world, "ingress", &["--gtw-address=10.2.0.99"]).kill();
+        start(net, "ingress", &["--gtw-address=10.2.0.99"]).kill();
         eventually(Duration::from_secs(20), "a next hop that does not answer", || {
-            let hop = tunnel(world)["next_hop"].take();
+            let hop = tunnel(net)["next_hop"].take();
             assert_eq!(hop["address"], "10.2.0.99");
             hop["state"] == "unreachable" && hop["reachable"] == false
         });
-        world.host().sh("ip link set gue1 down; ip link set eth1 down");
-        let down = tunnel(world);
+        net.host().sh("ip link set gue1 down; ip link set eth1 down");
+        let down = tunnel(net);
         assert_eq!((&down["state"], &down["nic"]["up"]), (&json!("down"), &json!(false)));
-        world.host().sh("ip link delete gue1");
-        let gone = tunnel(world);
+        net.host().sh("ip link delete gue1");
+        let gone = tunnel(net);
         assert_eq!((&gone["state"], &gone["device"]), (&json!("gone"), &Value::Null));
         assert_eq!((&gone["built_in"], &gone["collector"]), (&json!(true), &json!("10.2.0.2")));
-        assert!(show(world, &[]).contains("its device (built-in GUE) is gone, to 10.2.0.2:6080\n"));
+        assert!(show(net, &[]).contains("its device (built-in GUE) is gone, to 10.2.0.2:6080\n"));
     });
 }
 
 #[test]
 fn needs_root_an_existing_device_is_told_as_what_it_is() {
-    World::run(|world| {
-        vxlan(world);
-        let _daemon = start(world, "ingress", &["--tunnel-interface-name=vx0"]);
-        ping(world.client(), world.host(), 3, 56);
-        let shown = shown_one(world);
+    Topology::run(|net| {
+        vxlan(net);
+        let _daemon = start(net, "ingress", &["--tunnel-interface-name=vx0"]);
+        ping(net.client(), net.host(), 3, 56);
+        let shown = shown_one(net);
         assert_eq!(shown["outcomes"]["sent"], 3);
         let expected = json!({
             "device": "vx0",
@@ -106,18 +106,18 @@ fn needs_root_an_existing_device_is_told_as_what_it_is() {
             "counters": null
         });
         assert_eq!(shown["tunnel"], expected);
-        let table = show(world, &[]);
+        let table = show(net, &[]);
         assert!(table.contains("\n  tunnel    vx0 (existing vxlan) is up, to 10.2.0.2:4789\n"));
     });
 }
 
 #[test]
 fn needs_root_a_collector_over_ipv6_is_told() {
-    World::run(|world| {
-        with_ipv6_to_collector(world);
-        let _daemon = start(world, "ingress", &TO_COLLECTOR6);
-        ping(world.client(), world.host(), 3, 56);
-        let tunnel = tunnel(world);
+    Topology::run(|net| {
+        with_ipv6_to_collector(net);
+        let _daemon = start(net, "ingress", &TO_COLLECTOR6);
+        ping(net.client(), net.host(), 3, 56);
+        let tunnel = tunnel(net);
         assert_eq!(tunnel["collector"], COLLECTOR6.to_string());
         let hop = json!({ "address": COLLECTOR6, "state": "reachable", "reachable": true });
         assert_eq!(tunnel["next_hop"], hop);
@@ -125,7 +125,7 @@ fn needs_root_a_collector_over_ipv6_is_told() {
             (&tunnel["whole_len"], &tunnel["counters"]["fitting"]),
             (&json!(1448), &json!(3))
         );
-        assert!(show(world, &[]).contains(" to [fd02::2]:6080\n"));
+        assert!(show(net, &[]).contains(" to [fd02::2]:6080\n"));
     });
 }
 
@@ -157,14 +157,14 @@ fn samples(text: &str) -> BTreeMap<&str, u64> {
 
 #[test]
 fn needs_root_prometheus_gets_what_the_maps_have() {
-    World::run(|world| {
+    Topology::run(|net| {
         let rules = r#"{"rules": [
             {"name": "a \"b\" \\", "protocol": ["icmp"]}, {"name": "c", "action": "exclude"}]}"#;
-        let _ingress = start(world, "ingress", &[&rules_file("rules", rules)]);
-        let _egress = start(world, "egress", &["--protocol=icmp", "--max-rate=8mbit"]);
-        ping(world.client(), world.host(), 3, 56);
-        udp_exchange(world.client(), world.host(), 53, 4, 100);
-        let text = show(world, &["--format=prometheus"]);
+        let _ingress = start(net, "ingress", &[&rules_file("rules", rules)]);
+        let _egress = start(net, "egress", &["--protocol=icmp", "--max-rate=8mbit"]);
+        ping(net.client(), net.host(), 3, 56);
+        udp_exchange(net.client(), net.host(), 53, 4, 100);
+        let text = show(net, &["--format=prometheus"]);
         let samples = samples(&text);
         let of = |name: &str, labels: &str| {
             let series = format!("{name}{{{labels}}}");

@@ -13,10 +13,10 @@ const WATCH: [&str; 2] = ["--cmd=show", "--watch"];
 
 #[test]
 fn needs_root_without_a_terminal_table_follows_table_until_a_signal() {
-    World::run(|world| {
-        let _daemon = start(world, "ingress", &["--protocol=icmp"]);
+    Topology::run(|net| {
+        let _daemon = start(net, "ingress", &["--protocol=icmp"]);
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            let mut watch = Daemon::mirroring(world.host(), WATCH);
+            let mut watch = Daemon::mirroring(net.host(), WATCH);
             eventually(Duration::from_secs(20), "three tables", || {
                 watch.output().matches("  1  flags").count() >= 3
             });
@@ -35,11 +35,11 @@ fn needs_root_without_a_terminal_table_follows_table_until_a_signal() {
 
 #[test]
 fn needs_root_each_table_says_what_has_passed_since_the_one_before() {
-    World::run(|world| {
-        let _daemon = start(world, "ingress", &["--protocol=udp"]);
-        let mut watch = Daemon::mirroring(world.host(), WATCH);
+    Topology::run(|net| {
+        let _daemon = start(net, "ingress", &["--protocol=udp"]);
+        let mut watch = Daemon::mirroring(net.host(), WATCH);
         watch.wait_ready("  1  flags", Duration::from_secs(20));
-        let stream = Stream::start(world.client(), world.host(), 5300);
+        let stream = Stream::start(net.client(), net.host(), 5300);
         let rate_of_last = |watch: &Daemon| -> Option<f64> {
             let output = watch.output();
             let row = output.lines().rfind(|row| row.starts_with("  1  flags"))?;
@@ -54,10 +54,10 @@ fn needs_root_each_table_says_what_has_passed_since_the_one_before() {
 
 #[test]
 fn needs_root_what_starts_meanwhile_is_shown() {
-    World::run(|world| {
-        let mut watch = Daemon::mirroring(world.host(), WATCH);
+    Topology::run(|net| {
+        let mut watch = Daemon::mirroring(net.host(), WATCH);
         watch.wait_ready("nothing is mirrored here\n\nnothing", Duration::from_secs(20));
-        let _daemon = start(world, "ingress", &[]);
+        let _daemon = start(net, "ingress", &[]);
         watch.wait_ready("nothing is mirrored here\n\neth0 ingress", Duration::from_secs(20));
         assert!(watch.terminate().success());
     });
@@ -66,8 +66,8 @@ fn needs_root_what_starts_meanwhile_is_shown() {
 /// l3afd kills processes by their names, and nothing gives the terminal back then.
 #[test]
 fn needs_root_who_shows_has_another_name_than_what_l3afd_ends() {
-    World::run(|world| {
-        let mut watch = Daemon::mirroring(world.host(), WATCH);
+    Topology::run(|net| {
+        let mut watch = Daemon::mirroring(net.host(), WATCH);
         watch.wait_ready("nothing is mirrored here", Duration::from_secs(20));
         let name = std::fs::read_to_string(format!("/proc/{}/comm", watch.pid())).expect("a name");
         assert!(!name.contains("mirroring"), "{name}");
@@ -87,11 +87,11 @@ fn read_until(terminal: &mut File, what: &str) -> String {
 
 #[test]
 fn needs_root_on_a_terminal_tables_take_each_others_place_and_leave_it_as_it_was() {
-    World::run(|world| {
-        let _daemon = start(world, "ingress", &[]);
+    Topology::run(|net| {
+        let _daemon = start(net, "ingress", &[]);
         for signal in [Signal::SIGINT, Signal::SIGTERM] {
             let (mut terminal, inner) = pty();
-            let mut command = world.host().command(testkit::binary());
+            let mut command = net.host().command(testkit::binary());
             command.args(WATCH).stdout(inner);
             let mut process = command.spawn().expect("mirroring");
             drop(command);

@@ -43,15 +43,15 @@ impl Behind {
 /// Two versions by their names run beside each other until the older one is stopped.
 #[test]
 fn needs_root_a_newer_version_beside_the_older_one_leaves_no_gap_and_then_stays_alone() {
-    in_self_loaded_modes(|world, launcher| {
-        let before = Snapshot::of(world.host());
+    in_self_loaded_modes(|net, launcher| {
+        let before = Snapshot::of(net.host());
         let start = |version: &str| Way::ALL.map(|way| launcher.start(way, &[version]));
         let older = start("--version=1.0");
         let behind = follow_both(launcher, "1_0");
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let stream = Stream::start(world.client(), world.host(), PORT);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        let stream = Stream::start(net.client(), net.host(), PORT);
         let newer = start("--version=1.1");
-        command(world.host(), &["--cmd=stop", "--iface=eth0", "--version=1.0"]);
+        command(net.host(), &["--cmd=stop", "--iface=eth0", "--version=1.0"]);
         for daemon in older {
             assert!(daemon.expect("a process").wait().success());
         }
@@ -62,13 +62,13 @@ fn needs_root_a_newer_version_beside_the_older_one_leaves_no_gap_and_then_stays_
         assert!(sent > 20 && copies.iter().all(|count| [1, 2].contains(count)), "{copies:?}");
         assert!(copies.contains(&1) && copies.contains(&2), "{copies:?}");
 
-        assert_eq!(copies_of_three_pings(world), 6, "once each");
-        assert_eq!(status(world, &["--version=1.1"]).0, "RUNNING");
-        assert_eq!(status(world, &["--version=1.0"]).0, "STOPPED");
+        assert_eq!(copies_of_three_pings(net), 6, "once each");
+        assert_eq!(status(net, &["--version=1.1"]).0, "RUNNING");
+        assert_eq!(status(net, &["--version=1.0"]).0, "STOPPED");
         for daemon in newer {
             assert!(daemon.expect("a process").terminate().success());
         }
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
@@ -76,37 +76,37 @@ fn needs_root_a_newer_version_beside_the_older_one_leaves_no_gap_and_then_stays_
 #[test]
 fn needs_root_in_a_chain_whichever_version_leaves_first_the_rest_stays_linked() {
     let jmp_table_of = |version: &str| jmp_table("ingress").replace("latest", version);
-    let sees = |world: &World, behind: &Counter, when: &str| {
+    let sees = |net: &Topology, behind: &Counter, when: &str| {
         let before = behind.count();
-        assert!(copies_of_three_pings(world) > 0, "{when}");
+        assert!(copies_of_three_pings(net) > 0, "{when}");
         assert!(behind.count() >= before + 3, "{when}: it is not in the chain");
     };
     for newer_in_front in [true, false] {
         for older_leaves_first in [true, false] {
-            World::run(|world| {
-                let root = Root::attach(world.host(), "ingress");
-                let before = Snapshot::of(world.host());
-                let older = start_chained(world, "ingress", &root, &["--version=1"]);
+            Topology::run(|net| {
+                let root = Root::attach(net.host(), "ingress");
+                let before = Snapshot::of(net.host());
+                let older = start_chained(net, "ingress", &root, &["--version=1"]);
                 let behind = Counter::load();
                 behind.follow(&jmp_table_of("1"));
-                sees(world, &behind, "one version");
+                sees(net, &behind, "one version");
                 let newer = match newer_in_front {
-                    true => start_chained(world, "ingress", &root, &["--version=2"]),
+                    true => start_chained(net, "ingress", &root, &["--version=2"]),
                     false => {
                         let map_name = format!("--map-name={}", jmp_table_of("1"));
-                        start(world, "ingress", &["--version=2", &map_name])
+                        start(net, "ingress", &["--version=2", &map_name])
                     }
                 };
-                sees(world, &behind, "both");
-                assert_eq!(copies_of_three_pings(world), 6, "both");
+                sees(net, &behind, "both");
+                assert_eq!(copies_of_three_pings(net), 6, "both");
                 let (first, last) =
                     if older_leaves_first { (older, newer) } else { (newer, older) };
                 assert!(first.terminate().success());
-                sees(world, &behind, "one left");
-                assert_eq!(copies_of_three_pings(world), 3, "one left");
+                sees(net, &behind, "one left");
+                assert_eq!(copies_of_three_pings(net), 3, "one left");
                 assert!(last.terminate().success());
                 assert_eq!(root.slot(), Some(behind.id()));
-                assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+                assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
             });
         }
     }
@@ -115,18 +115,18 @@ fn needs_root_in_a_chain_whichever_version_leaves_first_the_rest_stays_linked() 
 /// The newer version has come before it in the chain: the older one's next start keeps its place.
 #[test]
 fn needs_root_a_start_after_a_crash_takes_its_place_behind_another_version() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
-        let older = start_chained(world, "ingress", &root, &["--version=1"]);
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
+        let older = start_chained(net, "ingress", &root, &["--version=1"]);
         let behind = Counter::load();
         behind.follow(&jmp_table("ingress").replace("latest", "1"));
-        let newer = start_chained(world, "ingress", &root, &["--version=2"]);
+        let newer = start_chained(net, "ingress", &root, &["--version=2"]);
         let front = root.slot();
         older.kill();
-        let older = start_chained(world, "ingress", &root, &["--version=1"]);
+        let older = start_chained(net, "ingress", &root, &["--version=1"]);
         assert_eq!(root.slot(), front);
         let before = behind.count();
-        assert_eq!(copies_of_three_pings(world), 6, "one by each");
+        assert_eq!(copies_of_three_pings(net), 6, "one by each");
         assert!(behind.count() >= before + 3);
         for daemon in [newer, older] {
             assert!(daemon.terminate().success());
@@ -138,8 +138,8 @@ fn needs_root_a_start_after_a_crash_takes_its_place_behind_another_version() {
 /// The older version's process is dead, its program mirrors on, and its maps are not as ours.
 #[test]
 fn needs_root_a_start_takes_the_place_of_a_dead_older_version_whatever_its_maps_look_like() {
-    in_self_loaded_modes(|world, launcher| {
-        let before = Snapshot::of(world.host());
+    in_self_loaded_modes(|net, launcher| {
+        let before = Snapshot::of(net.host());
         let start = |way| launcher.start(way, &[]).expect("a process");
         for way in Way::ALL {
             start(way).kill();
@@ -147,8 +147,8 @@ fn needs_root_a_start_takes_the_place_of_a_dead_older_version_whatever_its_maps_
             shorten_record(way);
         }
         let behind = follow_both(launcher, "latest");
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let stream = Stream::start(world.client(), world.host(), PORT);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        let stream = Stream::start(net.client(), net.host(), PORT);
         let daemons = Way::ALL.map(start);
         let sent = stream.stop();
         let packets = collector.stop_after_quiet(QUIET).packets();
@@ -159,40 +159,40 @@ fn needs_root_a_start_takes_the_place_of_a_dead_older_version_whatever_its_maps_
         let maps = std::fs::read_dir("/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest");
         assert_eq!(maps.expect("pins").count(), 2 * pins::map_names(Way::Ingress).len());
         command(
-            world.host(),
+            net.host(),
             &["--cmd=update", "--iface=eth0", "--direction=ingress", "--dst-port=1"],
         );
-        assert_eq!(copies_of_three_pings(world), 3, "replies alone");
+        assert_eq!(copies_of_three_pings(net), 3, "replies alone");
         for daemon in daemons {
             assert!(daemon.terminate().success());
         }
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_a_dead_older_version_is_stopped_whatever_its_maps_look_like() {
-    in_every_launch_mode(|world, launcher| {
-        let before = Snapshot::of(world.host());
+    in_every_launch_mode(|net, launcher| {
+        let before = Snapshot::of(net.host());
         let daemon = launcher.start(Way::Ingress, &[]);
         let is_of_l3afd = daemon.is_none();
-        let loaded = Snapshot::of(world.host());
+        let loaded = Snapshot::of(net.host());
         if let Some(daemon) = daemon {
             daemon.kill();
         }
         make_another_version(Way::Ingress, &["tunnel"]);
         shorten_record(Way::Ingress);
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(copies_of_three_pings(net), 3);
         let running = if is_of_l3afd { "RUNNING" } else { "STOPPED" };
-        assert_eq!(status(world, &["--iface=eth0"]).0, running);
-        let stop = mirroring(world.host(), ["--cmd=stop", "--iface=eth0"]);
+        assert_eq!(status(net, &["--iface=eth0"]).0, running);
+        let stop = mirroring(net.host(), ["--cmd=stop", "--iface=eth0"]);
         assert!(stop.status.success());
-        assert_eq!(copies_of_three_pings(world), 0);
-        assert_eq!(status(world, &["--iface=eth0"]).0, "STOPPED");
+        assert_eq!(copies_of_three_pings(net), 0);
+        assert_eq!(status(net, &["--iface=eth0"]).0, "STOPPED");
         if !is_of_l3afd {
-            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+            assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
         } else {
-            let changes = Snapshot::of(world.host()).changes_since(&loaded);
+            let changes = Snapshot::of(net.host()).changes_since(&loaded);
             assert!(changes.iter().all(|change| !change.contains("progs")), "{changes:#?}");
         }
     });
@@ -201,13 +201,13 @@ fn needs_root_a_dead_older_version_is_stopped_whatever_its_maps_look_like() {
 /// While it lives, it is as any instance that lives; what this version cannot do, it says.
 #[test]
 fn needs_root_a_live_older_version_is_known_and_what_is_not_known_of_it_is_said() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
-        let mut older = start(world, "ingress", &[]);
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
+        let mut older = start(net, "ingress", &[]);
         make_another_version(Way::Ingress, &["tunnel"]);
         shorten_record(Way::Ingress);
-        assert_eq!(status(world, &[]).0, "RUNNING");
-        let as_it_is = Snapshot::of(world.host());
+        assert_eq!(status(net, &[]).0, "RUNNING");
+        let as_it_is = Snapshot::of(net.host());
         let this = ["--iface=eth0", "--direction=ingress"];
         let elsewhere = "--tunnel-remote-address=10.2.0.77";
         let by_pid = format!("process {}", older.pid());
@@ -236,21 +236,21 @@ fn needs_root_a_live_older_version_is_known_and_what_is_not_known_of_it_is_said(
                 "another version's",
             ),
         ] {
-            let output = mirroring(world.host(), args.iter().map(|arg| arg.as_ref()));
+            let output = mirroring(net.host(), args.iter().map(|arg| arg.as_ref()));
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{args:?}");
             assert!(stderr.contains(said), "{said:?} in {stderr}");
-            assert_eq!(Snapshot::of(world.host()), as_it_is, "{args:?}");
+            assert_eq!(Snapshot::of(net.host()), as_it_is, "{args:?}");
         }
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(copies_of_three_pings(net), 3);
         // a tunnel that it may send to stays
-        assert!(start(world, "egress", &[]).terminate().success());
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert!(start(net, "egress", &[]).terminate().success());
+        assert_eq!(copies_of_three_pings(net), 3);
 
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
         assert!(older.wait().success());
         assert!(older.log().contains("its counters cannot be read"), "{}", older.log());
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
@@ -259,28 +259,28 @@ fn needs_root_a_live_older_version_is_known_and_what_is_not_known_of_it_is_said(
 #[test]
 fn needs_root_l3afd_loads_another_version_over_the_maps_of_an_older_one() {
     for of_l3afd in [true, false] {
-        World::run(|world| {
+        Topology::run(|net| {
             let root = match of_l3afd {
                 true => {
-                    let root = Root::attach(world.host(), "ingress");
+                    let root = Root::attach(net.host(), "ingress");
                     load_as_l3afd(Way::Ingress, &root);
-                    run_as_l3afd(world, "ingress", &[]);
+                    run_as_l3afd(net, "ingress", &[]);
                     root
                 }
                 false => {
-                    start(world, "ingress", &[]).kill();
-                    Root::attach(world.host(), "ingress")
+                    start(net, "ingress", &[]).kill();
+                    Root::attach(net.host(), "ingress")
                 }
             };
             make_another_version(Way::Ingress, &["tunnel"]);
             load_as_l3afd(Way::Ingress, &root);
-            run_as_l3afd(world, "ingress", &["--protocol=icmp"]);
-            assert_eq!(copies_of_three_pings(world), 3, "once each");
-            udp_exchange(world.client(), world.host(), PORT, 3, 100);
-            assert_eq!(status(world, &[]).0, "RUNNING");
+            run_as_l3afd(net, "ingress", &["--protocol=icmp"]);
+            assert_eq!(copies_of_three_pings(net), 3, "once each");
+            udp_exchange(net.client(), net.host(), PORT, 3, 100);
+            assert_eq!(status(net, &[]).0, "RUNNING");
             assert_eq!(outcomes(Way::Ingress).matched, 3);
-            command(world.host(), &["--cmd=stop", "--iface=eth0"]);
-            assert_eq!(copies_of_three_pings(world), 0);
+            command(net.host(), &["--cmd=stop", "--iface=eth0"]);
+            assert_eq!(copies_of_three_pings(net), 0);
         });
     }
 }

@@ -51,9 +51,9 @@ fn frames(tags: Tags) -> Vec<Vec<u8>> {
 /// see.
 #[test]
 fn needs_root_in_every_launch_mode_frames_are_told_by_their_outermost_tag() {
-    in_every_launch_mode(|world, launcher| {
+    in_every_launch_mode(|net, launcher| {
         let frames: Vec<_> = TAGS.iter().flat_map(|tags| frames(tags)).collect();
-        for (way, ns) in [(Way::Ingress, world.client()), (Way::Egress, world.host())] {
+        for (way, ns) in [(Way::Ingress, net.client()), (Way::Egress, net.host())] {
             let _daemon = launcher.start(way, &["--protocol=udp"]);
             let mut matched = Vec::new();
             for list in [
@@ -67,8 +67,8 @@ fn needs_root_in_every_launch_mode_frames_are_told_by_their_outermost_tag() {
                 let text = format!(r#"{{"rules": [{{"protocol": ["udp"], "vlan": {list}}}]}}"#);
                 let way = format!("--direction={way}");
                 let update = ["--cmd=update", "--iface=eth0", &way, &rules_file("vlan", &text)];
-                command(world.host(), &update);
-                let collector = Collector::listen(world.collector(), GUE_PORT);
+                command(net.host(), &update);
+                let collector = Collector::listen(net.collector(), GUE_PORT);
                 inject_all(ns, "eth0", &frames);
                 let copies = collector.stop_after_quiet(QUIET);
                 let rules = file::rules(text.as_bytes()).expect("rules");
@@ -88,12 +88,12 @@ fn needs_root_in_every_launch_mode_frames_are_told_by_their_outermost_tag() {
 /// VXLAN carries frames: IPv6 in them, and their tags.
 #[test]
 fn needs_root_a_device_that_carries_frames_carries_both_families_and_all_tags() {
-    World::run(|world| {
-        vxlan(world);
-        let daemon = start(world, "ingress", &["--tunnel-interface-name=vx0", "--protocol=udp"]);
+    Topology::run(|net| {
+        vxlan(net);
+        let daemon = start(net, "ingress", &["--tunnel-interface-name=vx0", "--protocol=udp"]);
         let frames: Vec<_> = TAGS.iter().flat_map(|tags| frames(tags)).collect();
-        let capture = Capture::start(world.collector(), "vx0");
-        inject_all(world.client(), "eth0", &frames);
+        let capture = Capture::start(net.collector(), "vx0");
+        inject_all(net.client(), "eth0", &frames);
         let arrived = capture.stop();
         // of the last two, nothing matches
         let expected = frames[..frames.len() - 2].iter().map(|frame| ip(frame));
@@ -131,8 +131,8 @@ const KINDS: [(&str, &str, u16); 3] = [
     ),
 ];
 
-fn set_up(world: &World, links: &str) {
-    for (index, ns) in [world.client(), world.host()].into_iter().enumerate() {
+fn set_up(net: &Topology, links: &str) {
+    for (index, ns) in [net.client(), net.host()].into_iter().enumerate() {
         // with room for the tags of full packets
         ns.sh(&format!(
             "ip link set eth0 mtu 1508
@@ -146,8 +146,8 @@ fn set_up(world: &World, links: &str) {
     }
 }
 
-fn converse(world: &World) {
-    let (client, host) = (world.client(), world.host());
+fn converse(net: &Topology) {
+    let (client, host) = (net.client(), net.host());
     tcp_exchange_with(client, host, SocketAddr::new(ENDS[1], 8080), 100_000);
     for size in [1, 1400, 1472] {
         udp_exchange_between(client, host, ENDS, 5300, 5, size);
@@ -155,7 +155,7 @@ fn converse(world: &World) {
     }
     // without a tag
     udp_exchange(client, host, 5300, 5, 100);
-    udp_exchange6(world, 5300, 5, 100);
+    udp_exchange6(net, 5300, 5, 100);
 }
 
 /// Each of `converse` without a tag, in one direction.
@@ -164,31 +164,31 @@ const UNTAGGED: usize = 2 * 5;
 #[test]
 #[ignore = "wants VLAN devices: make test-kernels"]
 fn needs_root_vlan_devices_packets_arrive_without_their_tags_in_every_launch_mode() {
-    in_every_launch_mode(|world, launcher| {
-        one_frame_per_packet(world);
-        with_ipv6(world);
+    in_every_launch_mode(|net, launcher| {
+        one_frame_per_packet(net);
+        with_ipv6(net);
         let _both = Way::ALL.map(|way| launcher.start(way, &["--protocol=tcp,udp"]));
         let update = |filter: &str| {
             for way in Way::ALL {
                 let way = format!("--direction={way}");
                 let update = ["--cmd=update", "--iface=eth0", &way, "--protocol=tcp,udp", filter];
-                command(world.host(), &update);
+                command(net.host(), &update);
             }
         };
         for (kind, links, id) in KINDS {
             for offloads in [true, false] {
                 if !offloads {
-                    for ns in [world.client(), world.host()] {
+                    for ns in [net.client(), net.host()] {
                         ns.without_tag_offloads("eth0");
                     }
                 }
-                set_up(world, links);
+                set_up(net, links);
                 println!("{kind}, offloads: {offloads}");
                 let mirrored = |filter: &str| {
                     update(filter);
-                    let collector = Collector::listen(world.collector(), GUE_PORT);
-                    let capture = Capture::start(world.host(), "v100");
-                    converse(world);
+                    let collector = Collector::listen(net.collector(), GUE_PORT);
+                    let capture = Capture::start(net.host(), "v100");
+                    converse(net);
                     (collector.stop_after_quiet(QUIET), capture.stop())
                 };
                 let (copies, frames) = mirrored(&format!("--vlan={id}"));
@@ -207,7 +207,7 @@ fn needs_root_vlan_devices_packets_arrive_without_their_tags_in_every_launch_mod
                 let from = copies.ip().into_iter().map(source);
                 assert_eq!(from.filter(|from| !is_in_vlan(*from)).count(), 2 * UNTAGGED);
                 assert_eq!(copies.0.len(), 2 * UNTAGGED);
-                for ns in [world.client(), world.host()] {
+                for ns in [net.client(), net.host()] {
                     ns.sh(
                         "ip link delete v100; ! [ -e /sys/class/net/v200 ] || ip link delete v200",
                     );

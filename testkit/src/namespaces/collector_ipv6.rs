@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::capture::{Direction, Frames};
-use super::{GUE_PORT, World};
+use super::{GUE_PORT, Topology};
 
 pub const COLLECTOR6: Ipv6Addr = Ipv6Addr::new(0xfd02, 0, 0, 0, 0, 0, 0, 2);
 /// The host's address beside it.
@@ -12,14 +12,14 @@ pub const NEAR_COLLECTOR6: Ipv6Addr = Ipv6Addr::new(0xfd02, 0, 0, 0, 0, 0, 0, 1)
 /// After [`TO_COLLECTOR`](super::TO_COLLECTOR), to the same collector over IPv6: the last flag counts.
 pub const TO_COLLECTOR6: [&str; 1] = ["--tunnel-remote-address=fd02::2"];
 
-/// As for fragments over IPv4: see `world`.
+/// As for fragments over IPv4: see `topology`.
 const ROOM_FOR_FRAGMENTS: &str = "echo 99999999 > /proc/sys/net/ipv6/ip6frag_high_thresh";
 
 /// Gives both ends of the collector's link an address, and loopback devices theirs. All have link-local
 /// ones beside, without which the kernel asks for no neighbour unless it has a packet for it.
-pub fn with_ipv6_to_collector(world: &World) {
-    let host = (world.host(), "eth1", NEAR_COLLECTOR6);
-    for (ns, ifname, address) in [host, (world.collector(), "eth0", COLLECTOR6)] {
+pub fn with_ipv6_to_collector(net: &Topology) {
+    let host = (net.host(), "eth1", NEAR_COLLECTOR6);
+    for (ns, ifname, address) in [host, (net.collector(), "eth0", COLLECTOR6)] {
         ns.sh(&format!(
             "cd /proc/sys/net/ipv6/conf
             echo 0 > {ifname}/accept_dad
@@ -28,7 +28,7 @@ pub fn with_ipv6_to_collector(world: &World) {
             ip address add {address}/64 dev {ifname} nodad"
         ));
     }
-    world.collector().sh(ROOM_FOR_FRAGMENTS);
+    net.collector().sh(ROOM_FOR_FRAGMENTS);
 }
 
 pub const UDP: u8 = 17;

@@ -152,7 +152,7 @@ impl Drop for Daemon {
     }
 }
 
-/// In the world's own `/var/log`, so that nothing stays behind, whatever happens.
+/// In the `/var/log` of the topology, so that nothing stays behind, whatever happens.
 fn output_dir() -> TempDir {
     TempDir::new_in("/var/log").expect("a directory for output")
 }

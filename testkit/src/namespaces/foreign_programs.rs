@@ -11,7 +11,7 @@ use traffic_mirroring::model::Direction as Way;
 
 use super::tcx::{self, Place};
 use super::{
-    CLIENT, CLIENT_MAC, Collector, Counter, GUE_PORT, HOST, HOST_MAC, QUIET, World, bind,
+    CLIENT, CLIENT_MAC, Collector, Counter, GUE_PORT, HOST, HOST_MAC, QUIET, Topology, bind,
     eventually, has_tcx, inject_all,
 };
 
@@ -41,10 +41,10 @@ pub struct Theirs {
 
 impl Theirs {
     /// Where they come after us, they go in front of us.
-    pub fn attach(world: &World, kind: Kind, way: Way, come_first: bool) -> Self {
+    pub fn attach(net: &Topology, kind: Kind, way: Way, come_first: bool) -> Self {
         match kind {
             Kind::Tcx => Self::attach_tcx(way, come_first),
-            Kind::Clsact => Self::attach_filters(world, way, come_first),
+            Kind::Clsact => Self::attach_filters(net, way, come_first),
         }
     }
 
@@ -68,11 +68,11 @@ impl Theirs {
 
     /// One with the priority and the handle that ours takes where they are free, one behind it, and one
     /// of another kind, which redirects.
-    fn attach_filters(world: &World, way: Way, come_first: bool) -> Self {
+    fn attach_filters(net: &Topology, way: Way, come_first: bool) -> Self {
         let programs = vec![Counter::load_undecided(), Counter::load_undecided()];
         let handle = if come_first { 0x6d69 } else { 1 };
         let filters = vec![filter(&programs[0], way, 1, handle), filter(&programs[1], way, 7, 1)];
-        world.host().sh(&format!(
+        net.host().sh(&format!(
             "tc filter add dev eth0 {way} prio 9 u32 match u32 0 0 at 0 \
              action mirred egress redirect dev sink"
         ));
@@ -91,14 +91,14 @@ impl Theirs {
     }
 
     /// Their programs, links and filters, as the kernel has them.
-    pub fn in_place(&self, world: &World) -> String {
+    pub fn in_place(&self, net: &Topology) -> String {
         let ids: Vec<_> = self.programs.iter().map(Counter::id).collect();
         let mut attached = tcx::programs(self.way).attached;
         attached.retain(|(program, _)| ids.contains(program));
         // ours has our program's name; the others are filters, or say that there are some
         let ours = format!("_{}_redir", self.way);
         // without a clsact qdisc this is an error, and no news
-        let filters = world.host().sh(&format!("tc filter show dev eth0 {} 2>&1 || :", self.way));
+        let filters = net.host().sh(&format!("tc filter show dev eth0 {} 2>&1 || :", self.way));
         let is_theirs = |line: &&str| {
             (line.contains(" handle ") || line.contains(" fh ")) && !line.contains(&ours)
         };
@@ -107,7 +107,7 @@ impl Theirs {
     }
 
     /// Sends packets, all of which each of theirs is to see. Returns how many copies arrive.
-    pub fn send(&self, world: &World) -> usize {
+    pub fn send(&self, net: &Topology) -> usize {
         let seen = || self.programs.iter().map(Counter::count).collect::<Vec<_>>();
         let redirected = || {
             let path = "/sys/class/net/sink/statistics/tx_packets";
@@ -115,7 +115,7 @@ impl Theirs {
             sent.map_or(0, |sent| sent.trim().parse::<usize>().expect("a number"))
         };
         let before = (seen(), redirected());
-        let copies = send(world, self.way);
+        let copies = send(net, self.way);
         let more = seen().into_iter().zip(before.0).map(|(after, before)| after - before);
         let expected = vec![FRAMES as u64; self.programs.len()];
         assert_eq!(more.collect::<Vec<_>>(), expected, "what they saw");
@@ -124,14 +124,14 @@ impl Theirs {
         copies
     }
 
-    pub fn detach(self, world: &World) {
+    pub fn detach(self, net: &Topology) {
         drop(self.links);
         let has_another_kind = self.redirect && !self.filters.is_empty();
         for mut filter in self.filters {
             filter.detach().expect("a filter of theirs");
         }
         if has_another_kind {
-            world.host().sh(&format!("tc filter delete dev eth0 {} prio 9", self.way));
+            net.host().sh(&format!("tc filter delete dev eth0 {} prio 9", self.way));
         }
     }
 }
@@ -146,8 +146,8 @@ fn filter(program: &Counter, way: Way, priority: u32, handle: u32) -> TcHook {
 }
 
 /// Sends datagrams through the hook. Returns how many copies arrive.
-pub fn send(world: &World, way: Way) -> usize {
-    let (host, client) = (world.host(), world.client());
+pub fn send(net: &Topology, way: Way) -> usize {
+    let (host, client) = (net.host(), net.client());
     // who says that the port is closed would be one more to count
     let _takers = [host, client].map(|ns| bind(ns, || UdpSocket::bind((ns.address(), PORT))));
     let (from, macs, addresses) = match way {
@@ -160,18 +160,18 @@ pub fn send(world: &World, way: Way) -> usize {
         .udp(PORT, PORT)
         .write(&mut frame, &[0; 100])
         .expect("a frame");
-    let collector = Collector::listen(world.collector(), GUE_PORT);
+    let collector = Collector::listen(net.collector(), GUE_PORT);
     inject_all(from, "eth0", vec![frame; FRAMES]);
     collector.stop_after_quiet(QUIET).0.len()
 }
 
 /// A device for what others send elsewhere.
-pub fn make_sink(world: &World) {
-    world.host().sh("
+pub fn make_sink(net: &Topology) {
+    net.host().sh("
         ip link add sink type veth peer name sink-p
         ip link set sink up
         ip link set sink-p up");
     eventually(Duration::from_secs(20), "the sink", || {
-        world.host().sh("ip -o link show sink").contains("state UP")
+        net.host().sh("ip -o link show sink").contains("state UP")
     });
 }

@@ -10,7 +10,7 @@ use traffic_mirroring::bpf;
 use traffic_mirroring::bpf::pins::{self, Pins};
 use traffic_mirroring::model::{Direction as Way, InstanceId, Version};
 
-use super::{Collector, Daemon, GUE_PORT, Ns, Root, World, mirroring, ping};
+use super::{Collector, Daemon, GUE_PORT, Ns, Root, Topology, mirroring, ping};
 
 /// For a start, be it on a machine that is busy with other tests.
 const READY: Duration = Duration::from_secs(20);
@@ -30,17 +30,17 @@ pub fn args<'a>(direction: &str, more: &[&'a str]) -> Vec<std::borrow::Cow<'a, s
 }
 
 /// Starts mirroring `eth0` on the host; returns when packets are mirrored.
-pub fn start(world: &World, direction: &str, more: &[&str]) -> Daemon {
+pub fn start(net: &Topology, direction: &str, more: &[&str]) -> Daemon {
     let args = args(direction, more);
-    let mut daemon = Daemon::mirroring(world.host(), args.iter().map(|arg| arg.as_ref()));
+    let mut daemon = Daemon::mirroring(net.host(), args.iter().map(|arg| arg.as_ref()));
     daemon.wait_ready(&format!("mirroring eth0 {direction}"), READY);
     daemon
 }
 
 /// The same, behind `root` in a chain.
-pub fn start_chained(world: &World, direction: &str, root: &Root, more: &[&str]) -> Daemon {
+pub fn start_chained(net: &Topology, direction: &str, root: &Root, more: &[&str]) -> Daemon {
     let map_name = format!("--map-name={}", root.map_path.display());
-    start(world, direction, &[more, &[&map_name]].concat())
+    start(net, direction, &[more, &[&map_name]].concat())
 }
 
 /// Where an instance on `eth0` has the slot for the program behind it.
@@ -112,23 +112,23 @@ pub fn load_as(release: Release, direction: Way, root: &Root, bpffs: &str) -> Pi
 }
 
 /// Runs the user program as l3afd does, which waits for its exit.
-pub fn run_as_l3afd(world: &World, direction: &str, more: &[&str]) {
+pub fn run_as_l3afd(net: &Topology, direction: &str, more: &[&str]) {
     let args = args(direction, more);
-    let output = mirroring(world.host(), args.iter().map(|arg| arg.as_ref()));
+    let output = mirroring(net.host(), args.iter().map(|arg| arg.as_ref()));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
 }
 
 /// How many copies of three pings from the client arrive.
-pub fn copies_of_three_pings(world: &World) -> usize {
-    let collector = Collector::listen(world.collector(), GUE_PORT);
-    ping(world.client(), world.host(), 3, 56);
+pub fn copies_of_three_pings(net: &Topology) -> usize {
+    let collector = Collector::listen(net.collector(), GUE_PORT);
+    ping(net.client(), net.host(), 3, 56);
     collector.stop_after_quiet(QUIET).0.len()
 }
 
 /// What `--cmd=status` prints, on stdout and stderr together, and its exit code.
-pub fn status(world: &World, args: &[&str]) -> (String, Option<i32>) {
-    let output = mirroring(world.host(), [&["--cmd=status"], args].concat());
+pub fn status(net: &Topology, args: &[&str]) -> (String, Option<i32>) {
+    let output = mirroring(net.host(), [&["--cmd=status"], args].concat());
     let both = [output.stdout, output.stderr].concat();
     (String::from_utf8(both).expect("text"), output.status.code())
 }

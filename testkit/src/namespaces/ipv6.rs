@@ -9,15 +9,15 @@ use std::ptr;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType};
 
 use super::traffic::{self, LIMIT, bind};
-use super::{Ns, World, noise};
+use super::{Ns, Topology, noise};
 
 pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 2);
 pub const HOST6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 1);
 
 /// Gives both ends of the client's link an address. Nobody has a link-local one, so that nobody speaks
 /// unasked; who has an address is still asked (RFC 4861).
-pub fn with_ipv6(world: &World) {
-    for (ns, address) in [(world.client(), CLIENT6), (world.host(), HOST6)] {
+pub fn with_ipv6(net: &Topology) {
+    for (ns, address) in [(net.client(), CLIENT6), (net.host(), HOST6)] {
         add_ipv6(ns, "eth0", address);
     }
 }
@@ -36,19 +36,19 @@ pub fn add_ipv6(ns: &Ns, ifname: &str, address: Ipv6Addr) {
 }
 
 /// As [`traffic::tcp_exchange`], from the client to the host.
-pub fn tcp_exchange6(world: &World, port: u16, bytes: usize) -> SocketAddr {
+pub fn tcp_exchange6(net: &Topology, port: u16, bytes: usize) -> SocketAddr {
     let server = SocketAddr::new(HOST6.into(), port);
-    traffic::tcp_exchange_with(world.client(), world.host(), server, bytes)
+    traffic::tcp_exchange_with(net.client(), net.host(), server, bytes)
 }
 
 /// As [`traffic::udp_exchange`], from the client to the host.
-pub fn udp_exchange6(world: &World, port: u16, count: usize, size: usize) -> SocketAddr {
+pub fn udp_exchange6(net: &Topology, port: u16, count: usize, size: usize) -> SocketAddr {
     let ends = [IpAddr::from(CLIENT6), HOST6.into()];
-    traffic::udp_exchange_between(world.client(), world.host(), ends, port, count, size)
+    traffic::udp_exchange_between(net.client(), net.host(), ends, port, count, size)
 }
 
 /// As [`traffic::ping`], from the client to the host.
-pub fn ping6(world: &World, count: u16, size: usize) {
+pub fn ping6(net: &Topology, count: u16, size: usize) {
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
     const ID: [u8; 2] = [0x6d, 0x69];
@@ -59,7 +59,7 @@ pub fn ping6(world: &World, count: u16, size: usize) {
         // std's type fits every socket that sends and receives whole packets
         socket.expect("a raw socket (this needs root)").into()
     };
-    let socket = world.client().run(raw);
+    let socket = net.client().run(raw);
     socket.connect((HOST6, 0)).expect("connect");
     socket.set_read_timeout(Some(LIMIT)).expect("a read timeout");
     let mut buffer = vec![0; 1 << 16];

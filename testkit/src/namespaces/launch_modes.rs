@@ -3,7 +3,8 @@
 use traffic_mirroring::model::Direction as Way;
 
 use super::{
-    Daemon, Root, World, load_as_l3afd, rules_file, run_as_l3afd, start, start_chained, undisturbed,
+    Daemon, Root, Topology, load_as_l3afd, rules_file, run_as_l3afd, start, start_chained,
+    undisturbed,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub enum Mode {
 
 /// Starts instances in one of these ways.
 pub struct Launcher<'a> {
-    world: &'a World,
+    net: &'a Topology,
     pub mode: Mode,
     roots: Vec<Root>,
 }
@@ -26,11 +27,11 @@ impl Launcher<'_> {
         let way = direction.to_string();
         let root = || &self.roots[usize::from(direction == Way::Egress)];
         match self.mode {
-            Mode::Standalone => Some(start(self.world, &way, more)),
-            Mode::Chained => Some(start_chained(self.world, &way, root(), more)),
+            Mode::Standalone => Some(start(self.net, &way, more)),
+            Mode::Chained => Some(start_chained(self.net, &way, root(), more)),
             Mode::L3afd => {
                 load_as_l3afd(direction, root());
-                run_as_l3afd(self.world, &way, more);
+                run_as_l3afd(self.net, &way, more);
                 None
             }
         }
@@ -45,24 +46,24 @@ impl Launcher<'_> {
     }
 }
 
-/// Runs the test in a world of its own for each of them, and again where others' traffic has spoilt it.
-pub fn in_every_launch_mode(test: impl Fn(&World, &Launcher) + Sync) {
+/// Runs the test in a topology of its own for each of them, and again where others' traffic has spoilt it.
+pub fn in_every_launch_mode(test: impl Fn(&Topology, &Launcher) + Sync) {
     in_launch_modes(&[Mode::Standalone, Mode::Chained, Mode::L3afd], test);
 }
 
 /// The same for those in which we load the program ourselves.
-pub fn in_self_loaded_modes(test: impl Fn(&World, &Launcher) + Sync) {
+pub fn in_self_loaded_modes(test: impl Fn(&Topology, &Launcher) + Sync) {
     in_launch_modes(&[Mode::Standalone, Mode::Chained], test);
 }
 
-fn in_launch_modes(modes: &[Mode], test: impl Fn(&World, &Launcher) + Sync) {
+fn in_launch_modes(modes: &[Mode], test: impl Fn(&Topology, &Launcher) + Sync) {
     for &mode in modes {
         undisturbed(|| {
-            World::run(|world| {
+            Topology::run(|net| {
                 let ways = if mode == Mode::Standalone { &[][..] } else { &["ingress", "egress"] };
-                let roots = ways.iter().map(|way| Root::attach(world.host(), way)).collect();
+                let roots = ways.iter().map(|way| Root::attach(net.host(), way)).collect();
                 println!("{mode:?}");
-                test(world, &Launcher { world, mode, roots });
+                test(net, &Launcher { net, mode, roots });
             });
         });
     }

@@ -1,4 +1,4 @@
-//! A small world of network namespaces, with traffic through it and eyes on both of its links.
+//! A small topology of network namespaces, with traffic through it and eyes on both of its links.
 //!
 //! ```text
 //!        client                     host                     collector
@@ -14,9 +14,9 @@
 //! the test's traffic there is only ARP. Interfaces have their default offloads, which makes TCP
 //! super-packets; [`Ns::without_offloads`] turns them off.
 //!
-//! A test is the body of [`World::run`]. Every world has mounts of its own as well (bpffs, `/run`,
+//! A test is the body of [`Topology::run`]. Every net has mounts of its own as well (bpffs, `/run`,
 //! `/var/log`), and all of it is held by the test's thread and its children alone: it is gone with
-//! them, also after a panic or a SIGKILL, and worlds do not see each other.
+//! them, also after a panic or a SIGKILL, and topologies do not see each other.
 
 mod another_version;
 pub mod bpf_programs;
@@ -95,7 +95,7 @@ pub use snapshot::Snapshot;
 pub use stream::Stream;
 pub use terminal::pty;
 pub use topology::{
-    CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, ROUTER_MAC, SERVER_MAC, World,
+    CLIENT, CLIENT_MAC, COLLECTOR, HOST, HOST_MAC, ROUTER_MAC, SERVER_MAC, Topology,
     one_frame_per_packet,
 };
 pub use traffic::{

@@ -17,7 +17,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::socket;
 
-/// A network namespace of a [`World`](super::World), also at `/run/netns/<name>`.
+/// A network namespace of a [`Topology`](super::Topology), also at `/run/netns/<name>`.
 pub struct Ns {
     address: Ipv4Addr,
     file: Arc<File>,

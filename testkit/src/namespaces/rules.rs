@@ -12,7 +12,7 @@ use super::{Direction, Frame, Frames};
 use crate::oracle::Datagrams;
 use crate::oracle::frame;
 
-/// Writes a file of rules, and returns the flag that names it. The file is in the world's own `/run`,
+/// Writes a file of rules, and returns the flag that names it. The file is in the topology's own `/run`,
 /// so call this from the test's thread.
 pub fn rules_file(name: &str, rules: &str) -> String {
     let path = format!("/run/{name}.json");

@@ -2,21 +2,21 @@
 
 use serde_json::Value;
 
-use super::{Snapshot, World, command};
+use super::{Snapshot, Topology, command};
 use crate::schemas;
 
 /// In whatever format, with nothing beside; the host stays as it is.
-pub fn show(world: &World, args: &[&str]) -> String {
-    let before = Snapshot::of(world.host());
-    let output = command(world.host(), &[&["--cmd=show"], args].concat());
-    assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+pub fn show(net: &Topology, args: &[&str]) -> String {
+    let before = Snapshot::of(net.host());
+    let output = command(net.host(), &[&["--cmd=show"], args].concat());
+    assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     assert_eq!(String::from_utf8(output.stderr).as_deref(), Ok(""));
     String::from_utf8(output.stdout).expect("text")
 }
 
 /// The list of instances, as the schema has it.
-pub fn shown(world: &World, args: &[&str]) -> Vec<Value> {
-    let text = show(world, &[&["--format=json"], args].concat());
+pub fn shown(net: &Topology, args: &[&str]) -> Vec<Value> {
+    let text = show(net, &[&["--format=json"], args].concat());
     let list = serde_json::from_str(&text).expect("JSON");
     if let Err(error) = schemas::validator("show.schema.json").validate(&list) {
         panic!("{error} in {text}");
@@ -26,8 +26,8 @@ pub fn shown(world: &World, args: &[&str]) -> Vec<Value> {
 }
 
 /// The one instance that is there.
-pub fn shown_one(world: &World) -> Value {
-    let mut list = shown(world, &[]);
+pub fn shown_one(net: &Topology) -> Value {
+    let mut list = shown(net, &[]);
     assert_eq!(list.len(), 1, "{list:#?}");
     list.remove(0)
 }

@@ -20,7 +20,7 @@ pub const COLLECTOR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 1, 0, 2];
 /// Of the host's `eth0`.
 pub const HOST_MAC: [u8; 6] = [2, 0, 0, 1, 0, 1];
-/// Of the server's `eth0`, and of the host's `eth2`: see [`World::server`].
+/// Of the server's `eth0`, and of the host's `eth2`: see [`Topology::server`].
 pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 3, 0, 2];
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 3, 0, 1];
 
@@ -66,17 +66,17 @@ const NO_IPV6: &str = "
     done";
 
 /// The namespaces of the picture in [`super`].
-pub struct World {
+pub struct Topology {
     host: Ns,
     client: Ns,
     collector: Ns,
 }
 
-impl World {
-    /// Runs `test` in a fresh world, on a thread of its own that is in the host's namespace; a
-    /// panic of the test goes on to the caller. The world ends with the thread.
-    pub fn run<T: Send>(test: impl FnOnce(&World) -> T + Send) -> T {
-        on_a_thread(|| test(&World::new()))
+impl Topology {
+    /// Runs `test` in a fresh net, on a thread of its own that is in the host's namespace; a
+    /// panic of the test goes on to the caller. The topology ends with the thread.
+    pub fn run<T: Send>(test: impl FnOnce(&Topology) -> T + Send) -> T {
+        on_a_thread(|| test(&Topology::new()))
     }
 
     /// The same in a host alone, which has nothing but the loopback device.
@@ -111,7 +111,7 @@ impl World {
         server
     }
 
-    fn new() -> World {
+    fn new() -> Topology {
         let host = new_host();
         let client = Ns::create("client", CLIENT);
         let collector = Ns::create("collector", COLLECTOR);
@@ -125,16 +125,16 @@ impl World {
         ip(&client, CLIENT_LINKS);
         ip(&collector, COLLECTOR_LINKS);
         await_up(&namespaces);
-        World { host, client, collector }
+        Topology { host, client, collector }
     }
 }
 
 /// Runs `body` on a thread of its own, whose panic goes on to the caller.
 fn on_a_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
-    let name = thread::current().name().unwrap_or("world").to_owned();
+    let name = thread::current().name().unwrap_or("topology").to_owned();
     thread::scope(|scope| {
         let thread = thread::Builder::new().name(name).spawn_scoped(scope, body);
-        let result = thread.expect("a thread for the world").join();
+        let result = thread.expect("a thread for the topology").join();
         result.unwrap_or_else(|panic| panic::resume_unwind(panic))
     })
 }
@@ -159,13 +159,13 @@ fn await_up(namespaces: &[&Ns]) {
 
 /// Makes every packet its own frame with its final checksums, on all links, so that copies can be
 /// compared with packets one by one.
-pub fn one_frame_per_packet(world: &World) {
-    world.client().without_offloads("eth0");
+pub fn one_frame_per_packet(net: &Topology) {
+    net.client().without_offloads("eth0");
     for ifname in ["eth0", "eth1"] {
-        world.host().without_offloads(ifname);
+        net.host().without_offloads(ifname);
     }
     // TCP makes super-packets even for an interface that has no offloads
-    world.host().sh("ip link set eth0 gso_max_segs 1");
+    net.host().sh("ip link set eth0 gso_max_segs 1");
 }
 
 /// Brings up loopback and does what `commands` for ip(8) say.

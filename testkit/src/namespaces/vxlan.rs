@@ -1,11 +1,11 @@
 //! A tunnel device that an operator made.
 
-use super::{Ns, World};
+use super::{Ns, Topology};
 
 /// Makes the VXLAN device `vx0` at both ends, whose headers take 50 bytes.
-pub fn vxlan(world: &World) {
-    vxlan_to(world.host(), "10.2.0.2");
-    vxlan_to(world.collector(), "10.2.0.1");
+pub fn vxlan(net: &Topology) {
+    vxlan_to(net.host(), "10.2.0.2");
+    vxlan_to(net.collector(), "10.2.0.1");
 }
 
 /// Makes one end of it.

@@ -9,8 +9,8 @@ use traffic_mirroring::bpf;
 use traffic_mirroring::model::LocalPort;
 use traffic_mirroring::tunnel::encap::template::{Path, Sizes, TTL};
 
-use crate::guard::MARK;
-use crate::gue::{MORE, PIECE, counts, encapsulator, marked, tunnel};
+use crate::encap::{MORE, PIECE, counts, encapsulator, marked, tunnel};
+use crate::loop_guard::MARK;
 use testkit::test_run::harness::{Context, NO_SUCH_DEVICE, Run, hex, in_namespace, run, try_run};
 use testkit::test_run::packets::{ETH_HLEN, Packet, frame, ping, tcp, udp};
 use testkit::test_run::packets_ipv6::{HOP_BY_HOP, Packet6, tcp6, udp6};

@@ -19,16 +19,16 @@ const UPDATE: [&str; 5] = [
 const LEFT: &str = "left eth0 ingress (latest) unchanged: neither rules (filter flags or \
                     --rules-file) nor --max-rate are given";
 
-fn update(world: &World, more: &[&str]) {
-    command(world.host(), &[&UPDATE[..], more].concat());
+fn update(net: &Topology, more: &[&str]) {
+    command(net.host(), &[&UPDATE[..], more].concat());
 }
 
 /// The destination ports of the copies of three pings and of datagrams to three ports.
-fn mirrored(world: &World) -> Vec<Option<u16>> {
-    let collector = Collector::listen(world.collector(), GUE_PORT);
-    ping(world.client(), world.host(), 3, 56);
+fn mirrored(net: &Topology) -> Vec<Option<u16>> {
+    let collector = Collector::listen(net.collector(), GUE_PORT);
+    ping(net.client(), net.host(), 3, 56);
     for port in [5300, 5301, 5302] {
-        udp_exchange(world.client(), world.host(), port, 1, 100);
+        udp_exchange(net.client(), net.host(), port, 1, 100);
     }
     let copies = collector.stop_after_quiet(QUIET).packets();
     copies.into_iter().map(|copy| copy.ports.map(|ports| ports.1)).collect()
@@ -36,7 +36,7 @@ fn mirrored(world: &World) -> Vec<Option<u16>> {
 
 #[test]
 fn needs_root_an_update_with_another_file_changes_the_rules_in_every_launch_mode() {
-    in_every_launch_mode(|world, launcher| {
+    in_every_launch_mode(|net, launcher| {
         let before = rules_file(
             "before",
             r#"{"rules": [{"action": "exclude", "dst_port": [5301]}, {"protocol": ["udp"]}]}"#,
@@ -46,20 +46,20 @@ fn needs_root_an_update_with_another_file_changes_the_rules_in_every_launch_mode
             r#"{"rules": [{"action": "exclude", "dst_port": [5300, 5302]}, {}]}"#,
         );
         let _daemon = launcher.start(Way::Ingress, &[&before]);
-        assert_eq!(mirrored(world), [Some(5300), Some(5302)]);
-        update(world, &[&after]);
-        assert_eq!(mirrored(world), [None, None, None, Some(5301)]);
-        update(world, &["--dst-port=5302"]);
-        assert_eq!(mirrored(world), [Some(5302)]);
-        update(world, &[&before, "--protocol=icmp"]);
-        assert_eq!(mirrored(world), [None, None, None, Some(5300), Some(5302)]);
+        assert_eq!(mirrored(net), [Some(5300), Some(5302)]);
+        update(net, &[&after]);
+        assert_eq!(mirrored(net), [None, None, None, Some(5301)]);
+        update(net, &["--dst-port=5302"]);
+        assert_eq!(mirrored(net), [Some(5302)]);
+        update(net, &[&before, "--protocol=icmp"]);
+        assert_eq!(mirrored(net), [None, None, None, Some(5300), Some(5302)]);
     });
 }
 
 /// l3afd runs one after every start, with what the payload says of updates, and that alone.
 #[test]
 fn needs_root_an_update_that_says_nothing_of_packets_leaves_the_rules() {
-    in_every_launch_mode(|world, launcher| {
+    in_every_launch_mode(|net, launcher| {
         let rules = rules_file(
             "rules",
             r#"{"rules": [{"action": "exclude", "dst_port": ["5301"]}, {"protocol": ["udp"]}]}"#,
@@ -75,18 +75,18 @@ fn needs_root_an_update_that_says_nothing_of_packets_leaves_the_rules() {
             ),
             (&["--protocol=", "--rules-file="], LEFT, 10_000_000),
         ] {
-            update(world, flags);
+            update(net, flags);
             let log = fs::read_to_string("/var/log/mirroring.log").expect("a log");
             assert!(log.trim_end().ends_with(said), "{log}");
             assert_eq!(rate(), bytes_per_second);
-            assert_eq!(mirrored(world), [Some(5300), Some(5302)], "{flags:?}");
+            assert_eq!(mirrored(net), [Some(5300), Some(5302)], "{flags:?}");
         }
-        let dry = command(world.host(), &[&UPDATE[..], &["--dry-run"]].concat());
+        let dry = command(net.host(), &[&UPDATE[..], &["--dry-run"]].concat());
         let dry = String::from_utf8_lossy(&dry.stdout);
         assert!(dry.contains("those in force stay as they are"), "{dry}");
         // and this is how to ask for all packets
-        update(world, &["--protocol=any"]);
-        assert_eq!(mirrored(world).len(), 6);
+        update(net, &["--protocol=any"]);
+        assert_eq!(mirrored(net).len(), 6);
     });
 }
 
@@ -96,14 +96,14 @@ fn needs_root_an_update_that_says_nothing_of_packets_leaves_the_rules() {
 fn needs_root_an_update_waits_for_a_start_that_is_on_its_way() {
     for (loaded, crashed) in [(true, false), (true, true), (false, false), (false, true)] {
         println!("loaded by l3afd: {loaded}; after a crash: {crashed}");
-        World::run(|world| {
-            let root = Root::attach(world.host(), "ingress");
+        Topology::run(|net| {
+            let root = Root::attach(net.host(), "ingress");
             let map_name = format!("--map-name={}", root.map_path.display());
             let flags = [if loaded { "--resident" } else { &map_name }, "--protocol=udp"];
             let load = || loaded.then(|| load_as_l3afd(Way::Ingress, &root));
             let pins = load();
             if crashed {
-                start(world, "ingress", &flags).kill();
+                start(net, "ingress", &flags).kill();
                 if let Some(pins) = pins {
                     fs::remove_file(pins.program()).expect("the pin of the program");
                 }
@@ -113,22 +113,22 @@ fn needs_root_an_update_waits_for_a_start_that_is_on_its_way() {
             // neither gets its turn before both run
             let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("a turn");
             let flags = args("ingress", &flags);
-            let _daemon = Daemon::mirroring(world.host(), flags.iter().map(|flag| flag.as_ref()));
+            let _daemon = Daemon::mirroring(net.host(), flags.iter().map(|flag| flag.as_ref()));
             let update = [&UPDATE[..4], &["--protocol=icmp"]].concat();
-            let mut update = Daemon::mirroring(world.host(), update);
+            let mut update = Daemon::mirroring(net.host(), update);
             drop(turn);
             assert!(update.wait().success());
-            assert_eq!(mirrored(world), [None; 3]);
+            assert_eq!(mirrored(net), [None; 3]);
         });
     }
 }
 
 #[test]
 fn needs_root_an_update_of_what_is_not_started_says_so() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         load_as_l3afd(Way::Ingress, &root);
-        let output = mirroring(world.host(), UPDATE);
+        let output = mirroring(net.host(), UPDATE);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr.contains("is not mirrored, so there is nothing to update"), "{stderr}");
@@ -157,15 +157,15 @@ fn many(net: u8, port: u16) -> String {
 
 #[test]
 fn needs_root_100000_prefixes_and_every_port_are_replaced() {
-    World::run(|world| {
+    Topology::run(|net| {
         let sets = [rules_file("even", &many(20, 2)), rules_file("odd", &many(30, 1))];
-        let _daemon = start(world, "ingress", &[&sets[1]]);
+        let _daemon = start(net, "ingress", &[&sets[1]]);
         for (set, expected) in [(&sets[0], [5300, 5302]), (&sets[1], [5301, 5303])] {
-            let update = mirroring(world.host(), [&UPDATE[..4], &[set.as_str()]].concat());
+            let update = mirroring(net.host(), [&UPDATE[..4], &[set.as_str()]].concat());
             assert!(update.status.success());
-            let collector = Collector::listen(world.collector(), GUE_PORT);
+            let collector = Collector::listen(net.collector(), GUE_PORT);
             for port in 5300..=5303 {
-                udp_exchange(world.client(), world.host(), port, 1, 100);
+                udp_exchange(net.client(), net.host(), port, 1, 100);
             }
             let copies = collector.stop_after_quiet(QUIET).packets();
             let ports: Vec<_> = copies.iter().filter_map(|copy| Some(copy.ports?.1)).collect();

@@ -23,9 +23,9 @@ enum Mode {
 
 const MODES: [Mode; 3] = [Mode::Standalone, Mode::Chained, Mode::Resident];
 
-/// A world with what the mode needs, on ingress and egress.
+/// A topology with what the mode needs, on ingress and egress.
 struct Stage<'a> {
-    world: &'a World,
+    net: &'a Topology,
     mode: Mode,
     roots: Option<[Root; 2]>,
 }
@@ -33,14 +33,14 @@ struct Stage<'a> {
 const DIRECTIONS: [&str; 2] = ["ingress", "egress"];
 
 impl<'a> Stage<'a> {
-    fn new(world: &'a World, mode: Mode) -> Self {
-        let roots = || DIRECTIONS.map(|direction| Root::attach(world.host(), direction));
+    fn new(net: &'a Topology, mode: Mode) -> Self {
+        let roots = || DIRECTIONS.map(|direction| Root::attach(net.host(), direction));
         let roots = (!matches!(mode, Mode::Standalone)).then(roots);
         if let (Mode::Resident, Some(roots)) = (mode, &roots) {
             load_as_l3afd(Way::Ingress, &roots[0]);
             load_as_l3afd(Way::Egress, &roots[1]);
         }
-        Self { world, mode, roots }
+        Self { net, mode, roots }
     }
 
     fn args(&self, side: usize) -> Vec<String> {
@@ -56,7 +56,7 @@ impl<'a> Stage<'a> {
     }
 
     fn spawn(&self, side: usize) -> Daemon {
-        Daemon::mirroring(self.world.host(), self.args(side))
+        Daemon::mirroring(self.net.host(), self.args(side))
     }
 
     fn start(&self, side: usize) -> Daemon {
@@ -80,11 +80,11 @@ fn assert_each_is_mirrored_once(packets: &[Packet], sent: u64, when: &str) {
 #[test]
 fn needs_root_a_takeover_under_traffic_mirrors_each_packet_exactly_once() {
     for mode in MODES {
-        World::run(|world| {
-            let stage = Stage::new(world, mode);
+        Topology::run(|net| {
+            let stage = Stage::new(net, mode);
             let mut daemons = [0, 1].map(|side| stage.start(side));
-            let collector = Collector::listen(world.collector(), GUE_PORT);
-            let stream = Stream::start(world.client(), world.host(), PORT);
+            let collector = Collector::listen(net.collector(), GUE_PORT);
+            let stream = Stream::start(net.client(), net.host(), PORT);
             for _ in 0..4 {
                 for (side, daemon) in daemons.iter_mut().enumerate() {
                     daemon.kill_now();
@@ -104,9 +104,9 @@ fn needs_root_a_takeover_under_traffic_mirrors_each_packet_exactly_once() {
 fn needs_root_starts_killed_at_random_moments_never_interrupt_the_mirroring() {
     let mut random = Random::seeded_by("KILL_SEED");
     for mode in MODES {
-        World::run(|world| {
-            let stage = Stage::new(world, mode);
-            let before = Snapshot::of(world.host());
+        Topology::run(|net| {
+            let stage = Stage::new(net, mode);
+            let before = Snapshot::of(net.host());
             let began = Instant::now();
             for (side, way) in Way::ALL.into_iter().enumerate() {
                 stage.start(side).kill();
@@ -117,8 +117,8 @@ fn needs_root_starts_killed_at_random_moments_never_interrupt_the_mirroring() {
             }
             // with everything loaded, how long a start takes
             let whole = began.elapsed().as_millis() as u64 / 2 + 20;
-            let collector = Collector::listen(world.collector(), GUE_PORT);
-            let stream = Stream::start(world.client(), world.host(), PORT);
+            let collector = Collector::listen(net.collector(), GUE_PORT);
+            let stream = Stream::start(net.client(), net.host(), PORT);
             let mut rounds = 0;
             let began = Instant::now();
             while rounds < 40 && began.elapsed() < patient(LIMIT / 3) {
@@ -135,9 +135,9 @@ fn needs_root_starts_killed_at_random_moments_never_interrupt_the_mirroring() {
             assert_each_is_mirrored_once(&packets, sent, &format!("{mode:?}"));
 
             drop(daemons);
-            command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+            command(net.host(), &["--cmd=stop", "--iface=eth0"]);
             assert_eq!(stage.clean_slots(), [None; 2]);
-            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+            assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
         });
     }
 }
@@ -156,12 +156,12 @@ impl Stage<'_> {
 #[test]
 fn needs_root_after_commands_killed_at_random_moments_a_stop_leaves_the_host_as_it_was() {
     let mut random = Random::seeded_by("KILL_SEED");
-    World::run(|world| {
-        let host = world.host();
+    Topology::run(|net| {
+        let host = net.host();
         let roots = DIRECTIONS.map(|direction| Root::attach(host, direction));
         // their maps' pins make the directories that ours are in
         let before = Snapshot::of(host);
-        let stream = Stream::start(world.client(), host, PORT);
+        let stream = Stream::start(net.client(), host, PORT);
         let began = Instant::now();
         let mut rounds = 0;
         while rounds < 40 && began.elapsed() < patient(LIMIT) {
@@ -186,10 +186,10 @@ fn needs_root_after_commands_killed_at_random_moments_a_stop_leaves_the_host_as_
         command(host, &["--cmd=stop", "--iface=eth0"]);
         assert_eq!(roots.each_ref().map(Root::slot), [None; 2]);
         assert_eq!(Snapshot::of(host).changes_since(&before), [""; 0]);
-        assert_eq!(copies_of_three_pings(world), 0);
+        assert_eq!(copies_of_three_pings(net), 0);
 
-        let daemons = [0, 1].map(|side| start(world, DIRECTIONS[side], &[]));
-        assert_eq!(copies_of_three_pings(world), 6, "it works as ever");
+        let daemons = [0, 1].map(|side| start(net, DIRECTIONS[side], &[]));
+        assert_eq!(copies_of_three_pings(net), 6, "it works as ever");
         for daemon in daemons {
             assert!(daemon.terminate().success());
         }

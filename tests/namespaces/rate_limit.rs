@@ -40,15 +40,15 @@ fn let_through(bytes_per_second: f64, times: &[Duration]) -> f64 {
 
 /// Sends several times as much as the cap lets out. Returns how many datagrams there were, and how
 /// many of their copies arrived.
-fn check_cap(world: &World, bytes_per_second: f64, cpus: &[usize]) -> (usize, usize) {
+fn check_cap(net: &Topology, bytes_per_second: f64, cpus: &[usize]) -> (usize, usize) {
     // the bucket fills up
     thread::sleep(Duration::from_secs_f64(BURST / bytes_per_second));
-    let collector = Collector::listen(world.collector(), GUE_PORT);
-    let capture = Capture::start(world.host(), "eth0");
+    let collector = Collector::listen(net.collector(), GUE_PORT);
+    let capture = Capture::start(net.host(), "eth0");
     let all = 5.0 * bytes_per_second / OUTER as f64;
     let time = Duration::from_secs(3);
     let each = all as u32 / cpus.len() as u32;
-    let sent = udp_blast(world.client(), world.host(), PORT, PAYLOAD, each, time, cpus);
+    let sent = udp_blast(net.client(), net.host(), PORT, PAYLOAD, each, time, cpus);
     let copies = collector.stop_after_quiet(QUIET).0.len();
     let frames = capture.stop();
 
@@ -82,14 +82,14 @@ fn matched_by_cpu() -> Vec<u64> {
 #[test]
 fn needs_root_copies_keep_to_the_cap_on_all_cpus_together_and_production_passes() {
     for cpus in [&two_cpus()[..1], &two_cpus()] {
-        World::run(|world| {
-            let daemon = start(world, "ingress", &[&ASKED_FOR[..], &["--max-rate=4mbit"]].concat());
+        Topology::run(|net| {
+            let daemon = start(net, "ingress", &[&ASKED_FOR[..], &["--max-rate=4mbit"]].concat());
             assert!(
                 daemon.output().contains("by \"eth1\", at most 4mbit\n"),
                 "{}",
                 daemon.output()
             );
-            let (sent, copies) = check_cap(world, 500_000.0, cpus);
+            let (sent, copies) = check_cap(net, 500_000.0, cpus);
             assert_eq!(matched_by_cpu().len(), cpus.len(), "CPUs that had a part in it");
             let expected = Summary {
                 matched: sent,
@@ -106,28 +106,28 @@ fn needs_root_copies_keep_to_the_cap_on_all_cpus_together_and_production_passes(
 
 #[test]
 fn needs_root_an_update_changes_the_cap_and_one_without_the_flag_leaves_it() {
-    World::run(|world| {
-        let daemon = start(world, "ingress", &[&ASKED_FOR[..], &["--max-rate=1600kbit"]].concat());
-        check_cap(world, 200_000.0, &two_cpus());
+    Topology::run(|net| {
+        let daemon = start(net, "ingress", &[&ASKED_FOR[..], &["--max-rate=1600kbit"]].concat());
+        check_cap(net, 200_000.0, &two_cpus());
         let update = |more: &[&str]| {
             let what = ["--cmd=update", "--iface=eth0", "--direction=ingress"];
-            command(world.host(), &[&what[..], &ASKED_FOR, more].concat());
+            command(net.host(), &[&what[..], &ASKED_FOR, more].concat());
         };
         update(&["--max-rate=8mbit"]);
-        check_cap(world, 1_000_000.0, &two_cpus());
+        check_cap(net, 1_000_000.0, &two_cpus());
         update(&["--src-address=10.1.0.0/24"]);
-        check_cap(world, 1_000_000.0, &two_cpus());
+        check_cap(net, 1_000_000.0, &two_cpus());
         assert!(Summary::at_end_of(daemon).over_rate > 0);
     });
 }
 
 #[test]
 fn needs_root_without_a_cap_every_copy_leaves() {
-    World::run(|world| {
-        let daemon = start(world, "ingress", &ASKED_FOR);
+    Topology::run(|net| {
+        let daemon = start(net, "ingress", &ASKED_FOR);
         let time = Duration::from_secs(1);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let sent = udp_blast(world.client(), world.host(), PORT, PAYLOAD, 2000, time, &two_cpus());
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        let sent = udp_blast(net.client(), net.host(), PORT, PAYLOAD, 2000, time, &two_cpus());
         assert_eq!(collector.stop_after_quiet(QUIET).0.len(), sent);
         assert_eq!(Summary::at_end_of(daemon).sent, sent);
     });
@@ -135,12 +135,12 @@ fn needs_root_without_a_cap_every_copy_leaves() {
 
 #[test]
 fn needs_root_what_matched_was_sent_or_left_out_for_a_reason_that_is_counted() {
-    World::run(|world| {
-        let (client, host) = (world.client(), world.host());
+    Topology::run(|net| {
+        let (client, host) = (net.client(), net.host());
         // a device that somebody else made, as the built-in one sends copies also when it is down
         vxlan_to(host, "10.2.0.2");
         let flags = ["--protocol=udp,icmp", "--tunnel-interface-name=vx0", "--max-rate=100kbit"];
-        let daemon = start(world, "ingress", &flags);
+        let daemon = start(net, "ingress", &flags);
         let capture = Capture::start(host, "eth1");
 
         ping(client, host, 3, 56);

@@ -15,18 +15,18 @@ use traffic_mirroring::tunnel::encap::counters;
 use testkit::namespaces::*;
 
 /// Both directions of `eth0`; the NIC has no offloads, as if it were a wire.
-fn start_both(world: &World, more: &[&str]) -> [Daemon; 2] {
-    world.host().without_offloads("eth1");
-    ["ingress", "egress"].map(|direction| start(world, direction, more))
+fn start_both(net: &Topology, more: &[&str]) -> [Daemon; 2] {
+    net.host().without_offloads("eth1");
+    ["ingress", "egress"].map(|direction| start(net, direction, more))
 }
 
 #[test]
 fn needs_root_dscp_and_ttl_are_those_of_every_outer_packet() {
-    World::run(|world| {
-        let _both = start_both(world, &["--tunnel-dscp=cs1", "--tunnel-ttl=7"]);
-        let capture = Capture::start(world.collector(), "eth0");
-        ping(world.client(), world.host(), 2, 56);
-        ping(world.client(), world.host(), 2, 1472);
+    Topology::run(|net| {
+        let _both = start_both(net, &["--tunnel-dscp=cs1", "--tunnel-ttl=7"]);
+        let capture = Capture::start(net.collector(), "eth0");
+        ping(net.client(), net.host(), 2, 56);
+        ping(net.client(), net.host(), 2, 1472);
         let wire = capture.stop();
         let outer = wire.ipv4(Direction::Received);
         assert_eq!(outer.len(), 4 + 2 * 4, "of the longer pings, two fragments each");
@@ -38,26 +38,26 @@ fn needs_root_dscp_and_ttl_are_those_of_every_outer_packet() {
 
 #[test]
 fn needs_root_instances_that_share_a_tunnel_agree_on_its_header() {
-    World::run(|world| {
-        let _ingress = start(world, "ingress", &["--tunnel-dscp=ef", "--tunnel-ttl=9"]);
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let _ingress = start(net, "ingress", &["--tunnel-dscp=ef", "--tunnel-ttl=9"]);
+        let before = Snapshot::of(net.host());
         for (flags, difference) in [
             (&["--tunnel-ttl=9"][..], "another --tunnel-dscp ("),
             (&["--tunnel-dscp=ef"], "another --tunnel-ttl ("),
             (&["--tunnel-dscp=ef", "--tunnel-ttl=9", "--tunnel-local-port=auto"], "-local-port ("),
         ] {
             let refused = args("egress", flags);
-            let output = mirroring(world.host(), refused.iter().map(|arg| arg.as_ref()));
+            let output = mirroring(net.host(), refused.iter().map(|arg| arg.as_ref()));
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert!(!output.status.success());
             for part in ["\"gue1\" of eth0 ingress", difference, "dscp 46 ttl 9, "] {
                 assert!(stderr.contains(part), "{part:?} in {stderr}");
             }
-            assert_eq!(Snapshot::of(world.host()), before);
+            assert_eq!(Snapshot::of(net.host()), before);
         }
-        let _egress = start(world, "egress", &["--tunnel-dscp=46", "--tunnel-ttl=9"]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        ping(world.client(), world.host(), 3, 56);
+        let _egress = start(net, "egress", &["--tunnel-dscp=46", "--tunnel-ttl=9"]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        ping(net.client(), net.host(), 3, 56);
         assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 6);
     });
 }
@@ -65,10 +65,10 @@ fn needs_root_instances_that_share_a_tunnel_agree_on_its_header() {
 /// Whole packets, cut ones, super-packets and their replies: of a flow, all leave by one port.
 #[test]
 fn needs_root_with_local_port_auto_each_flow_has_a_source_port_of_its_own() {
-    World::run(|world| {
-        let _both = start_both(world, &["--tunnel-local-port=auto"]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let (client, host) = (world.client(), world.host());
+    Topology::run(|net| {
+        let _both = start_both(net, &["--tunnel-local-port=auto"]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        let (client, host) = (net.client(), net.host());
         for port in 0..8 {
             tcp_exchange(client, host, 8000 + port, 100_000);
             for size in [40, 1440, 1472] {
@@ -133,10 +133,10 @@ pub fn add_up() -> bpf::GueCounters {
 
 #[test]
 fn needs_root_the_tunnels_counters_add_up_to_what_the_instances_sent() {
-    World::run(|world| {
-        let [ingress, egress] = start_both(world, &["--protocol=icmp,tcp,udp"]);
-        let (client, host) = (world.client(), world.host());
-        let capture = Capture::start(world.collector(), "eth0");
+    Topology::run(|net| {
+        let [ingress, egress] = start_both(net, &["--protocol=icmp,tcp,udp"]);
+        let (client, host) = (net.client(), net.host());
+        let capture = Capture::start(net.collector(), "eth0");
         ping(client, host, 5, 56);
         udp_exchange(client, host, 5300, 7, 1441);
         let wire = capture.stop();
@@ -148,7 +148,7 @@ fn needs_root_the_tunnels_counters_add_up_to_what_the_instances_sent() {
 
         // the first fits as a super-packet; of the second, the last datagram does and all others not
         udp_segments(host, client, 5300, 10, 1400);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
         udp_segments(host, client, 5300, 10, 1472);
         let copies = collector.stop_after_quiet(QUIET).0.len() as u64;
         assert_eq!(copies, 10);
@@ -171,7 +171,7 @@ fn needs_root_the_tunnels_counters_add_up_to_what_the_instances_sent() {
 
         // the counters are the device's, whoever comes and goes
         assert!(ingress.terminate().success());
-        let _ingress = start(world, "ingress", &["--protocol=icmp"]);
+        let _ingress = start(net, "ingress", &["--protocol=icmp"]);
         let ifindex = if_nametoindex("gue1").expect("the tunnel");
         let map = counters::of_device(ifindex).unwrap().expect("its counters");
         assert_eq!(counters::read(&map).unwrap().copies, it.copies);
@@ -181,9 +181,9 @@ fn needs_root_the_tunnels_counters_add_up_to_what_the_instances_sent() {
 
 #[test]
 fn needs_root_what_the_tunnel_did_and_dropped_is_said_when_it_goes() {
-    World::run(|world| {
-        let mut egress = start(world, "egress", &["--protocol=icmp,udp"]);
-        let (client, host) = (world.client(), world.host());
+    Topology::run(|net| {
+        let mut egress = start(net, "egress", &["--protocol=icmp,udp"]);
+        let (client, host) = (net.client(), net.host());
         ping(client, host, 3, 56);
         ping(client, host, 2, 1472);
 
@@ -221,9 +221,9 @@ fn needs_root_what_the_tunnel_did_and_dropped_is_said_when_it_goes() {
 /// Whoever says that outer packets are too long for the way: they may be cut on it, so we send on.
 #[test]
 fn needs_root_fragmentation_needed_changes_nothing_for_tunnel_and_production() {
-    World::run(|world| {
-        let (client, host, collector) = (world.client(), world.host(), world.collector());
-        let _both = start_both(world, &["--protocol=icmp"]);
+    Topology::run(|net| {
+        let (client, host, collector) = (net.client(), net.host(), net.collector());
+        let _both = start_both(net, &["--protocol=icmp"]);
         let outer_sizes = || {
             let capture = Capture::start(collector, "eth0");
             let copies = Collector::listen(collector, GUE_PORT);

@@ -3,8 +3,8 @@
 use testkit::namespaces::*;
 
 /// Packets that the device has transmitted, by its statistics.
-fn transmitted(world: &World) -> usize {
-    let count = world.host().sh("cat /sys/class/net/gue1/statistics/tx_packets");
+fn transmitted(net: &Topology) -> usize {
+    let count = net.host().sh("cat /sys/class/net/gue1/statistics/tx_packets");
     count.trim().parse().expect("a number")
 }
 
@@ -13,31 +13,31 @@ fn transmitted(world: &World) -> usize {
 fn needs_root_a_packet_socket_on_the_tunnels_device_sees_every_copy_once() {
     // whole, and in two outer fragments
     const SIZES: [usize; 2] = [56, 1472];
-    World::run(|world| {
-        let _daemons = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
+    Topology::run(|net| {
+        let _daemons = ["ingress", "egress"].map(|direction| start(net, direction, &[]));
         let round = || {
-            let collector = Collector::listen(world.collector(), GUE_PORT);
+            let collector = Collector::listen(net.collector(), GUE_PORT);
             for size in SIZES {
-                ping(world.client(), world.host(), 3, size);
+                ping(net.client(), net.host(), 3, size);
             }
             collector.stop_after_quiet(QUIET)
         };
         // those that cross the pair are transmitted in any case
         assert_eq!(round().0.len(), 12);
-        assert_eq!(transmitted(world), 6);
+        assert_eq!(transmitted(net), 6);
 
-        let capture = Capture::start(world.host(), "gue1");
+        let capture = Capture::start(net.host(), "gue1");
         let copies = round();
         let frames = capture.stop();
         let seen = frames.ipv4(Direction::Sent);
         if has_tcx() {
             assert_same(seen, copies.ipv4());
-            assert_eq!(transmitted(world), 18);
+            assert_eq!(transmitted(net), 18);
         } else {
             assert_eq!(seen.len(), 6);
-            assert_eq!(transmitted(world), 12);
+            assert_eq!(transmitted(net), 12);
         }
-        let (shown, told) = (shown(world, &[]), "dropped");
+        let (shown, told) = (shown(net, &[]), "dropped");
         for it in &shown {
             let counters = &it["tunnel"]["counters"];
             assert_eq!(counters["copies"], 24, "{told}: {counters}");
@@ -50,11 +50,11 @@ fn needs_root_a_packet_socket_on_the_tunnels_device_sees_every_copy_once() {
 /// As long as its rule wants it.
 #[test]
 fn needs_root_a_packet_socket_on_the_tunnels_device_sees_copies_as_they_leave() {
-    World::run(|world| {
-        let _daemon = start(world, "ingress", &["--snaplen=64"]);
-        let capture = Capture::start(world.host(), "gue1");
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        ping(world.client(), world.host(), 3, 1000);
+    Topology::run(|net| {
+        let _daemon = start(net, "ingress", &["--snaplen=64"]);
+        let capture = Capture::start(net.host(), "gue1");
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        ping(net.client(), net.host(), 3, 1000);
         let copies = collector.stop_after_quiet(QUIET);
         let frames = capture.stop();
         let seen: Vec<&[u8]> = frames.0.iter().map(|frame| &frame.bytes[14..]).collect();

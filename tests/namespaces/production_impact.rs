@@ -17,33 +17,33 @@ use nix::unistd::Pid;
 use testkit::namespaces::*;
 
 /// Brings about what the copies meet, once they go to this device.
-type Weather = fn(&World, &str) -> Option<Collector>;
+type Weather = fn(&Topology, &str) -> Option<Collector>;
 
 /// What the copies meet on their way.
 const WEATHER: [(&str, Weather); 5] = [
     // for copies over either version of IP
-    ("the collector listens", |world, _| Some(Collector::listen_ipv6(world.collector(), GUE_PORT))),
+    ("the collector listens", |net, _| Some(Collector::listen_ipv6(net.collector(), GUE_PORT))),
     // its kernel answers each copy with an ICMP error
-    ("nobody listens", |world, _| {
-        world.collector().sh("
+    ("nobody listens", |net, _| {
+        net.collector().sh("
             ! ip link show vx0 2>/dev/null || ip link delete vx0
             echo 0 > /proc/sys/net/ipv4/icmp_ratelimit
             echo 0 > /proc/sys/net/ipv6/icmp/ratelimit");
         None
     }),
-    ("the collector is gone", |world, _| {
-        world.collector().sh("
+    ("the collector is gone", |net, _| {
+        net.collector().sh("
             ip link set eth0 arp off
             echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6");
-        world.host().sh("ip neigh flush dev eth1");
+        net.host().sh("ip neigh flush dev eth1");
         None
     }),
-    ("the NIC is down", |world, _| {
-        world.host().sh("ip link set eth1 down");
+    ("the NIC is down", |net, _| {
+        net.host().sh("ip link set eth1 down");
         None
     }),
-    ("the tunnel is down", |world, tunnel| {
-        world.host().sh(&format!("ip link set {tunnel} down"));
+    ("the tunnel is down", |net, tunnel| {
+        net.host().sh(&format!("ip link set {tunnel} down"));
         None
     }),
 ];
@@ -100,8 +100,8 @@ fn frames(to_server: bool) -> Vec<Vec<u8>> {
 const SEGMENTS: usize = 5;
 
 /// Both ways between client and host, and through the host.
-fn transfer(world: &World, server: &Ns) {
-    let (client, host) = (world.client(), world.host());
+fn transfer(net: &Topology, server: &Ns) {
+    let (client, host) = (net.client(), net.host());
     for (from, to) in [(client, host), (host, client), (client, server), (server, client)] {
         for size in [56, 1472, 65_507] {
             ping(from, to, 2, size);
@@ -185,13 +185,13 @@ fn path_mtu(from: &Ns, to: Ipv4Addr) -> i32 {
 }
 
 /// Looks on while traffic passes.
-fn sight(world: &World, server: &Ns) -> Sight {
-    let (client, host) = (world.client(), world.host());
+fn sight(net: &Topology, server: &Ns) -> Sight {
+    let (client, host) = (net.client(), net.host());
     let namespaces = [client, host, server];
     let before = namespaces.map(Counters::of);
     let lo = Capture::start(host, "lo");
     let captures = [client, server].map(|ns| Capture::start(ns, "eth0"));
-    transfer(world, server);
+    transfer(net, server);
     let frames = captures.map(|capture| {
         let captured = capture.stop();
         let received = captured.ipv4(Direction::Received);
@@ -230,16 +230,16 @@ fn sight(world: &World, server: &Ns) -> Sight {
 
 /// The same with mirroring, in both directions, in a chain whose next program sees all packets.
 fn sight_with_mirroring(
-    world: &World,
+    net: &Topology,
     server: &Ns,
     tunnel: &str,
     flags: &[&str],
     weather: Weather,
 ) -> Sight {
     let chains = ["ingress", "egress"].map(|direction| {
-        let root = Root::attach(world.host(), direction);
+        let root = Root::attach(net.host(), direction);
         let name = format!("--tunnel-interface-name={tunnel}");
-        let daemon = start_chained(world, direction, &root, &[flags, &[&name]].concat());
+        let daemon = start_chained(net, direction, &root, &[flags, &[&name]].concat());
         let behind = Counter::load();
         behind.follow(&jmp_table(direction));
         (root, daemon, behind)
@@ -247,10 +247,10 @@ fn sight_with_mirroring(
     // whoever stays with a program could make the weather better again
     let signal_all = |signal| chains.iter().for_each(|(_, daemon, _)| daemon.signal(signal));
     signal_all(Signal::SIGSTOP);
-    let _collector = weather(world, tunnel);
-    let capture = Capture::start(world.host(), "eth0");
+    let _collector = weather(net, tunnel);
+    let capture = Capture::start(net.host(), "eth0");
     let before = chains.each_ref().map(|(_, _, behind)| behind.count());
-    let sight = sight(world, server);
+    let sight = sight(net, server);
     let after = chains.each_ref().map(|(_, _, behind)| behind.count());
     let frames = capture.stop().0;
     for (direction, seen) in
@@ -283,30 +283,30 @@ fn stay_on_this_cpu() {
     set.and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus)).expect("the CPU to stay on");
 }
 
-fn in_a_world(look: impl FnOnce(&World, &Ns) -> Sight + Send) -> Sight {
-    World::run(|world| {
+fn in_a_world(look: impl FnOnce(&Topology, &Ns) -> Sight + Send) -> Sight {
+    Topology::run(|net| {
         stay_on_this_cpu();
-        let server = world.server();
-        for ns in [world.client(), world.host(), &server] {
+        let server = net.server();
+        for ns in [net.client(), net.host(), &server] {
             make_patient(ns);
         }
-        world.host().sh("
+        net.host().sh("
             ip neigh add 10.1.0.77 lladdr 02:00:00:01:00:02 dev eth0
             ip neigh add 10.3.0.77 lladdr 02:00:00:03:00:02 dev eth2");
-        look(world, &server)
+        look(net, &server)
     })
 }
 
 /// Compares each weather with what is seen without mirroring.
-fn check(title: &str, tunnel: &str, flags: &[&str], make_tunnel: fn(&World)) {
+fn check(title: &str, tunnel: &str, flags: &[&str], make_tunnel: fn(&Topology)) {
     let mut log = KernelLog::watch();
     let without = undisturbed(|| in_a_world(sight));
     let mut table = format!("{title:<26}{:>8}\n", "frames");
     for (name, weather) in WEATHER {
         let with = undisturbed(|| {
-            in_a_world(|world, server| {
-                make_tunnel(world);
-                sight_with_mirroring(world, server, tunnel, flags, weather)
+            in_a_world(|net, server| {
+                make_tunnel(net);
+                sight_with_mirroring(net, server, tunnel, flags, weather)
             })
         });
         assert_same(name, &with, &without);
@@ -350,9 +350,9 @@ fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_t
 
 #[test]
 fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_an_existing_device() {
-    check("existing device (VXLAN)", "vx0", &[], |world| {
+    check("existing device (VXLAN)", "vx0", &[], |net| {
         for (ns, remote) in
-            [(world.host(), COLLECTOR.to_string()), (world.collector(), "10.2.0.1".into())]
+            [(net.host(), COLLECTOR.to_string()), (net.collector(), "10.2.0.1".into())]
         {
             ns.sh(&format!(
                 "ip link add vx0 type vxlan id 7 remote {remote} dstport 4789 df set; ip link set vx0 up"
@@ -366,7 +366,7 @@ fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_an_ex
 #[ignore = "wants the kernel's GUE: make test-kernels"]
 fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_kernels_gue_device()
 {
-    check("existing device (GUE)", "gue1", &[], |world| {
-        kernel_gue(world.host(), [10, 2, 0, 1].into(), COLLECTOR);
+    check("existing device (GUE)", "gue1", &[], |net| {
+        kernel_gue(net.host(), [10, 2, 0, 1].into(), COLLECTOR);
     });
 }

@@ -37,27 +37,27 @@ fn load(module: &str) {
 }
 
 /// What a filter on `eth0` fails with.
-fn refusal(world: &World) -> String {
-    let before = Snapshot::of(world.host());
+fn refusal(net: &Topology) -> String {
+    let before = Snapshot::of(net.host());
     let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0");
     let mut netlink = Netlink::open().expect("netlink");
     let program = Counter::load();
     let attached =
         Filter::attach(program.program.as_fd(), ifindex, Way::Egress, &mut netlink, |_, _| {});
-    assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     format!("{:#}", attached.expect_err("a filter without its module"))
 }
 
 /// Whether a start names what is missing. Where there is TCX, it misses nothing.
-fn check_start(world: &World, parts: &[&str]) {
-    let before = Snapshot::of(world.host());
+fn check_start(net: &Topology, parts: &[&str]) {
+    let before = Snapshot::of(net.host());
     if has_tcx() {
-        drop(start(world, "ingress", &[]));
-        command(world.host(), &["--cmd=stop", "--iface=eth0"]);
+        drop(start(net, "ingress", &[]));
+        command(net.host(), &["--cmd=stop", "--iface=eth0"]);
     } else {
-        check_refused(world.host(), &args("ingress", &[]), parts);
+        check_refused(net.host(), &args("ingress", &[]), parts);
     }
-    assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+    assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
 }
 
 fn check_refused<A: AsRef<str>>(ns: &Ns, flags: &[A], parts: &[&str]) {
@@ -73,25 +73,25 @@ fn check_refused<A: AsRef<str>>(ns: &Ns, flags: &[A], parts: &[&str]) {
 #[ignore = "wants a kernel that has loaded no modules: make test-kernels"]
 fn needs_root_a_module_that_the_kernel_lacks_is_named() {
     let _none = NoModules::from_now_on();
-    World::without_links(|host| {
+    Topology::without_links(|host| {
         let flags = ["--iface=lo", "--direction=ingress", "--tunnel-remote-address=127.0.0.2"];
         check_refused(host, &flags, &["no veth devices", "CONFIG_VETH", "modprobe veth"]);
     });
 
     load("veth");
-    World::run(|world| {
+    Topology::run(|net| {
         let missing = ["no clsact qdisc", "CONFIG_NET_SCH_INGRESS", "modprobe sch_ingress"];
-        let refusal_of_all = refusal(world);
+        let refusal_of_all = refusal(net);
         assert!(missing.iter().all(|part| refusal_of_all.contains(part)), "{refusal_of_all}");
-        check_start(world, &missing);
+        check_start(net, &missing);
 
         load("sch_ingress");
         let missing = ["no bpf filter", "CONFIG_NET_CLS_BPF", "modprobe cls_bpf"];
-        let refusal_of_filter = refusal(world);
+        let refusal_of_filter = refusal(net);
         assert!(missing.iter().all(|part| refusal_of_filter.contains(part)), "{refusal_of_filter}");
-        check_start(world, &missing);
+        check_start(net, &missing);
 
         load("cls_bpf");
-        start(world, "ingress", &[]);
+        start(net, "ingress", &[]);
     });
 }

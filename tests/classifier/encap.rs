@@ -11,7 +11,7 @@ use traffic_mirroring::model::LocalPort;
 use traffic_mirroring::tunnel::encap::counters;
 use traffic_mirroring::tunnel::encap::template::{Path, Sizes, TTL};
 
-use crate::guard::MARK;
+use crate::loop_guard::MARK;
 use testkit::oracle::random::Random;
 use testkit::test_run::harness::{Context, NO_SUCH_DEVICE, hex, run, try_run, tunnel_bytes};
 use testkit::test_run::packets::{ETH_HLEN, Packet, frame, ping, tagged, tcp, udp, untagged};

@@ -12,21 +12,21 @@ const QUIET: Duration = Duration::from_millis(300);
 
 /// Both directions of `eth0`, on which packets have their default offloads; the NIC has none, as if
 /// it were a wire.
-fn start_both(world: &World, more: &[&str]) -> [Daemon; 2] {
-    world.host().without_offloads("eth1");
-    ["ingress", "egress"].map(|direction| start(world, direction, more))
+fn start_both(net: &Topology, more: &[&str]) -> [Daemon; 2] {
+    net.host().without_offloads("eth1");
+    ["ingress", "egress"].map(|direction| start(net, direction, more))
 }
 
-fn jumbo(world: &World) {
-    for ns in [world.client(), world.host()] {
+fn jumbo(net: &Topology) {
+    for ns in [net.client(), net.host()] {
         ns.sh("ip link set eth0 mtu 9000");
     }
 }
 
 /// Mirrors packets that are no super-packets, and compares each with its copy.
-fn check_packets(world: &World, traffic: impl Fn()) {
-    let _both = start_both(world, &["--protocol=udp,icmp"]);
-    let (copies, frames) = observe(world, traffic);
+fn check_packets(net: &Topology, traffic: impl Fn()) {
+    let _both = start_both(net, &["--protocol=udp,icmp"]);
+    let (copies, frames) = observe(net, traffic);
 
     copies.assert_gue_v0_ipv4();
     copies.ipv4().into_iter().for_each(assert_sums);
@@ -46,14 +46,14 @@ fn check_packets(world: &World, traffic: impl Fn()) {
 #[test]
 fn needs_root_the_longest_packets_arrive_whole_over_every_nic() {
     for mtu in [576, 1499, 1500, 9000, 65_535] {
-        World::run(|world| {
-            let (client, host) = (world.client(), world.host());
+        Topology::run(|net| {
+            let (client, host) = (net.client(), net.host());
             for ns in [client, host] {
                 ns.sh("ip link set eth0 mtu 65535");
             }
             host.sh(&format!("ip link set eth1 mtu {mtu}"));
-            world.collector().sh(&format!("ip link set eth0 mtu {mtu}"));
-            check_packets(world, || {
+            net.collector().sh(&format!("ip link set eth0 mtu {mtu}"));
+            check_packets(net, || {
                 for packet in [mtu - 32, mtu - 31, 16_384, 16_385, 32_768, 65_502, 65_503] {
                     udp_exchange(client, host, 5300, 1, packet.min(65_503) - 28);
                 }
@@ -65,10 +65,10 @@ fn needs_root_the_longest_packets_arrive_whole_over_every_nic() {
 /// The last outer fragment is shorter than the IP header of the packet.
 #[test]
 fn needs_root_packets_with_options_arrive_whole_however_short_their_last_piece() {
-    World::run(|world| {
-        let (client, host) = (world.client(), world.host());
-        jumbo(world);
-        check_packets(world, || {
+    Topology::run(|net| {
+        let (client, host) = (net.client(), net.host());
+        jumbo(net);
+        check_packets(net, || {
             for (from, to) in [(client, host), (host, client)] {
                 // 40 bytes of options, 28 of other headers, 12 of outer ones, and 1 byte too many
                 for last in [1, 39, 40, 41] {
@@ -81,15 +81,15 @@ fn needs_root_packets_with_options_arrive_whole_however_short_their_last_piece()
 
 #[test]
 fn needs_root_truncated_copies_fill_one_outer_packet() {
-    World::run(|world| {
-        jumbo(world);
-        let _both = start_both(world, &["--protocol=udp", "--oversize=truncate"]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let capture = Capture::start(world.collector(), "eth0");
-        let capture_of_sent = Capture::start(world.host(), "eth0");
-        udp_exchange(world.client(), world.host(), 5300, 3, 1440);
-        udp_exchange(world.client(), world.host(), 5300, 3, 1441);
-        udp_exchange(world.client(), world.host(), 5300, 3, 8000);
+    Topology::run(|net| {
+        jumbo(net);
+        let _both = start_both(net, &["--protocol=udp", "--oversize=truncate"]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        let capture = Capture::start(net.collector(), "eth0");
+        let capture_of_sent = Capture::start(net.host(), "eth0");
+        udp_exchange(net.client(), net.host(), 5300, 3, 1440);
+        udp_exchange(net.client(), net.host(), 5300, 3, 1441);
+        udp_exchange(net.client(), net.host(), 5300, 3, 8000);
         let copies = collector.stop_after_quiet(QUIET);
         let wire = capture.stop();
         let sent = capture_of_sent.stop();
@@ -111,14 +111,13 @@ fn needs_root_truncated_copies_fill_one_outer_packet() {
 
 #[test]
 fn needs_root_with_oversize_drop_packets_too_long_are_counted_and_pass() {
-    World::run(|world| {
-        let [mut ingress, mut egress] =
-            start_both(world, &["--protocol=tcp,udp", "--oversize=drop"]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
+    Topology::run(|net| {
+        let [mut ingress, mut egress] = start_both(net, &["--protocol=tcp,udp", "--oversize=drop"]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
         // 28 bytes of headers: the first fits into 1500 - 32 bytes, the second does not
-        udp_exchange(world.client(), world.host(), 5300, 4, 1440);
-        udp_exchange(world.client(), world.host(), 5300, 7, 1441);
-        udp_segments(world.host(), world.client(), 5300, 5, 1472);
+        udp_exchange(net.client(), net.host(), 5300, 4, 1440);
+        udp_exchange(net.client(), net.host(), 5300, 7, 1441);
+        udp_segments(net.host(), net.client(), 5300, 5, 1472);
         assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 2 * 4);
         for (daemon, matched, oversize) in [(&mut ingress, 11, 7), (&mut egress, 12, 8)] {
             daemon.signal(Signal::SIGTERM);
@@ -136,12 +135,12 @@ fn needs_root_with_oversize_drop_packets_too_long_are_counted_and_pass() {
 
 #[test]
 fn needs_root_instances_with_one_tunnel_each_have_their_own_way_with_long_packets() {
-    World::run(|world| {
-        world.host().without_offloads("eth1");
-        let _ingress = start(world, "ingress", &["--oversize=truncate"]);
-        let _egress = start(world, "egress", &["--oversize=fragment"]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        ping(world.client(), world.host(), 3, 1472);
+    Topology::run(|net| {
+        net.host().without_offloads("eth1");
+        let _ingress = start(net, "ingress", &["--oversize=truncate"]);
+        let _egress = start(net, "egress", &["--oversize=fragment"]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        ping(net.client(), net.host(), 3, 1472);
         let copies = collector.stop_after_quiet(QUIET);
         let length_of_copies_from = |from| {
             let mut copies = copies.ipv4();
@@ -155,18 +154,18 @@ fn needs_root_instances_with_one_tunnel_each_have_their_own_way_with_long_packet
 
 #[test]
 fn needs_root_fragments_of_copies_that_leave_by_the_mirrored_interface_are_not_mirrored() {
-    World::run(|world| {
-        world.host().without_offloads("eth1");
+    Topology::run(|net| {
+        net.host().without_offloads("eth1");
         let _both = ["ingress", "egress"].map(|direction| {
             let direction_flag = format!("--direction={direction}");
             let flags = ["--iface=eth1", &direction_flag];
-            let mut daemon = Daemon::mirroring(world.host(), [&flags[..], &TO_COLLECTOR].concat());
+            let mut daemon = Daemon::mirroring(net.host(), [&flags[..], &TO_COLLECTOR].concat());
             daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
             daemon
         });
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        let capture = Capture::start(world.collector(), "eth0");
-        ping(world.host(), world.collector(), 5, 1472);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        let capture = Capture::start(net.collector(), "eth0");
+        ping(net.host(), net.collector(), 5, 1472);
         let copies = collector.stop_after_quiet(QUIET);
         let wire = capture.stop();
         copies.ipv4().into_iter().for_each(assert_sums);
@@ -179,20 +178,20 @@ fn needs_root_fragments_of_copies_that_leave_by_the_mirrored_interface_are_not_m
 /// A router on the way cuts the outer packets to the size of its next link, once more.
 #[test]
 fn needs_root_copies_pass_a_router_with_a_smaller_link_behind_it() {
-    World::run(|world| {
+    Topology::run(|net| {
         // the collector's namespace is the router; behind it is the client's, by a link of its own
-        world.collector().sh("
+        net.collector().sh("
             echo 1 > /proc/sys/net/ipv4/ip_forward
             ip link add eth9 mtu 1280 type veth peer name eth9 mtu 1280 netns client
             ip address add 10.4.0.1/24 dev eth9
             ip link set eth9 up");
-        world.client().sh("ip address add 10.4.0.2/24 dev eth9; ip link set eth9 up");
-        world.host().without_offloads("eth1");
+        net.client().sh("ip address add 10.4.0.2/24 dev eth9; ip link set eth9 up");
+        net.host().without_offloads("eth1");
         let far = ["--tunnel-remote-address=10.4.0.2", "--gtw-address=10.2.0.2"];
-        let _egress = start(world, "egress", &[&far[..], &["--protocol=icmp"]].concat());
-        let collector = Collector::listen(world.client(), GUE_PORT);
-        ping(world.host(), world.client(), 5, 1472);
-        ping(world.host(), world.client(), 5, 1300);
+        let _egress = start(net, "egress", &[&far[..], &["--protocol=icmp"]].concat());
+        let collector = Collector::listen(net.client(), GUE_PORT);
+        ping(net.host(), net.client(), 5, 1472);
+        ping(net.host(), net.client(), 5, 1300);
         let copies = collector.stop_after_quiet(QUIET);
         copies.ipv4().into_iter().for_each(assert_sums);
         let sizes: Vec<_> = copies.packets().iter().map(|copy| copy.payload.len()).collect();
@@ -203,14 +202,14 @@ fn needs_root_copies_pass_a_router_with_a_smaller_link_behind_it() {
 /// As some drivers have it, and large packets after a detour.
 #[test]
 fn needs_root_headers_outside_of_the_linear_part_of_a_buffer_are_read_there() {
-    World::run(|world| {
-        jumbo(world);
-        let _both = start_both(world, &["--protocol=udp", "--dst-port=5300"]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
+    Topology::run(|net| {
+        jumbo(net);
+        let _both = start_both(net, &["--protocol=udp", "--dst-port=5300"]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
         let mut expected = Vec::new();
         for (ns, addresses, macs) in [
-            (world.client(), [CLIENT, HOST], [CLIENT_MAC, HOST_MAC]),
-            (world.host(), [HOST, CLIENT], [HOST_MAC, CLIENT_MAC]),
+            (net.client(), [CLIENT, HOST], [CLIENT_MAC, HOST_MAC]),
+            (net.host(), [HOST, CLIENT], [HOST_MAC, CLIENT_MAC]),
         ] {
             for port in [5300, 5301] {
                 let mut frame = Vec::new();

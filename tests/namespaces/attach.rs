@@ -53,10 +53,10 @@ fn attach_foreign(program: &Counter) -> TcHook {
 }
 
 /// Has `count` frames come in at the host, and says how many each program saw of them.
-fn seen<const N: usize>(world: &World, count: u64, programs: [&Counter; N]) -> [u64; N] {
+fn seen<const N: usize>(net: &Topology, count: u64, programs: [&Counter; N]) -> [u64; N] {
     let before = programs.map(Counter::count);
     for _ in 0..count {
-        send_frame(world);
+        send_frame(net);
     }
     let mut counts = [0; N];
     for (i, program) in programs.iter().enumerate() {
@@ -65,51 +65,51 @@ fn seen<const N: usize>(world: &World, count: u64, programs: [&Counter; N]) -> [
     counts
 }
 
-fn send_frame(world: &World) {
+fn send_frame(net: &Topology) {
     let frame = [&HOST_MAC[..], &CLIENT_MAC, &EXPERIMENTAL, &[0; 46]].concat();
-    inject(world.client(), "eth0", &frame);
+    inject(net.client(), "eth0", &frame);
 }
 
 #[test]
 fn needs_root_a_start_attaches_by_tcx_where_the_kernel_has_it_and_else_by_clsact() {
-    World::run(|world| {
+    Topology::run(|net| {
         for way in ["ingress", "egress"] {
-            let before = Snapshot::of(world.host());
-            let daemon = start(world, way, &[]);
-            let changes = Snapshot::of(world.host()).changes_since(&before);
+            let before = Snapshot::of(net.host());
+            let daemon = start(net, way, &[]);
+            let changes = Snapshot::of(net.host()).changes_since(&before);
             let is_new = |topic: &str| changes.iter().any(|change| change.starts_with(topic));
             let (tcx, filter) = (format!("+ tcx on eth0 {way}"), format!("+ filter on eth0 {way}"));
             assert_eq!((is_new(&tcx), is_new(&filter)), (has_tcx(), !has_tcx()), "{changes:#?}");
             assert!(daemon.terminate().success());
-            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+            assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
         }
     });
 }
 
 #[test]
 fn needs_root_a_clsact_filter_runs_its_program_and_leaves_nothing_behind() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
         for way in [Way::Ingress, Way::Egress] {
             let ours = Counter::load_undecided();
             let (filter, made_clsact) = attach(&ours, way);
             assert!(made_clsact);
             assert_eq!((filter.ifindex, filter.direction), (eth0(), way));
             assert!(filter.handle != 0 && filter.priority != 0, "{filter:?}");
-            ping(world.client(), world.host(), 3, 56);
+            ping(net.client(), net.host(), 3, 56);
             assert!(ours.count() >= 3, "{}", ours.count());
 
             detach(&filter, &ours);
             assert!(remove(&ours));
-            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+            assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
         }
     });
 }
 
 #[test]
 fn needs_root_both_directions_share_the_clsact_qdisc_that_one_of_them_made() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
         let (ingress, egress) = (Counter::load_undecided(), Counter::load_undecided());
         let (filter_in, made_by_first) = attach(&ingress, Way::Ingress);
         let (filter_out, made_by_second) = attach(&egress, Way::Egress);
@@ -117,27 +117,27 @@ fn needs_root_both_directions_share_the_clsact_qdisc_that_one_of_them_made() {
 
         detach(&filter_in, &ingress);
         assert!(!remove(&ingress), "the other direction still uses it");
-        ping(world.client(), world.host(), 3, 56);
+        ping(net.client(), net.host(), 3, 56);
         assert!(egress.count() >= 3, "{}", egress.count());
         detach(&filter_out, &egress);
         assert!(remove(&egress));
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_a_foreign_filter_runs_on_and_keeps_the_clsact_qdisc() {
-    World::run(|world| {
+    Topology::run(|net| {
         let (ours, foreign) = (Counter::load_undecided(), Counter::load());
         // there before us: the qdisc is its own
         let mut hook = attach_foreign(&foreign);
-        let before = Snapshot::of(world.host());
+        let before = Snapshot::of(net.host());
         let (filter, made_clsact) = attach(&ours, Way::Ingress);
         assert!(!made_clsact);
-        assert_eq!(seen(world, 5, [&ours, &foreign]), [5, 5], "ours in front, both in turn");
+        assert_eq!(seen(net, 5, [&ours, &foreign]), [5, 5], "ours in front, both in turn");
         detach(&filter, &ours);
-        assert_eq!(seen(world, 5, [&ours, &foreign]), [0, 5]);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(seen(net, 5, [&ours, &foreign]), [0, 5]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
         hook.detach().expect("the foreign filter to go");
         assert!(remove(&ours));
 
@@ -147,7 +147,7 @@ fn needs_root_a_foreign_filter_runs_on_and_keeps_the_clsact_qdisc() {
         let mut hook = attach_foreign(&foreign);
         detach(&filter, &ours);
         assert!(!remove(&ours));
-        assert_eq!(seen(world, 5, [&ours, &foreign]), [0, 5]);
+        assert_eq!(seen(net, 5, [&ours, &foreign]), [0, 5]);
         hook.detach().expect("the foreign filter to go");
         assert!(remove(&ours));
     });
@@ -155,18 +155,18 @@ fn needs_root_a_foreign_filter_runs_on_and_keeps_the_clsact_qdisc() {
 
 #[test]
 fn needs_root_a_clsact_qdisc_of_others_is_not_taken_for_ours() {
-    World::run(|world| {
+    Topology::run(|net| {
         // the older ingress qdisc stands in the same place
         for qdisc in ["clsact", "ingress"] {
-            world.host().sh(&format!("tc qdisc add dev eth0 {qdisc}"));
-            let before = Snapshot::of(world.host());
+            net.host().sh(&format!("tc qdisc add dev eth0 {qdisc}"));
+            let before = Snapshot::of(net.host());
             let ours = Counter::load_undecided();
             let (filter, made_clsact) = attach(&ours, Way::Ingress);
             assert!(!made_clsact, "{qdisc}");
-            assert_eq!(seen(world, 5, [&ours]), [5], "{qdisc}");
+            assert_eq!(seen(net, 5, [&ours]), [5], "{qdisc}");
             detach(&filter, &ours);
-            assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0], "{qdisc}");
-            world.host().sh(&format!("tc qdisc delete dev eth0 {qdisc}"));
+            assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0], "{qdisc}");
+            net.host().sh(&format!("tc qdisc delete dev eth0 {qdisc}"));
         }
     });
 }
@@ -174,17 +174,17 @@ fn needs_root_a_clsact_qdisc_of_others_is_not_taken_for_ours() {
 #[test]
 fn needs_root_replacing_a_program_misses_no_packet_and_keeps_its_place() {
     const FRAMES: u64 = 200;
-    World::run(|world| {
+    Topology::run(|net| {
         let programs = [Counter::load_undecided(), Counter::load_undecided()];
         let (filter, _) = attach(&programs[0], Way::Ingress);
         // all that is said of the filter up to the name of its program
         let place = || {
-            let filters = world.host().sh("tc filter show dev eth0 ingress");
+            let filters = net.host().sh("tc filter show dev eth0 ingress");
             filters.split(" test:[").next().expect("text").to_owned()
         };
         let before = place();
         thread::scope(|scope| {
-            let sender = scope.spawn(|| (0..FRAMES).for_each(|_| send_frame(world)));
+            let sender = scope.spawn(|| (0..FRAMES).for_each(|_| send_frame(net)));
             for next in [1, 0].into_iter().cycle() {
                 filter.replace(programs[next].program.as_fd()).expect("another program");
                 if sender.is_finished() {
@@ -202,19 +202,19 @@ fn needs_root_replacing_a_program_misses_no_packet_and_keeps_its_place() {
 /// A SIGKILL may come between any two of its steps: what was noted by then leads to all that it made.
 #[test]
 fn needs_root_a_clsact_filter_is_noted_before_it_is_made() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
         // takes the first priority, so that there are two attempts
-        world.host().sh("
+        net.host().sh("
             tc qdisc add dev eth0 clsact
             tc filter add dev eth0 ingress prio 1 u32 match u32 0xffffffff 0xffffffff at 0");
         for foreign in [true, false] {
             if !foreign {
-                world.host().sh("tc qdisc delete dev eth0 clsact");
+                net.host().sh("tc qdisc delete dev eth0 clsact");
             }
             let there = || {
                 let look = "tc qdisc show dev eth0; tc filter show dev eth0 ingress 2>&1 || :";
-                let found = world.host().sh(look);
+                let found = net.host().sh(look);
                 (found.contains("clsact"), found.contains(" bpf "))
             };
             let ours = Counter::load_undecided();
@@ -232,20 +232,20 @@ fn needs_root_a_clsact_filter_is_noted_before_it_is_made() {
             assert_eq!(notes, expected);
             assert_eq!(there(), (true, true));
         }
-        world.host().sh("tc qdisc delete dev eth0 clsact");
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        net.host().sh("tc qdisc delete dev eth0 clsact");
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_only_a_program_of_ours_is_detached() {
-    World::run(|world| {
+    Topology::run(|net| {
         let (ours, foreign) = (Counter::load_undecided(), Counter::load());
         let (filter, _) = attach(&ours, Way::Ingress);
         // somebody puts a program of their own into our place
         filter.replace(foreign.program.as_fd()).expect("another program");
         detach(&filter, &ours);
-        assert_eq!(seen(world, 5, [&ours, &foreign]), [0, 5]);
+        assert_eq!(seen(net, 5, [&ours, &foreign]), [0, 5]);
         assert!(!remove(&ours));
         detach(&filter, &foreign);
         // and where there is none any more, nothing is left to do
@@ -256,51 +256,51 @@ fn needs_root_only_a_program_of_ours_is_detached() {
 
 #[test]
 fn needs_root_a_foreign_filter_of_another_kind_in_front_does_not_stop_us() {
-    World::run(|world| {
-        world.host().sh("
+    Topology::run(|net| {
+        net.host().sh("
             tc qdisc add dev eth0 clsact
             tc filter add dev eth0 ingress prio 1 u32 match u32 0xffffffff 0xffffffff at 0
             tc filter add dev eth0 ingress prio 9 u32 match u32 0xffffffff 0xffffffff at 0");
-        let before = Snapshot::of(world.host());
+        let before = Snapshot::of(net.host());
         let ours = Counter::load_undecided();
         let (filter, made_clsact) = attach(&ours, Way::Ingress);
         assert!(!made_clsact);
         assert_eq!(filter.priority, 2, "as far in front as may be");
-        assert_eq!(seen(world, 5, [&ours]), [5]);
+        assert_eq!(seen(net, 5, [&ours]), [5]);
         detach(&filter, &ours);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_a_foreign_filter_that_has_our_priority_and_handle_keeps_them() {
-    World::run(|world| {
+    Topology::run(|net| {
         let (ours, foreign) = (Counter::load_undecided(), Counter::load_undecided());
-        let before = Snapshot::of(world.host());
+        let before = Snapshot::of(net.host());
         let (as_ours, _) = attach(&foreign, Way::Ingress);
-        let with_theirs = Snapshot::of(world.host());
+        let with_theirs = Snapshot::of(net.host());
         let (filter, made_clsact) = attach(&ours, Way::Ingress);
         assert!(!made_clsact);
         assert_eq!((filter.handle, filter.priority), (as_ours.handle, as_ours.priority + 1));
-        assert_eq!(seen(world, 5, [&ours, &foreign]), [5, 5]);
+        assert_eq!(seen(net, 5, [&ours, &foreign]), [5, 5]);
         detach(&filter, &ours);
-        assert_eq!(seen(world, 5, [&ours, &foreign]), [0, 5]);
-        assert_eq!(Snapshot::of(world.host()).changes_since(&with_theirs), [""; 0]);
+        assert_eq!(seen(net, 5, [&ours, &foreign]), [0, 5]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&with_theirs), [""; 0]);
         detach(&as_ours, &foreign);
         assert!(remove(&ours));
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_a_qdisc_that_went_before_us_is_gone_be_it_with_its_interface() {
-    World::run(|world| {
+    Topology::run(|net| {
         let ours = Counter::load_undecided();
         let any = ours.program.as_fd();
         let ifindex = eth0();
         for deletion in ["tc qdisc delete dev eth0 clsact", "ip link delete eth0"] {
             let (filter, _) = attach(&ours, Way::Ingress);
-            world.host().sh(deletion);
+            net.host().sh(deletion);
             detach(&filter, &ours);
             let gone = remove_clsact(any, ifindex, &mut netlink());
             assert!(gone.expect("a look at the qdisc"), "{deletion}");
@@ -311,15 +311,15 @@ fn needs_root_a_qdisc_that_went_before_us_is_gone_be_it_with_its_interface() {
 /// The kernel would take an egress filter on a qdisc for ingress alone, and run it on ingress.
 #[test]
 fn needs_root_an_attach_that_fails_says_so_and_changes_nothing() {
-    World::run(|world| {
-        world.host().sh("tc qdisc add dev eth0 ingress");
-        let before = Snapshot::of(world.host());
+    Topology::run(|net| {
+        net.host().sh("tc qdisc add dev eth0 ingress");
+        let before = Snapshot::of(net.host());
         let ours = Counter::load_undecided();
         let ignore = |_: &Filter, _| {};
         let result =
             Filter::attach(ours.program.as_fd(), eth0(), Way::Egress, &mut netlink(), ignore);
         let error = format!("{:#}", result.expect_err("no place on egress"));
         assert!(error.contains("cannot attach to egress (clsact)"), "{error}");
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }

@@ -242,17 +242,17 @@ fn check(way: Way, copies: &[&[u8]], numbers: Range<u64>) -> Seen {
 
 #[test]
 fn needs_root_every_copy_is_as_one_of_two_sets_of_rules_has_it_while_they_take_turns_1000_times() {
-    undisturbed(|| World::run(take_turns));
+    undisturbed(|| Topology::run(take_turns));
 }
 
-fn take_turns(world: &World) {
+fn take_turns(net: &Topology) {
     // the rules that an update replaces in their places are never those that it writes
     let sets = [rules(&A, 0), rules(&B, 1), rules(&A, 2), rules(&B, 0)];
     let files = [0, 1, 2, 3].map(|n| rules_file(&format!("set-{n}"), &sets[n]));
     let compiled = sets
         .map(|text| filter::compile(&file::rules(text.as_bytes()).expect("rules")).expect("masks"));
-    let _daemons = Way::ALL.map(|way| start(world, &way.to_string(), &[&files[3]]));
-    let collector = Collector::listen(world.collector(), GUE_PORT);
+    let _daemons = Way::ALL.map(|way| start(net, &way.to_string(), &[&files[3]]));
+    let collector = Collector::listen(net.collector(), GUE_PORT);
     let done = AtomicBool::new(false);
     let flip = |way: Way| {
         let maps = instance(way).maps().expect("its maps");
@@ -261,7 +261,7 @@ fn take_turns(world: &World) {
             .for_each(|n| maps.install(&compiled[n % 4], tunnel).expect("rules"));
     };
     let sent = thread::scope(|scope| {
-        let sources = [world.client(), world.host()];
+        let sources = [net.client(), net.host()];
         let done = &done;
         let senders = [0, 1].map(|n| scope.spawn(move || traffic(sources[n], n as u64, done)));
         let end = End(done);
@@ -276,7 +276,7 @@ fn take_turns(world: &World) {
         for file in files.iter().cycle().take(BY_COMMAND) {
             for way in Way::ALL {
                 let way = format!("--direction={way}");
-                command(world.host(), &["--cmd=update", "--iface=eth0", &way, file]);
+                command(net.host(), &["--cmd=update", "--iface=eth0", &way, file]);
             }
         }
         drop(end);

@@ -39,9 +39,9 @@ fn wait_for_next(daemon: &Daemon, text: &str, before: &str) {
 }
 
 /// Does `change` on the host, and waits until the process has said `text`.
-fn change(world: &World, daemon: &Daemon, script: &str, text: &str) {
+fn change(net: &Topology, daemon: &Daemon, script: &str, text: &str) {
     let before = daemon.log();
-    world.host().sh(script);
+    net.host().sh(script);
     wait_for_next(daemon, text, &before);
 }
 
@@ -52,13 +52,13 @@ fn wait_for_link(ns: &Ns, name: &str) {
 }
 
 /// ARP may have to ask again first.
-fn await_copies(world: &World) {
-    eventually(SOON, "copies", || copies_of_three_pings(world) == 3);
+fn await_copies(net: &Topology) {
+    eventually(SOON, "copies", || copies_of_three_pings(net) == 3);
 }
 
 /// What of ours is there that was not before: interfaces that were made anew have other indices.
-fn left_behind(world: &World, before: &Snapshot) -> Vec<String> {
-    let mut changes = Snapshot::of(world.host()).changes_since(before);
+fn left_behind(net: &Topology, before: &Snapshot) -> Vec<String> {
+    let mut changes = Snapshot::of(net.host()).changes_since(before);
     changes.retain(|it| {
         ["pin:", "tcx on", "filter on", "qdisc:", "gue1", "109"]
             .iter()
@@ -70,24 +70,24 @@ fn left_behind(world: &World, before: &Snapshot) -> Vec<String> {
 
 #[test]
 fn needs_root_a_renamed_interface_is_mirrored_on_under_its_first_name() {
-    World::run(|world| {
-        let host = world.host();
+    Topology::run(|net| {
+        let host = net.host();
         let before = Snapshot::of(host);
-        let mut daemon = start(world, "ingress", &[]);
+        let mut daemon = start(net, "ingress", &[]);
         let rename = |from: &str, to: &str| {
             format!("ip link set {from} down; ip link set {from} name {to}; ip link set {to} up")
         };
-        change(world, &daemon, &rename("eth0", "eth9"), "was renamed to \"eth9\"");
+        change(net, &daemon, &rename("eth0", "eth9"), "was renamed to \"eth9\"");
         wait_for_link(host, "eth9");
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(copies_of_three_pings(net), 3);
 
         let another = "ip link add eth0 type veth; ip link set eth0 up";
-        change(world, &daemon, another, "\"eth0\" is the name of another interface now");
-        assert_eq!(copies_of_three_pings(world), 3);
+        change(net, &daemon, another, "\"eth0\" is the name of another interface now");
+        assert_eq!(copies_of_three_pings(net), 3);
         for name in ["eth0", "eth9"] {
-            assert_eq!(status(world, &[&format!("--iface={name}")]).0, "RUNNING", "{name}");
+            assert_eq!(status(net, &[&format!("--iface={name}")]).0, "RUNNING", "{name}");
         }
-        assert_eq!(status(world, &["--iface=eth9", "--direction=egress"]).0, "STOPPED");
+        assert_eq!(status(net, &["--iface=eth9", "--direction=egress"]).0, "STOPPED");
         let refused = mirroring(host, ["--cmd=stop", "--iface=eth9"]);
         let stderr = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(refused.status.code(), Some(1));
@@ -106,9 +106,9 @@ fn needs_root_a_renamed_interface_is_mirrored_on_under_its_first_name() {
 /// name now.
 #[test]
 fn needs_root_a_start_over_a_dead_instance_of_a_renamed_interface_mirrors_the_one_that_is_named() {
-    World::run(|world| {
-        let host = world.host();
-        start(world, "ingress", &[]).kill();
+    Topology::run(|net| {
+        let host = net.host();
+        start(net, "ingress", &[]).kill();
         host.sh("ip link set eth0 down; ip link set eth0 name eth9; ip link set eth9 up
                  ip link set eth1 down; ip link set eth1 name eth0; ip link set eth0 up");
         wait_for_link(host, "eth9");
@@ -116,9 +116,9 @@ fn needs_root_a_start_over_a_dead_instance_of_a_renamed_interface_mirrors_the_on
         let args = ["--iface=eth0", "--direction=ingress", TO_COLLECTOR[0]];
         let mut daemon = Daemon::mirroring(host, args);
         daemon.wait_ready("mirroring eth0", SOON);
-        assert_eq!(copies_of_three_pings(world), 0, "of eth9");
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        ping(world.collector(), host, 3, 56);
+        assert_eq!(copies_of_three_pings(net), 0, "of eth9");
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        ping(net.collector(), host, 3, 56);
         assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3, "of eth0");
         assert!(daemon.terminate().success());
     });
@@ -126,38 +126,38 @@ fn needs_root_a_start_over_a_dead_instance_of_a_renamed_interface_mirrors_the_on
 
 #[test]
 fn needs_root_an_interface_that_is_deleted_and_made_anew_is_mirrored_again() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
-        let daemons = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
+        let daemons = ["ingress", "egress"].map(|direction| start(net, direction, &[]));
         for _ in 0..2 {
             let said = daemons.each_ref().map(Daemon::log);
-            world.host().sh("ip link delete eth0");
+            net.host().sh("ip link delete eth0");
             for (daemon, before) in daemons.iter().zip(&said) {
                 wait_for_next(daemon, "the interface \"eth0\" is gone", before);
             }
-            assert_eq!(status(world, &[]).0, "STOPPED");
-            assert!(shown(world, &[]).iter().all(|it| it["state"] == "stopped"));
-            world.host().sh(MAKE_ETH0);
+            assert_eq!(status(net, &[]).0, "STOPPED");
+            assert!(shown(net, &[]).iter().all(|it| it["state"] == "stopped"));
+            net.host().sh(MAKE_ETH0);
             for (daemon, before) in daemons.iter().zip(&said) {
                 wait_for_next(daemon, "is back and mirrored again", before);
             }
-            wait_for_link(world.host(), "eth0");
-            assert_eq!(copies_of_three_pings(world), 6, "requests and replies");
+            wait_for_link(net.host(), "eth0");
+            assert_eq!(copies_of_three_pings(net), 6, "requests and replies");
         }
         for daemon in daemons {
             assert!(daemon.terminate().success());
         }
-        assert_eq!(left_behind(world, &before), [""; 0]);
+        assert_eq!(left_behind(net, &before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_a_chained_instance_whose_interface_is_made_anew_says_what_is_wrong() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
-        let daemon = start_chained(world, "ingress", &root, &[]);
-        change(world, &daemon, "ip link delete eth0", "whoever loads the chain");
-        change(world, &daemon, MAKE_ETH0, "until the chain is attached to it");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
+        let daemon = start_chained(net, "ingress", &root, &[]);
+        change(net, &daemon, "ip link delete eth0", "whoever loads the chain");
+        change(net, &daemon, MAKE_ETH0, "until the chain is attached to it");
         assert!(root.slot().is_some());
         assert!(daemon.terminate().success());
         assert_eq!(root.slot(), None);
@@ -166,51 +166,51 @@ fn needs_root_a_chained_instance_whose_interface_is_made_anew_says_what_is_wrong
 
 #[test]
 fn needs_root_copies_go_on_after_the_nic_they_leave_by_was_down_or_deleted() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
-        let daemon = start(world, "ingress", &[]);
-        change(world, &daemon, "ip link set eth1 down", "\"eth1\" is down: no copy");
-        ping(world.client(), world.host(), 3, 56);
-        change(world, &daemon, "ip link set eth1 up", "resolved: the interface \"eth1\" is down");
-        wait_for_link(world.host(), "eth1");
-        await_copies(world);
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
+        let daemon = start(net, "ingress", &[]);
+        change(net, &daemon, "ip link set eth1 down", "\"eth1\" is down: no copy");
+        ping(net.client(), net.host(), 3, 56);
+        change(net, &daemon, "ip link set eth1 up", "resolved: the interface \"eth1\" is down");
+        wait_for_link(net.host(), "eth1");
+        await_copies(net);
 
         let pull = "nsenter --net=/run/netns/collector ip link set eth0 down";
-        change(world, &daemon, pull, "\"eth1\" has no carrier: no copy");
+        change(net, &daemon, pull, "\"eth1\" has no carrier: no copy");
         let plug = "nsenter --net=/run/netns/collector sh -ec '
             ip link set eth0 up; ip route add default via 10.2.0.1'";
-        change(world, &daemon, plug, "resolved: the interface \"eth1\" has no carrier");
-        wait_for_link(world.host(), "eth1");
-        await_copies(world);
+        change(net, &daemon, plug, "resolved: the interface \"eth1\" has no carrier");
+        wait_for_link(net.host(), "eth1");
+        await_copies(net);
 
-        change(world, &daemon, "ip link delete eth1", "there is no interface \"eth1\"");
-        ping(world.client(), world.host(), 3, 56);
-        change(world, &daemon, MAKE_ETH1, "copies leave \"eth1\"");
-        wait_for_link(world.host(), "eth1");
-        await_copies(world);
+        change(net, &daemon, "ip link delete eth1", "there is no interface \"eth1\"");
+        ping(net.client(), net.host(), 3, 56);
+        change(net, &daemon, MAKE_ETH1, "copies leave \"eth1\"");
+        wait_for_link(net.host(), "eth1");
+        await_copies(net);
         assert!(daemon.terminate().success());
-        assert_eq!(left_behind(world, &before), [""; 0]);
+        assert_eq!(left_behind(net, &before), [""; 0]);
     });
 }
 
 #[test]
 fn needs_root_copies_follow_the_nics_address_and_mtu() {
-    World::run(|world| {
-        let daemon = start(world, "ingress", &[]);
+    Topology::run(|net| {
+        let daemon = start(net, "ingress", &[]);
         let readdress =
             "ip address add 10.2.0.7/24 dev eth1; ip address delete 10.2.0.1/24 dev eth1
                          ip address add 10.2.0.7/24 dev eth1 2>&1 || :";
-        change(world, &daemon, readdress, "from 10.2.0.7");
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        ping(world.client(), world.host(), 3, 1472);
+        change(net, &daemon, readdress, "from 10.2.0.7");
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        ping(net.client(), net.host(), 3, 1472);
         let copies = collector.stop_after_quiet(QUIET);
         assert_eq!(copies.0.len(), 3);
         assert_eq!(copies.0[0].from.to_string(), "10.2.0.7:6080");
 
-        change(world, &daemon, "ip link set eth1 mtu 1300", "up to 1300 bytes");
-        let capture = Capture::start(world.host(), "eth1");
-        let collector = Collector::listen(world.collector(), GUE_PORT);
-        ping(world.client(), world.host(), 3, 1472);
+        change(net, &daemon, "ip link set eth1 mtu 1300", "up to 1300 bytes");
+        let capture = Capture::start(net.host(), "eth1");
+        let collector = Collector::listen(net.collector(), GUE_PORT);
+        ping(net.client(), net.host(), 3, 1472);
         assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3);
         let frames = capture.stop();
         let longest = frames.ipv4(Direction::Sent).iter().map(|packet| packet.len()).max();
@@ -220,8 +220,8 @@ fn needs_root_copies_follow_the_nics_address_and_mtu() {
 
 #[test]
 fn needs_root_copies_follow_the_kernels_route_where_that_decides() {
-    World::run(|world| {
-        let host = world.host();
+    Topology::run(|net| {
+        let host = net.host();
         // a second link to the collector, which is behind both
         host.sh("
             ip link add eth2 type veth peer name eth2 netns collector
@@ -236,26 +236,26 @@ fn needs_root_copies_follow_the_kernels_route_where_that_decides() {
         let args = ["--iface=eth0", "--direction=ingress", "--tunnel-remote-address=192.0.2.50"];
         let mut daemon = Daemon::mirroring(host, args);
         daemon.wait_ready("mirroring eth0 ingress", SOON);
-        assert_eq!(copies_of_three_pings(world), 3);
-        change(world, &daemon, "ip route replace 192.0.2.50 via 10.4.0.2", "by way of 10.4.0.2");
+        assert_eq!(copies_of_three_pings(net), 3);
+        change(net, &daemon, "ip route replace 192.0.2.50 via 10.4.0.2", "by way of 10.4.0.2");
         let capture = Capture::start(host, "eth2");
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(copies_of_three_pings(net), 3);
         let sent = capture.stop();
         assert_eq!(sent.ipv4(Direction::Sent).len(), 3);
 
-        change(world, &daemon, "ip route delete 192.0.2.50", "no route leads to the collector");
-        change(world, &daemon, "ip route add 192.0.2.50 via 10.2.0.2", "by way of 10.2.0.2");
-        assert_eq!(copies_of_three_pings(world), 3);
+        change(net, &daemon, "ip route delete 192.0.2.50", "no route leads to the collector");
+        change(net, &daemon, "ip route add 192.0.2.50 via 10.2.0.2", "by way of 10.2.0.2");
+        assert_eq!(copies_of_three_pings(net), 3);
     });
 }
 
 #[test]
 fn needs_root_a_built_in_tunnel_that_somebody_deletes_or_sets_down_is_there_again() {
-    World::run(|world| {
-        let before = Snapshot::of(world.host());
-        let daemons = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
+    Topology::run(|net| {
+        let before = Snapshot::of(net.host());
+        let daemons = ["ingress", "egress"].map(|direction| start(net, direction, &[]));
         let both_work = |what: &str| {
-            eventually(SOON, what, || copies_of_three_pings(world) == 6);
+            eventually(SOON, what, || copies_of_three_pings(net) == 6);
         };
         for script in [
             "ip link delete gue1",
@@ -263,10 +263,10 @@ fn needs_root_a_built_in_tunnel_that_somebody_deletes_or_sets_down_is_there_agai
             "ip link set gue1 down",
             "ip link set gue1-p down",
         ] {
-            world.host().sh(script);
+            net.host().sh(script);
             both_work(script);
         }
-        let tunnels = world.host().sh("ip -o link show type veth | grep -c 'mirroring: GUE'");
+        let tunnels = net.host().sh("ip -o link show type veth | grep -c 'mirroring: GUE'");
         assert_eq!(tunnels.trim(), "1", "still shared");
         // who came first built it, the other one took it
         let said = daemons.each_ref().map(Daemon::log).concat();
@@ -274,20 +274,20 @@ fn needs_root_a_built_in_tunnel_that_somebody_deletes_or_sets_down_is_there_agai
         for daemon in daemons {
             assert!(daemon.terminate().success());
         }
-        assert_eq!(Snapshot::of(world.host()).changes_since(&before), [""; 0]);
+        assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     });
 }
 
 /// Of every kind of field, and as a `--cmd=update` of which the process knows nothing left them.
 #[test]
 fn needs_root_the_rules_in_force_go_on_with_another_tunnel() {
-    World::run(|world| {
-        let daemon = start(world, "ingress", &["--protocol=icmp"]);
+    Topology::run(|net| {
+        let daemon = start(net, "ingress", &["--protocol=icmp"]);
         let mirrored = || {
-            let collector = Collector::listen(world.collector(), GUE_PORT);
-            ping(world.client(), world.host(), 3, 56);
+            let collector = Collector::listen(net.collector(), GUE_PORT);
+            ping(net.client(), net.host(), 3, 56);
             for port in [5299, 5300, 5310, 5311] {
-                udp_exchange(world.client(), world.host(), port, 1, 100);
+                udp_exchange(net.client(), net.host(), port, 1, 100);
             }
             let copies = collector.stop_after_quiet(QUIET).packets();
             copies.into_iter().map(|copy| copy.ports.map(|ports| ports.1)).collect::<Vec<_>>()
@@ -301,9 +301,9 @@ fn needs_root_the_rules_in_force_go_on_with_another_tunnel() {
             (["--protocol=icmp,17", "--dst-port=5311"], vec![None, None, None, Some(5311)]),
         ] {
             let update = ["--cmd=update", "--iface=eth0", "--direction=ingress"];
-            command(world.host(), &[&update[..], &filter].concat());
+            command(net.host(), &[&update[..], &filter].concat());
             assert_eq!(mirrored(), expected);
-            change(world, &daemon, "ip link delete gue1", "copies leave \"eth1\"");
+            change(net, &daemon, "ip link delete gue1", "copies leave \"eth1\"");
             assert_eq!(mirrored(), expected, "{filter:?}");
         }
     });
@@ -311,28 +311,28 @@ fn needs_root_the_rules_in_force_go_on_with_another_tunnel() {
 
 #[test]
 fn needs_root_an_existing_tunnel_device_is_followed_and_never_built_in_its_owners_place() {
-    World::run(|world| {
-        let (host, collector) = (world.host(), world.collector());
-        vxlan(world);
+    Topology::run(|net| {
+        let (host, collector) = (net.host(), net.collector());
+        vxlan(net);
         let before = Snapshot::of(host);
-        let daemon = start(world, "ingress", &["--tunnel-interface-name=vx0"]);
+        let daemon = start(net, "ingress", &["--tunnel-interface-name=vx0"]);
         let copies = || {
             let capture = Capture::start(collector, "vx0");
-            ping(world.client(), host, 3, 56);
+            ping(net.client(), host, 3, 56);
             capture.stop().ipv4(Direction::Received).len()
         };
         assert_eq!(copies(), 3);
-        change(world, &daemon, "ip link set vx0 down", "\"vx0\" is down");
-        change(world, &daemon, "ip link set vx0 up", "resolved");
+        change(net, &daemon, "ip link set vx0 down", "\"vx0\" is down");
+        change(net, &daemon, "ip link set vx0 up", "resolved");
         assert_eq!(copies(), 3);
-        change(world, &daemon, "ip link delete vx0", "\"vx0\" is gone");
+        change(net, &daemon, "ip link delete vx0", "\"vx0\" is gone");
         let log = daemon.log();
         vxlan_to(host, "10.2.0.2");
         wait_for_next(&daemon, "resolved", &log);
         assert_eq!(copies(), 3);
         // the kernel removes our route with the NIC's state
-        change(world, &daemon, "ip link set eth1 down", "\"eth1\" is down");
-        change(world, &daemon, "ip link set eth1 up", "added a route to 10.2.0.2");
+        change(net, &daemon, "ip link set eth1 down", "\"eth1\" is down");
+        change(net, &daemon, "ip link set eth1 up", "added a route to 10.2.0.2");
         eventually(SOON, "copies", || copies() == 3);
         assert!(daemon.terminate().success());
         let mut changes = Snapshot::of(host).changes_since(&before);
@@ -343,39 +343,39 @@ fn needs_root_an_existing_tunnel_device_is_followed_and_never_built_in_its_owner
 
 #[test]
 fn needs_root_a_next_hop_that_does_not_answer_is_said_and_when_it_does() {
-    World::run(|world| {
-        world.collector().sh("ip address delete 10.2.0.2/24 dev eth0");
-        let daemon = start(world, "ingress", &[]);
+    Topology::run(|net| {
+        net.collector().sh("ip address delete 10.2.0.2/24 dev eth0");
+        let daemon = start(net, "ingress", &[]);
         let silence = "the next hop 10.2.0.2 towards the collector 10.2.0.2 does not answer ARP";
         assert_eq!(daemon.log().matches(silence).count(), 1);
         let back = "nsenter --net=/run/netns/collector ip address add 10.2.0.2/24 dev eth0";
-        change(world, &daemon, back, &format!("resolved: {silence}"));
-        assert_eq!(copies_of_three_pings(world), 3);
+        change(net, &daemon, back, &format!("resolved: {silence}"));
+        assert_eq!(copies_of_three_pings(net), 3);
 
         // while it runs
         let gone = "nsenter --net=/run/netns/collector ip address delete 10.2.0.2/24 dev eth0
                     ip neighbour flush dev eth1";
-        change(world, &daemon, gone, silence);
-        change(world, &daemon, back, &format!("resolved: {silence}"));
-        assert_eq!(copies_of_three_pings(world), 3);
+        change(net, &daemon, gone, silence);
+        change(net, &daemon, back, &format!("resolved: {silence}"));
+        assert_eq!(copies_of_three_pings(net), 3);
     });
 }
 
 /// The kernel finds out by itself, once it asks again: its times are made short here.
 #[test]
 fn needs_root_a_collector_that_comes_back_with_another_mac_gets_copies_again() {
-    World::run(|world| {
-        world.host().sh("
+    Topology::run(|net| {
+        net.host().sh("
             cd /proc/sys/net/ipv4/neigh/eth1
             echo 1000 > base_reachable_time_ms; echo 1 > delay_first_probe_time
             echo 200 > retrans_time_ms");
-        let _daemon = start(world, "ingress", &[]);
-        assert_eq!(copies_of_three_pings(world), 3);
-        world.collector().sh("
+        let _daemon = start(net, "ingress", &[]);
+        assert_eq!(copies_of_three_pings(net), 3);
+        net.collector().sh("
             echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_notify
             ip link set eth0 address 02:00:00:02:00:99");
         let since = Instant::now();
-        eventually(SOON, "copies", || copies_of_three_pings(world) == 3);
+        eventually(SOON, "copies", || copies_of_three_pings(net) == 3);
         println!("copies arrive again after {:?}", since.elapsed());
     });
 }
@@ -383,8 +383,8 @@ fn needs_root_a_collector_that_comes_back_with_another_mac_gets_copies_again() {
 /// Events come by the hundreds, and our own changes make some, too.
 #[test]
 fn needs_root_looks_are_few_however_much_happens() {
-    World::run(|world| {
-        let daemons = ["ingress", "egress"].map(|direction| start(world, direction, &[]));
+    Topology::run(|net| {
+        let daemons = ["ingress", "egress"].map(|direction| start(net, direction, &[]));
         let calm = || {
             let mut last = None;
             eventually(SOON, "an end of looking", || {
@@ -396,13 +396,13 @@ fn needs_root_looks_are_few_however_much_happens() {
         calm();
         let began = Instant::now();
         let before = daemons.each_ref().map(looks);
-        world.host().sh("
+        net.host().sh("
             for i in $(seq 100); do
                 ip link add d$i type veth
                 ip address add 10.99.$i.1/24 dev d$i
                 ip link set d$i up
             done");
-        world.host().sh("ip link delete gue1");
+        net.host().sh("ip link delete gue1");
         calm();
         let most = 3 + began.elapsed().as_millis() as usize / 500;
         for (daemon, before) in daemons.iter().zip(before) {
@@ -411,7 +411,7 @@ fn needs_root_looks_are_few_however_much_happens() {
         }
         // routes that do not lead to the collector are none of our business
         let before = daemons.each_ref().map(looks);
-        world.host().sh("for i in $(seq 100); do ip route add 10.98.$i.0/24 dev d1; done");
+        net.host().sh("for i in $(seq 100); do ip route add 10.98.$i.0/24 dev d1; done");
         calm();
         assert_eq!(daemons.each_ref().map(looks), before);
         for mut daemon in daemons {

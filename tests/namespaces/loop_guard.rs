@@ -57,12 +57,12 @@ fn sent_packets(ifname: &str) -> u64 {
 
 /// VXLAN devices that an operator made, each to an end of its own at the collector's, where nobody
 /// takes them apart: its kernel answers copies with ICMP errors, as far as it may.
-fn make_devices(world: &World) {
-    let collector = world.collector();
+fn make_devices(net: &Topology) {
+    let collector = net.collector();
     collector.sh("
         ip address add 10.2.0.3/24 dev eth0
         echo 0 > /proc/sys/net/ipv4/icmp_ratelimit");
-    world.host().sh("
+    net.host().sh("
         ip link add vxa type vxlan id 7 remote 10.2.0.2 dstport 4789
         ip link add vxb type vxlan id 8 remote 10.2.0.3 dstport 4789
         ip link add vxc type vxlan id 9 remote 10.2.0.2 dstport 4790
@@ -70,11 +70,11 @@ fn make_devices(world: &World) {
 }
 
 /// An instance on `eth1`, by which copies leave, named after its device.
-fn start_on_eth1(world: &World, direction: &str, device: &str) -> Daemon {
-    start_on_eth1_with(world, direction, device, &[])
+fn start_on_eth1(net: &Topology, direction: &str, device: &str) -> Daemon {
+    start_on_eth1_with(net, direction, device, &[])
 }
 
-fn start_on_eth1_with(world: &World, direction: &str, device: &str, more: &[&str]) -> Daemon {
+fn start_on_eth1_with(net: &Topology, direction: &str, device: &str, more: &[&str]) -> Daemon {
     let mut args = vec![
         "--iface=eth1".into(),
         format!("--direction={direction}"),
@@ -82,15 +82,15 @@ fn start_on_eth1_with(world: &World, direction: &str, device: &str, more: &[&str
         format!("--tunnel-interface-name={device}"),
     ];
     args.extend(more.iter().map(ToString::to_string));
-    let mut daemon = Daemon::mirroring(world.host(), args);
+    let mut daemon = Daemon::mirroring(net.host(), args);
     daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
     daemon
 }
 
 /// How many copies leave of five pings to the collector, and that all are copies of ICMP echoes.
-fn copies_of_five_pings(world: &World) -> usize {
-    let capture = Capture::start(world.host(), "eth1");
-    ping(world.host(), world.collector(), 5, 56);
+fn copies_of_five_pings(net: &Topology) -> usize {
+    let capture = Capture::start(net.host(), "eth1");
+    ping(net.host(), net.collector(), 5, 56);
     check_copies(&capture.stop().ipv4(Direction::Sent))
 }
 
@@ -111,10 +111,10 @@ fn check_copies(sent: &[&[u8]]) -> usize {
 
 #[test]
 fn needs_root_instances_with_different_devices_do_not_mirror_each_others_copies() {
-    World::run(|world| {
-        make_devices(world);
+    Topology::run(|net| {
+        make_devices(net);
         let _fuse = Fuse::on("eth1");
-        let start = |direction, device| start_on_eth1(world, direction, device);
+        let start = |direction, device| start_on_eth1(net, direction, device);
         let daemons = [
             start("egress", "vxa"),
             start("ingress", "vxa"),
@@ -123,8 +123,8 @@ fn needs_root_instances_with_different_devices_do_not_mirror_each_others_copies(
             start("egress", "vxc"),
             start("ingress", "vxc"),
         ];
-        let capture = Capture::start(world.host(), "eth1");
-        assert_eq!(copies_of_five_pings(world), 3 * (5 + 5), "of requests and replies");
+        let capture = Capture::start(net.host(), "eth1");
+        assert_eq!(copies_of_five_pings(net), 3 * (5 + 5), "of requests and replies");
         let received = capture.stop();
         let errors = received.ipv4(Direction::Received).len() - 5;
         assert!(errors > 0, "no ICMP error came: the test shows nothing");
@@ -139,22 +139,22 @@ fn needs_root_instances_with_different_devices_do_not_mirror_each_others_copies(
 
 #[test]
 fn needs_root_the_end_of_one_instance_leaves_the_others_guarded_against_each_other() {
-    World::run(|world| {
-        make_devices(world);
+    Topology::run(|net| {
+        make_devices(net);
         let _fuse = Fuse::on("eth1");
-        let start = |device| start_on_eth1(world, "egress", device);
+        let start = |device| start_on_eth1(net, "egress", device);
         let [a, b, c] = ["vxa", "vxb", "vxc"].map(start);
-        assert_eq!(copies_of_five_pings(world), 15);
+        assert_eq!(copies_of_five_pings(net), 15);
         assert!(b.terminate().success());
-        assert_eq!(copies_of_five_pings(world), 10);
+        assert_eq!(copies_of_five_pings(net), 10);
         // the kernel side of one that is killed goes on
         c.kill();
         let b = start("vxb");
-        assert_eq!(copies_of_five_pings(world), 15);
+        assert_eq!(copies_of_five_pings(net), 15);
         assert!(a.terminate().success());
-        assert_eq!(copies_of_five_pings(world), 10);
-        command(world.host(), &["--cmd=stop", "--iface=eth1", "--version=vxc"]);
-        assert_eq!(copies_of_five_pings(world), 5);
+        assert_eq!(copies_of_five_pings(net), 10);
+        command(net.host(), &["--cmd=stop", "--iface=eth1", "--version=vxc"]);
+        assert_eq!(copies_of_five_pings(net), 5);
         assert!(b.terminate().success());
     });
 }
@@ -162,13 +162,13 @@ fn needs_root_the_end_of_one_instance_leaves_the_others_guarded_against_each_oth
 /// What goes to the former far end of an instance's tunnel is as good as any packet.
 #[test]
 fn needs_root_packets_to_where_no_tunnel_leads_any_more_are_mirrored_again() {
-    World::run(|world| {
-        make_devices(world);
+    Topology::run(|net| {
+        make_devices(net);
         let _fuse = Fuse::on("eth1");
-        let a = start_on_eth1(world, "egress", "vxa");
-        let b = start_on_eth1(world, "egress", "vxb");
+        let a = start_on_eth1(net, "egress", "vxa");
+        let b = start_on_eth1(net, "egress", "vxb");
         let send_to_b = || {
-            let capture = Capture::start(world.host(), "eth1");
+            let capture = Capture::start(net.host(), "eth1");
             let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
             socket.send_to(&[0; 100], "10.2.0.3:4789").expect("send");
             capture.stop().ipv4(Direction::Sent).len()
@@ -195,9 +195,9 @@ impl Flood {
     const PORT: u16 = 5400;
     const LONGEST: Duration = Duration::from_secs(30);
 
-    fn start(world: &World) -> Self {
+    fn start(net: &Topology) -> Self {
         // no ICMP errors, neither about the datagrams nor about their copies
-        let take = |port| bind(world.collector(), || UdpSocket::bind(("0.0.0.0", port)));
+        let take = |port| bind(net.collector(), || UdpSocket::bind(("0.0.0.0", port)));
         let takers = [Self::PORT, 4789].map(take);
         let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
         let end = Arc::new(AtomicBool::new(false));
@@ -231,15 +231,15 @@ impl Drop for Flood {
 /// One instance mirrors a flood, and another one asks for nothing but the copies of that.
 #[test]
 fn needs_root_an_instance_is_guarded_against_from_the_first_to_the_last_of_its_copies() {
-    World::run(|world| {
-        make_devices(world);
+    Topology::run(|net| {
+        make_devices(net);
         let of_flood = |device| {
             let flags = ["--protocol=udp", "--dst-port=5400"];
-            start_on_eth1_with(world, "egress", device, &flags)
+            start_on_eth1_with(net, "egress", device, &flags)
         };
         let of_copies = |device| {
             let flags = ["--protocol=udp", "--dst-port=4789"];
-            start_on_eth1_with(world, "egress", device, &flags)
+            start_on_eth1_with(net, "egress", device, &flags)
         };
         let check_end_of = |daemon| {
             let summary = Summary::at_end_of(daemon);
@@ -249,7 +249,7 @@ fn needs_root_an_instance_is_guarded_against_from_the_first_to_the_last_of_its_c
         for round in 0..5 {
             println!("round {round}");
             let mirroring = of_flood("vxa");
-            let flood = Flood::start(world);
+            let flood = Flood::start(net);
             flood.goes_on();
             let late = of_copies("vxb");
             flood.goes_on();
@@ -259,7 +259,7 @@ fn needs_root_an_instance_is_guarded_against_from_the_first_to_the_last_of_its_c
             drop(flood);
 
             let early = of_copies("vxb");
-            let flood = Flood::start(world);
+            let flood = Flood::start(net);
             let mirroring = of_flood("vxa");
             flood.goes_on();
             assert!(mirroring.terminate().success());
@@ -272,7 +272,7 @@ fn needs_root_an_instance_is_guarded_against_from_the_first_to_the_last_of_its_c
 /// Both hooks of `lo` see every packet, and nobody listens: each copy is answered by an ICMP error.
 #[test]
 fn needs_root_instances_on_lo_with_different_ports_do_not_mirror_each_others_copies() {
-    World::run(|world| {
+    Topology::run(|net| {
         let _fuse = Fuse::on("lo");
         let start = |direction: &str, tunnel: &str, port: u16| {
             let args = [
@@ -284,7 +284,7 @@ fn needs_root_instances_on_lo_with_different_ports_do_not_mirror_each_others_cop
                 "--tunnel-remote-address=127.0.0.1".into(),
                 "--redirect-to=lo".into(),
             ];
-            let mut daemon = Daemon::mirroring(world.host(), args);
+            let mut daemon = Daemon::mirroring(net.host(), args);
             daemon.wait_ready("mirroring lo", Duration::from_secs(20));
             daemon
         };
@@ -294,8 +294,8 @@ fn needs_root_instances_on_lo_with_different_ports_do_not_mirror_each_others_cop
             start("egress", "gueb", 6082),
             start("ingress", "gueb", 6082),
         ];
-        let capture = Capture::start(world.host(), "lo");
-        world.host().sh("ping -q -c 4 -i 0.05 -W 2 127.0.0.1");
+        let capture = Capture::start(net.host(), "lo");
+        net.host().sh("ping -q -c 4 -i 0.05 -W 2 127.0.0.1");
         let frames = capture.stop();
         let sent = frames.ipv4(Direction::Sent);
         let count = |protocol| sent.iter().filter(|packet| packet[9] == protocol).count();
@@ -358,12 +358,12 @@ fn entry(pins: &Pins, index: usize) -> Vec<u8> {
 #[test]
 fn needs_root_instances_of_other_versions_are_guarded_against_where_they_keep_a_list() {
     const UDP: u8 = 17;
-    World::run(|world| {
-        make_devices(world);
+    Topology::run(|net| {
+        make_devices(net);
         let there = far_end([10, 2, 0, 3], 4790, UDP);
         let other = pin_another_version("other", Some(there));
         pin_another_version("old", None);
-        let daemon = start_on_eth1(world, "egress", "vxa");
+        let daemon = start_on_eth1(net, "egress", "vxa");
         assert!(
             daemon.output().contains("eth1 egress (old) was started by another version and"),
             "{}",
@@ -380,15 +380,15 @@ fn needs_root_instances_of_other_versions_are_guarded_against_where_they_keep_a_
 
 #[test]
 fn needs_root_one_tunnel_too_many_to_guard_against_is_refused() {
-    World::run(|world| {
-        make_devices(world);
+    Topology::run(|net| {
+        make_devices(net);
         for n in 0..31 {
             pin_another_version(&format!("v{n}"), Some(far_end([192, 0, 2, n], 4789, 17)));
         }
         // also the last of them has its place
-        let daemon = start_on_eth1(world, "egress", "vxa");
+        let daemon = start_on_eth1(net, "egress", "vxa");
         let args = ["--iface=eth1", "--direction=egress", "--tunnel-interface-name=vxb"];
-        let output = mirroring(world.host(), args);
+        let output = mirroring(net.host(), args);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success());
         assert!(stderr.contains("33 collectors or ports, more than the 32"), "{stderr}");

@@ -18,7 +18,7 @@ const EDGES: [u8; 12] = [0, 1, 4, 5, 6, 8, 17, 0x0f, 0x40, 0x45, 0x80, 0xff];
 const HEADERS: usize = 100;
 
 /// `longest` is the longest frame to make.
-pub fn corpus(longest: usize) -> Vec<Vec<u8>> {
+pub fn sample_frames(longest: usize) -> Vec<Vec<u8>> {
     let protocols = [0, 1, 2, 4, 6, 17, 33, 41, 47, 50, 132, 136, 255];
     let mut packets: Vec<_> = protocols.map(|protocol| Packet::new(protocol, A, B)).into();
     packets.extend([1, 5, 10].map(|words| tcp(A, B).with_options(words)));
@@ -66,11 +66,11 @@ fn ipv6(next: u8, extensions: &[u8]) -> Vec<u8> {
     [&fixed[..], &addresses, &payload].concat()
 }
 
-/// One of `corpus`, up to six times changed.
-pub fn mutated(random: &mut Random, corpus: &[Vec<u8>], longest: usize) -> Vec<u8> {
-    let mut frame = corpus[random.below(corpus.len())].clone();
+/// One of `sample_frames`, up to six times changed.
+pub fn mutated(random: &mut Random, sample_frames: &[Vec<u8>], longest: usize) -> Vec<u8> {
+    let mut frame = sample_frames[random.below(sample_frames.len())].clone();
     for _ in 0..random.below(7) {
-        mutate(random, &mut frame, corpus);
+        mutate(random, &mut frame, sample_frames);
     }
     frame.truncate(longest);
     // with less than the header that it announces, newer kernels take no frame for a test run
@@ -86,7 +86,7 @@ pub fn mutated(random: &mut Random, corpus: &[Vec<u8>], longest: usize) -> Vec<u
     frame
 }
 
-fn mutate(random: &mut Random, frame: &mut Vec<u8>, corpus: &[Vec<u8>]) {
+fn mutate(random: &mut Random, frame: &mut Vec<u8>, sample_frames: &[Vec<u8>]) {
     let len = frame.len();
     if len < 2 {
         return frame.push(random.byte());
@@ -103,7 +103,7 @@ fn mutate(random: &mut Random, frame: &mut Vec<u8>, corpus: &[Vec<u8>]) {
         7 => frame.insert(at, random.byte()),
         8 => drop(frame.remove(at)),
         _ => {
-            let other = &corpus[random.below(corpus.len())];
+            let other = &sample_frames[random.below(sample_frames.len())];
             frame.truncate(at);
             frame.extend_from_slice(&other[at.min(other.len())..]);
         }

@@ -25,8 +25,8 @@ fn is_asked_for(packet: &Packet, port: impl Fn((u16, u16)) -> u16) -> bool {
     }
 }
 
-fn converse(world: &World) {
-    let (client, host) = (world.client(), world.host());
+fn converse(net: &Topology) {
+    let (client, host) = (net.client(), net.host());
     ping(client, host, 5, 56);
     ping(host, client, 5, 1000);
     tcp_exchange(client, host, 8080, 300_000);
@@ -38,8 +38,8 @@ fn converse(world: &World) {
 }
 
 /// Sends traffic, and checks every copy of it.
-fn check_copies(world: &World) {
-    let (copies, frames) = observe(world, || converse(world));
+fn check_copies(net: &Topology) {
+    let (copies, frames) = observe(net, || converse(net));
 
     copies.assert_gue_v0_ipv4();
     for copy in &copies.0 {
@@ -80,45 +80,45 @@ fn check_copies(world: &World) {
 
 #[test]
 fn needs_root_standalone_every_matching_packet_and_no_other_arrives_unchanged() {
-    World::run(|world| {
-        one_frame_per_packet(world);
-        let _ingress = start(world, "ingress", &INGRESS);
-        let _egress = start(world, "egress", &EGRESS);
-        check_copies(world);
+    Topology::run(|net| {
+        one_frame_per_packet(net);
+        let _ingress = start(net, "ingress", &INGRESS);
+        let _egress = start(net, "egress", &EGRESS);
+        check_copies(net);
     });
 }
 
 #[test]
 fn needs_root_chained_every_matching_packet_and_no_other_arrives_unchanged() {
-    World::run(|world| {
-        one_frame_per_packet(world);
-        let roots = ["ingress", "egress"].map(|direction| Root::attach(world.host(), direction));
-        let _ingress = start_chained(world, "ingress", &roots[0], &INGRESS);
-        let _egress = start_chained(world, "egress", &roots[1], &EGRESS);
-        check_copies(world);
+    Topology::run(|net| {
+        one_frame_per_packet(net);
+        let roots = ["ingress", "egress"].map(|direction| Root::attach(net.host(), direction));
+        let _ingress = start_chained(net, "ingress", &roots[0], &INGRESS);
+        let _egress = start_chained(net, "egress", &roots[1], &EGRESS);
+        check_copies(net);
     });
 }
 
 #[test]
 fn needs_root_l3afd_loaded_every_matching_packet_and_no_other_arrives_unchanged() {
-    World::run(|world| {
-        one_frame_per_packet(world);
-        let roots = ["ingress", "egress"].map(|direction| Root::attach(world.host(), direction));
+    Topology::run(|net| {
+        one_frame_per_packet(net);
+        let roots = ["ingress", "egress"].map(|direction| Root::attach(net.host(), direction));
         load_as_l3afd(Way::Ingress, &roots[0]);
         load_as_l3afd(Way::Egress, &roots[1]);
-        run_as_l3afd(world, "ingress", &INGRESS);
-        run_as_l3afd(world, "egress", &EGRESS);
-        check_copies(world);
+        run_as_l3afd(net, "ingress", &INGRESS);
+        run_as_l3afd(net, "egress", &EGRESS);
+        check_copies(net);
     });
 }
 
 #[test]
 fn needs_root_the_outer_ports_are_those_of_the_flags() {
-    World::run(|world| {
+    Topology::run(|net| {
         let ports = ["--tunnel-local-port=7001", "--tunnel-remote-port=7002"];
-        let _ingress = start(world, "ingress", &ports);
-        let collector = Collector::listen(world.collector(), 7002);
-        ping(world.client(), world.host(), 3, 56);
+        let _ingress = start(net, "ingress", &ports);
+        let collector = Collector::listen(net.collector(), 7002);
+        ping(net.client(), net.host(), 3, 56);
         let copies = collector.stop_after_quiet(QUIET);
         assert_eq!(copies.0.len(), 3);
         for copy in copies.0 {
@@ -129,16 +129,16 @@ fn needs_root_the_outer_ports_are_those_of_the_flags() {
 
 #[test]
 fn needs_root_any_protocol_can_be_asked_for_by_name_or_number() {
-    World::run(|world| {
-        let _ingress = start(world, "ingress", &["--protocol=gre,200"]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
+    Topology::run(|net| {
+        let _ingress = start(net, "ingress", &["--protocol=gre,200"]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
         for protocol in [47, 200, 201, 50] {
             let mut frame = Vec::new();
             etherparse::PacketBuilder::ethernet2(CLIENT_MAC, HOST_MAC)
                 .ipv4(CLIENT.octets(), HOST.octets(), 64)
                 .write(&mut frame, IpNumber(protocol), b"to nobody in particular")
                 .expect("a frame");
-            inject(world.client(), "eth0", &frame);
+            inject(net.client(), "eth0", &frame);
         }
         let copies = collector.stop_after_quiet(QUIET).packets();
         assert_eq!(copies.iter().map(|copy| copy.protocol).collect::<Vec<_>>(), [47, 200]);
@@ -162,33 +162,33 @@ fn needs_root_an_old_payload_works_with_every_flag_that_l3afd_adds() {
         "--tunnel-remote-address=10.2.0.2",
     ];
     for more in [&[][..], &["--log-dir=/var/log/l3af"], &["--log-dir=/var/log", "--rules-file="]] {
-        World::run(|world| {
+        Topology::run(|net| {
             let start = [&of_l3afd[..], more, &of_payload].concat();
-            let root = Root::attach(world.host(), "ingress");
+            let root = Root::attach(net.host(), "ingress");
             load_as_l3afd(Way::Ingress, &root);
-            command(world.host(), &start);
-            assert_eq!(copies_of_three_pings(world), 3, "{more:?}");
-            command(world.host(), &[&start[..2], &["--cmd=update"], &start[2..]].concat());
-            assert_eq!(copies_of_three_pings(world), 3, "{more:?} after an update");
+            command(net.host(), &start);
+            assert_eq!(copies_of_three_pings(net), 3, "{more:?}");
+            command(net.host(), &[&start[..2], &["--cmd=update"], &start[2..]].concat());
+            assert_eq!(copies_of_three_pings(net), 3, "{more:?} after an update");
         });
     }
     // where the payload has no object_file
-    World::run(|world| {
-        let root = Root::attach(world.host(), "ingress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "ingress");
         let map_name = format!("--map-name={}", root.map_path.display());
         let start = [&of_l3afd[..], &["--rules-file=", &map_name], &of_payload].concat();
-        let mut daemon = Daemon::mirroring(world.host(), start);
+        let mut daemon = Daemon::mirroring(net.host(), start);
         daemon.wait_ready("mirroring eth0 ingress", Duration::from_secs(20));
-        assert_eq!(copies_of_three_pings(world), 3);
+        assert_eq!(copies_of_three_pings(net), 3);
     });
 }
 
 /// The kernel takes any copy for a tunnel device: what comes out is another matter.
 #[test]
 fn needs_root_what_is_counted_as_sent_arrives_whatever_kind_of_frame_it_was() {
-    World::run(|world| {
-        let mut daemon = start(world, "ingress", &[]);
-        let collector = Collector::listen(world.collector(), GUE_PORT);
+    Topology::run(|net| {
+        let mut daemon = start(net, "ingress", &[]);
+        let collector = Collector::listen(net.collector(), GUE_PORT);
         let ethernet = [HOST_MAC, CLIENT_MAC].concat();
         let mut ipv6 = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
         ipv6.extend([0xfd; 32]);
@@ -200,9 +200,9 @@ fn needs_root_what_is_counted_as_sent_arrives_whatever_kind_of_frame_it_was() {
             (&[0x88, 0xa8, 0, 9, 0x81, 0, 0, 5, 8, 0], &[0x45; 60]),
             (&[0x88, 0xcc], &[2; 60]),
         ] {
-            inject(world.client(), "eth0", &[&ethernet, kind, payload].concat());
+            inject(net.client(), "eth0", &[&ethernet, kind, payload].concat());
         }
-        ping(world.client(), world.host(), 3, 56);
+        ping(net.client(), net.host(), 3, 56);
         let arrived = collector.stop_after_quiet(QUIET).0.len();
         daemon.signal(nix::sys::signal::Signal::SIGTERM);
         daemon.wait();

@@ -11,26 +11,26 @@ use testkit::namespaces::*;
 const VXLAN: &str = "--tunnel-interface-name=vx0";
 
 /// What the kernel has learned about routes to production's peers.
-fn route_exceptions(world: &World) -> String {
+fn route_exceptions(net: &Topology) -> String {
     let learned = |ns: &Ns, to: &str| {
         let route = ns.sh(&format!("ip route get {to}"));
         if route.contains("mtu") { route } else { String::new() }
     };
-    learned(world.host(), "10.1.0.2") + &learned(world.client(), "10.1.0.1")
+    learned(net.host(), "10.1.0.2") + &learned(net.client(), "10.1.0.1")
 }
 
 /// Mirrors both directions; `longest` is the longest packet that the device carries.
-fn check_longest(world: &World, longest: usize) {
-    let both = ["ingress", "egress"].map(|it| start(world, it, &["--protocol=icmp", VXLAN]));
-    let capture = Capture::start(world.collector(), "vx0");
-    ping(world.host(), world.client(), 3, longest - 28);
-    ping(world.host(), world.client(), 4, longest - 27);
-    ping(world.client(), world.host(), 2, 1472);
+fn check_longest(net: &Topology, longest: usize) {
+    let both = ["ingress", "egress"].map(|it| start(net, it, &["--protocol=icmp", VXLAN]));
+    let capture = Capture::start(net.collector(), "vx0");
+    ping(net.host(), net.client(), 3, longest - 28);
+    ping(net.host(), net.client(), 4, longest - 27);
+    ping(net.client(), net.host(), 2, 1472);
     let copies = capture.stop();
     let copies = copies.ipv4(Direction::Received);
     assert_eq!(copies.len(), 2 * 3);
     assert!(copies.iter().all(|copy| copy.len() == longest));
-    assert_eq!(route_exceptions(world), "", "production's path MTU was changed");
+    assert_eq!(route_exceptions(net), "", "production's path MTU was changed");
     for mut daemon in both {
         daemon.signal(Signal::SIGTERM);
         assert!(daemon.wait().success());
@@ -47,22 +47,22 @@ fn check_longest(world: &World, longest: usize) {
 
 #[test]
 fn needs_root_packets_too_long_for_an_existing_device_are_counted_and_harm_nobody() {
-    World::run(|world| {
-        vxlan(world);
+    Topology::run(|net| {
+        vxlan(net);
         // the device promises more than the NIC carries
-        assert!(world.host().sh("ip link show vx0").contains("mtu 1500"));
-        check_longest(world, 1450);
-        world.host().sh("ip link set vx0 mtu 1400");
-        check_longest(world, 1400);
+        assert!(net.host().sh("ip link show vx0").contains("mtu 1500"));
+        check_longest(net, 1450);
+        net.host().sh("ip link set vx0 mtu 1400");
+        check_longest(net, 1400);
     });
 }
 
 #[test]
 fn needs_root_a_route_with_a_smaller_mtu_to_the_collector_counts() {
-    World::run(|world| {
-        vxlan(world);
-        world.host().sh("ip route add 10.2.0.2 dev eth1 mtu 1400");
-        check_longest(world, 1350);
+    Topology::run(|net| {
+        vxlan(net);
+        net.host().sh("ip route add 10.2.0.2 dev eth1 mtu 1400");
+        check_longest(net, 1350);
     });
 }
 
@@ -70,9 +70,9 @@ fn needs_root_a_route_with_a_smaller_mtu_to_the_collector_counts() {
 /// answers a packet that is too long, in the name of whom it was for.
 #[test]
 fn needs_root_copies_have_no_sender_on_a_bridge_told_to_send_shorter_packets() {
-    World::run(|world| {
-        let (client, host, collector) = (world.client(), world.host(), world.collector());
-        vxlan(world);
+    Topology::run(|net| {
+        let (client, host, collector) = (net.client(), net.host(), net.collector());
+        vxlan(net);
         host.sh("
             ip link add eth7 type veth peer name eth7 netns client
             ip link add eth8 type veth peer name eth8 netns collector
@@ -101,9 +101,9 @@ fn needs_root_copies_have_no_sender_on_a_bridge_told_to_send_shorter_packets() {
 /// What only the operator can change is said once, and not looked at again and again.
 #[test]
 fn needs_root_a_device_that_is_too_small_is_not_looked_at_again_and_again() {
-    World::run(|world| {
-        vxlan(world);
-        let daemon = start(world, "ingress", &[VXLAN]);
+    Topology::run(|net| {
+        vxlan(net);
+        let daemon = start(net, "ingress", &[VXLAN]);
         assert!(daemon.output().contains("longer than 1450 bytes"), "{}", daemon.output());
         let looks = || daemon.log().matches("reconciling eth0 ingress").count();
         // the start's own events are over
@@ -118,13 +118,13 @@ fn needs_root_a_device_that_is_too_small_is_not_looked_at_again_and_again() {
 
 #[test]
 fn needs_root_copies_to_an_existing_device_are_whole_whatever_the_snaplen_and_that_is_said() {
-    World::run(|world| {
-        vxlan(world);
-        let daemon = start(world, "ingress", &["--snaplen=64", VXLAN]);
+    Topology::run(|net| {
+        vxlan(net);
+        let daemon = start(net, "ingress", &["--snaplen=64", VXLAN]);
         let warning = "the snaplen of rule \"flags\" has no effect";
         assert!(daemon.output().contains(warning), "{}", daemon.output());
-        let capture = Capture::start(world.collector(), "vx0");
-        ping(world.client(), world.host(), 3, 1000);
+        let capture = Capture::start(net.collector(), "vx0");
+        ping(net.client(), net.host(), 3, 1000);
         let copies = capture.stop();
         let lengths: Vec<_> =
             copies.ipv4(Direction::Received).iter().map(|packet| packet.len()).collect();
@@ -132,7 +132,7 @@ fn needs_root_copies_to_an_existing_device_are_whole_whatever_the_snaplen_and_th
 
         let packet = "--packet=10.1.0.2:1 > 10.1.0.1:2 udp";
         let explain = ["--cmd=explain", "--iface=eth0", "--direction=ingress", packet];
-        let explained = String::from_utf8(command(world.host(), &explain).stdout).expect("text");
+        let explained = String::from_utf8(command(net.host(), &explain).stdout).expect("text");
         assert!(
             explained.ends_with("is the first that matches: the packet is mirrored.\n"),
             "{explained}"
@@ -142,15 +142,15 @@ fn needs_root_copies_to_an_existing_device_are_whole_whatever_the_snaplen_and_th
 
 #[test]
 fn needs_root_flags_that_an_existing_device_makes_idle_are_named() {
-    World::run(|world| {
-        vxlan(world);
+    Topology::run(|net| {
+        vxlan(net);
         let flags = ["--tunnel-dscp=cs1", "--tunnel-ttl=9", "--tunnel-local-port=auto"];
-        let output = start(world, "ingress", &[&flags[..], &[VXLAN]].concat()).output();
+        let output = start(net, "ingress", &[&flags[..], &[VXLAN]].concat()).output();
         for flag in ["--tunnel-dscp", "--tunnel-ttl", "--tunnel-local-port=auto"] {
             let warning = format!("{flag} has no effect: the tunnel interface \"vx0\" exists");
             assert!(output.contains(&warning), "{warning:?} in {output}");
         }
-        let output = start(world, "egress", &["--tunnel-local-port=6080", VXLAN]).output();
+        let output = start(net, "egress", &["--tunnel-local-port=6080", VXLAN]).output();
         assert!(!output.contains("has no effect"), "{output}");
     });
 }

@@ -30,20 +30,20 @@ fn hook() -> &'static str {
 #[test]
 fn needs_root_in_a_chain_the_previous_and_the_next_program_are_told() {
     for way in Way::ALL {
-        World::run(|world| {
+        Topology::run(|net| {
             let name = way.to_string();
-            let root = Root::attach(world.host(), &name);
-            let daemon = start_chained(world, &name, &root, &[]);
-            let shown = shown_one(world);
+            let root = Root::attach(net.host(), &name);
+            let daemon = start_chained(net, &name, &root, &[]);
+            let shown = shown_one(net);
             assert_eq!(shown["launch_mode"], "chain");
             assert_eq!(shown["previous"], json!([root_of(way, "tail_call", &root)]));
             assert_eq!(shown["next"], json!([]));
 
             let behind = Counter::load();
             behind.follow(&jmp_table(&name));
-            let shown = shown_one(world);
+            let shown = shown_one(net);
             assert_eq!(shown["next"], json!([neighbour("tail_call", behind.id())]));
-            let table = show(world, &[]);
+            let table = show(net, &[]);
             for line in [
                 format!("\n  previous  {} tc_{name}_root (tail call)\n", root.id()),
                 format!("\n  next      {} test (tail call)\n", behind.id()),
@@ -53,9 +53,9 @@ fn needs_root_in_a_chain_the_previous_and_the_next_program_are_told() {
 
             // somebody takes us out of the chain
             root.clear();
-            let shown = shown_one(world);
+            let shown = shown_one(net);
             assert_eq!((&shown["attached"], &shown["previous"]), (&json!(false), &json!([])));
-            assert!(show(world, &[]).contains(", in a chain, but no packets come to it\n"));
+            assert!(show(net, &[]).contains(", in a chain, but no packets come to it\n"));
             drop(daemon);
         });
     }
@@ -63,48 +63,48 @@ fn needs_root_in_a_chain_the_previous_and_the_next_program_are_told() {
 
 #[test]
 fn needs_root_a_program_of_l3afds_has_its_neighbours_too() {
-    World::run(|world| {
-        let root = Root::attach(world.host(), "egress");
+    Topology::run(|net| {
+        let root = Root::attach(net.host(), "egress");
         load_as_l3afd(Way::Egress, &root);
-        run_as_l3afd(world, "egress", &[]);
+        run_as_l3afd(net, "egress", &[]);
         let behind = Counter::load();
         behind.follow(&jmp_table("egress"));
-        let shown = shown_one(world);
+        let shown = shown_one(net);
         assert_eq!((&shown["launch_mode"], &shown["process"]), (&json!("l3afd"), &Value::Null));
         assert_eq!(shown["previous"], json!([root_of(Way::Egress, "tail_call", &root)]));
         assert_eq!(shown["next"], json!([neighbour("tail_call", behind.id())]));
-        assert!(show(world, &[]).starts_with("eth0 egress (latest): running, without a process\n"));
+        assert!(show(net, &[]).starts_with("eth0 egress (latest): running, without a process\n"));
     });
 }
 
 #[test]
 fn needs_root_on_an_interface_those_before_and_behind_us_are_told_in_their_order() {
     for way in Way::ALL {
-        World::run(|world| {
+        Topology::run(|net| {
             let name = way.to_string();
-            let _daemon = start(world, &name, &[]);
-            let behind = Root::attach(world.host(), &name);
-            let shown = shown_one(world);
+            let _daemon = start(net, &name, &[]);
+            let behind = Root::attach(net.host(), &name);
+            let shown = shown_one(net);
             assert_eq!(shown["launch_mode"], hook());
             assert_eq!(shown["previous"], json!([]));
             assert_eq!(shown["next"], json!([root_of(way, hook(), &behind)]));
 
             let called = Counter::load();
             called.follow(&jmp_table(&name));
-            world.host().sh(&format!(
+            net.host().sh(&format!(
                 "tc qdisc show dev eth0 | grep -q clsact || tc qdisc add dev eth0 clsact
                 tc filter add dev eth0 {name} prio 9 u32 match u32 0 0 at 0
                 tc filter add dev eth0 {name} prio 9 u32 match u32 1 1 at 0"
             ));
             let filter = json!({ "by": "clsact", "id": null, "name": "u32" });
             let next = [neighbour("tail_call", called.id()), root_of(way, hook(), &behind), filter];
-            assert_eq!(shown_one(world)["next"], json!(next));
+            assert_eq!(shown_one(net)["next"], json!(next));
 
             let before = Counter::load_undecided();
             let link = TcxLink::attach(before.program.as_fd(), eth0(), way).expect("the hook");
             assert_eq!(link.is_some(), has_tcx());
             let previous = link.iter().map(|_| neighbour("tcx", before.id()));
-            assert_eq!(shown_one(world)["previous"], Value::from_iter(previous));
+            assert_eq!(shown_one(net)["previous"], Value::from_iter(previous));
         });
     }
 }
@@ -112,11 +112,11 @@ fn needs_root_on_an_interface_those_before_and_behind_us_are_told_in_their_order
 /// As a start attaches where there is no TCX.
 #[test]
 fn needs_root_on_a_clsact_qdisc_filters_are_told_by_their_priorities() {
-    World::run(|world| {
-        world.host().sh("
+    Topology::run(|net| {
+        net.host().sh("
             tc qdisc add dev eth0 clsact
             tc filter add dev eth0 ingress prio 1 u32 match u32 0xffffffff 0xffffffff at 0");
-        let daemon = start(world, "ingress", &[]);
+        let daemon = start(net, "ingress", &[]);
         let instance = instance(Way::Ingress);
         if has_tcx() {
             // from the one hook to the other
@@ -143,7 +143,7 @@ fn needs_root_on_a_clsact_qdisc_filters_are_told_by_their_priorities() {
         eventually(std::time::Duration::from_secs(5), "the end of the link", || {
             traffic_mirroring::attach::hook::tcx_programs(eth0(), Way::Ingress).is_empty()
         });
-        let shown = shown_one(world);
+        let shown = shown_one(net);
         assert_eq!((&shown["launch_mode"], &shown["attached"]), (&json!("clsact"), &json!(true)));
         assert_eq!(shown["previous"], json!([{ "by": "clsact", "id": null, "name": "u32" }]));
         assert_eq!(shown["next"], json!([neighbour("clsact", foreign.id())]));
