@@ -8,7 +8,7 @@ use clap::Parser;
 
 use crate::command::{dry_run, explain, show, start, status, stop, update};
 use crate::request::args::{self, Cli};
-use crate::request::{Command, Config};
+use crate::request::{Command, Request};
 use crate::{logging, rules_file};
 
 /// `--cmd=status`: what was asked about is not running (as in the LSB's init scripts).
@@ -23,26 +23,26 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &args),
     };
-    let config = match Config::from_cli(&cli, rules_file::read) {
-        Ok(config) => config,
+    let request = match Request::from_cli(&cli, rules_file::read) {
+        Ok(request) => request,
         Err(error) => {
             logging::init(&args::log_dir_of(&args), true);
             return failure(&error);
         }
     };
-    logging::set_subject(config.command.subject());
+    logging::set_subject(request.command.subject());
     // l3afd takes anything but the one word that status prints for a failure; and what is shown again and
     // again is no event
-    if !matches!(config.command, Command::Status(_) | Command::Show(_)) {
-        logging::init(&config.log_dir, config.quiet);
+    if !matches!(request.command, Command::Status(_) | Command::Show(_)) {
+        logging::init(&request.log_dir, request.quiet);
     }
     log::debug!("command line: {args:?}");
-    carry_out(&config).unwrap_or_else(|error| failure(&error))
+    carry_out(&request).unwrap_or_else(|error| failure(&error))
 }
 
-fn carry_out(config: &Config) -> Result<ExitCode> {
-    let bpffs = &config.bpffs;
-    match &config.command {
+fn carry_out(request: &Request) -> Result<ExitCode> {
+    let bpffs = &request.bpffs;
+    match &request.command {
         Command::Start(start) if start.dry_run => dry_run::start(bpffs, start)?,
         Command::Update(update) if update.dry_run => dry_run::update(bpffs, update)?,
         Command::Start(start) => start::start(bpffs, start)?,

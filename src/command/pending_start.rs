@@ -14,7 +14,7 @@ use clap::Parser;
 use crate::instance::process::Process;
 use crate::model::InstanceId;
 use crate::request::args::{self, Cli};
-use crate::request::{Command, Config};
+use crate::request::{Command, Request};
 use crate::rules_file;
 
 /// How long that is waited for, and how often it is looked for.
@@ -52,8 +52,9 @@ fn starts(pid: u32, is_meant: impl Fn(&InstanceId) -> bool, bpffs: &Path) -> boo
     // each word ends with a 0
     let line = line.strip_suffix(&[0]).unwrap_or(&line);
     let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
-    let config = Cli::try_parse_from(args::normalize(words))
-        .map(|cli| Config::from_cli(&cli, rules_file::read));
-    let Ok(Ok(config)) = config else { return false };
-    matches!(&config.command, Command::Start(start) if is_meant(&start.id)) && config.bpffs == bpffs
+    let request = Cli::try_parse_from(args::normalize(words))
+        .map(|cli| Request::from_cli(&cli, rules_file::read));
+    let Ok(Ok(request)) = request else { return false };
+    matches!(&request.command, Command::Start(start) if is_meant(&start.id))
+        && request.bpffs == bpffs
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{given, value};
+use super::args::Cli;
+use super::flags::{given, value};
 use crate::filter::{Action, MAX_RULES, Rule, Sample, file, parse};
-use crate::request::args::Cli;
 
 /// What the rule of the flags is called.
 const FLAGS: &str = "flags";

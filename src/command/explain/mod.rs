@@ -13,7 +13,7 @@ use crate::filter::{self, Action, MAX_RULES, Rule, RuleSet, SampleBy};
 use crate::instance::Instance;
 use crate::model::{Direction, InstanceId};
 use crate::packet;
-use crate::request::{Explain, Judges};
+use crate::request::{Explain, RuleSource};
 use crate::tunnel;
 
 mod test_run;
@@ -24,12 +24,12 @@ use test_run::Trial;
 pub fn explain(bpffs: &Path, explain: &Explain) -> Result<()> {
     bpffs::check_privileges()?;
     let frame = &explain.frame;
-    let (rules, explanation) = match &explain.judges {
-        Judges::Rules(direction, rules) => (rules.clone(), by_rules(*direction, rules, frame)?),
-        Judges::InForce(id) => by_instance(bpffs, id, frame)?,
+    let (rules, explanation) = match &explain.by {
+        RuleSource::Given(direction, rules) => (rules.clone(), by_rules(*direction, rules, frame)?),
+        RuleSource::InForce(id) => by_instance(bpffs, id, frame)?,
     };
     let mut text = packet::text(frame) + "\n";
-    if let Judges::InForce(id) = &explain.judges {
+    if let RuleSource::InForce(id) = &explain.by {
         text += &format!("by the rules in force on {id}\n");
     }
     text += &format!("\n{}", explanation.text(&rules));
