@@ -20,7 +20,7 @@ use crate::command::stop;
 use crate::daemon::event_loop::Stay;
 use crate::daemon::monitor::{self, Watch};
 use crate::daemon::publisher::Publisher;
-use crate::filter::{self, RuleSet};
+use crate::filter::{self, CompiledRules};
 use crate::instance::Instance;
 use crate::instance::process::Process;
 use crate::logging;
@@ -211,7 +211,7 @@ fn mirrored_interface(netlink: &mut Netlink, id: &InstanceId) -> Result<Link> {
 struct Launch<'a> {
     pins: &'a Pins,
     ifindex: u32,
-    rules: &'a RuleSet,
+    rules: &'a CompiledRules,
     tunnel: bpf::Tunnel,
     /// of all instances' tunnels
     endpoints: Endpoints,

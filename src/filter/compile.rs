@@ -19,7 +19,7 @@ pub const ICMPV6: u16 = 256;
 /// The masks that `bpf/mirroring.bpf.h` classifies by. A rule that leaves a field open stands in
 /// the field's `any_` mask and in none of its tables. Values that no rule accepts have no entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RuleSet {
+pub struct CompiledRules {
     /// The rules there are.
     pub live: u32,
     pub any_protocol: u32,
@@ -67,12 +67,12 @@ pub struct RuleSet {
     pub src_prefixes6: Vec<(Ipv6Network, u32)>,
     pub dst_prefixes6: Vec<(Ipv6Network, u32)>,
     /// By bit.
-    pub rules: Vec<RuleEntry>,
+    pub rules: Vec<CompiledRule>,
 }
 
 /// What a rule is called, and what becomes of the packets whose first match it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleEntry {
+pub struct CompiledRule {
     pub name: String,
     pub action: Action,
 }
@@ -81,7 +81,7 @@ pub struct RuleEntry {
 ///
 /// # Errors
 /// There are more rules than bits.
-pub fn compile(rules: &[Rule]) -> Result<RuleSet> {
+pub fn compile(rules: &[Rule]) -> Result<CompiledRules> {
     ensure!(
         rules.len() <= MAX_RULES,
         "there are {} rules, and room for {MAX_RULES}; merge some of them",
@@ -91,7 +91,7 @@ pub fn compile(rules: &[Rule]) -> Result<RuleSet> {
         |field: fn(&Rule) -> &Field<_>, family| Networks::compile(rules.iter().map(field), family);
     let [src, src6] = [Family::V4, Family::V6].map(|family| networks(|r| &r.src_address, family));
     let [dst, dst6] = [Family::V4, Family::V6].map(|family| networks(|r| &r.dst_address, family));
-    let mut set = RuleSet {
+    let mut set = CompiledRules {
         live: mask_of(rules, |_| true),
         any_protocol: mask_of(rules, |rule| rule.protocol.is_any()),
         any_src_port: mask_of(rules, |rule| rule.src_port.is_any()),
@@ -126,7 +126,7 @@ pub fn compile(rules: &[Rule]) -> Result<RuleSet> {
         dst_prefixes6: networks_of(dst6.prefixes, Prefix::v6)?,
         rules: rules
             .iter()
-            .map(|rule| RuleEntry { name: rule.name.clone(), action: rule.action })
+            .map(|rule| CompiledRule { name: rule.name.clone(), action: rule.action })
             .collect(),
     };
     set.any_more =
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn no_rules_are_no_masks() {
-        assert_eq!(compile(&[]).unwrap(), RuleSet::default());
+        assert_eq!(compile(&[]).unwrap(), CompiledRules::default());
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         let rule = Rule { name: "all".to_owned(), ..Rule::default() };
         assert_eq!(
             compile(&[rule]).unwrap(),
-            RuleSet {
+            CompiledRules {
                 live: 1,
                 any_protocol: 1,
                 any_src_port: 1,
@@ -234,8 +234,8 @@ mod tests {
                 any_more: 1,
                 unconditional: 1,
                 portless: 1,
-                rules: vec![RuleEntry { name: "all".to_owned(), action: Action::default() }],
-                ..RuleSet::default()
+                rules: vec![CompiledRule { name: "all".to_owned(), action: Action::default() }],
+                ..CompiledRules::default()
             }
         );
     }

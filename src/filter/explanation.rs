@@ -11,14 +11,14 @@ pub struct Explanation {
     /// Whether rules are asked at all: not about what is no packet of IP, or malformed.
     pub is_looked_at: bool,
     /// Number of the first rule that matches, from 0 on, and what becomes of the packet by it.
-    pub met: Option<(usize, Fate)>,
+    pub met: Option<(usize, Verdict)>,
     /// Of each rule in front of that one, the keys of the fields that refuse the packet.
     pub refused: Vec<Vec<&'static str>>,
 }
 
 /// What becomes of a packet that meets a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Verdict {
     Mirrored,
     Excluded,
     /// It is a tunnel's own.
@@ -91,7 +91,7 @@ impl Explanation {
     }
 
     fn result(&self, rules: &[Rule]) -> String {
-        let Some((met, fate)) = self.met else {
+        let Some((met, verdict)) = self.met else {
             return if self.is_looked_at {
                 "No rule matches: the packet is not mirrored.".to_owned()
             } else {
@@ -108,16 +108,18 @@ impl Explanation {
         let name = format!("Rule {} ({})", met + 1, rule.name);
         let not =
             |reason: &str| format!("{name} matches, but the packet is not mirrored: {reason}.");
-        match fate {
-            Fate::Excluded => format!("{name} is the first that matches: the packet is excluded."),
-            Fate::Guarded => not("it is a tunnel's, or an ICMP error about one's"),
-            Fate::Unsupported => not("the tunnel device carries no IPv6, or no VLAN tags"),
-            Fate::Oversize => not("it is longer than the tunnel device carries"),
-            Fate::NotSampled => {
+        match verdict {
+            Verdict::Excluded => {
+                format!("{name} is the first that matches: the packet is excluded.")
+            }
+            Verdict::Guarded => not("it is a tunnel's, or an ICMP error about one's"),
+            Verdict::Unsupported => not("the tunnel device carries no IPv6, or no VLAN tags"),
+            Verdict::Oversize => not("it is longer than the tunnel device carries"),
+            Verdict::NotSampled => {
                 let of = sample.map_or_else(String::new, |it| format!(", 1 in {}", it.one_in));
                 not(&format!("its flow is not in the sample{of}"))
             }
-            Fate::Mirrored => {
+            Verdict::Mirrored => {
                 let sampled = match sample {
                     None => String::new(),
                     Some(Sample { one_in, by: SampleBy::Packet }) => {
@@ -155,11 +157,11 @@ mod tests {
         file::rules(text).unwrap()
     }
 
-    fn met(rule: usize, fate: Fate) -> Explanation {
+    fn met(rule: usize, verdict: Verdict) -> Explanation {
         let refused = [vec!["dst", "dst_port"], vec!["protocol"], vec!["dst_port"]];
         Explanation {
             is_looked_at: true,
-            met: Some((rule, fate)),
+            met: Some((rule, verdict)),
             refused: refused[..rule].to_vec(),
         }
     }
@@ -176,42 +178,42 @@ mod tests {
 Rule 3 (dns) is the first that matches: the packet is mirrored, or rather 1 in 2 such packets; \
 its copy keeps the headers.
 ";
-        assert_eq!(met(2, Fate::Mirrored).text(&rules()), expected);
+        assert_eq!(met(2, Verdict::Mirrored).text(&rules()), expected);
     }
 
     #[test]
     fn a_sentence_says_the_result() {
         let cases = [
             (
-                met(3, Fate::Mirrored),
+                met(3, Verdict::Mirrored),
                 "Rule 4 (rest) is the first that matches: the packet is mirrored.",
             ),
             (
-                met(1, Fate::Mirrored),
+                met(1, Verdict::Mirrored),
                 "Rule 2 (web) is the first that matches: the packet is mirrored, since its flow is in \
                  the sample, 1 in 100; its copy keeps 128 bytes at most.",
             ),
             (
-                met(1, Fate::NotSampled),
+                met(1, Verdict::NotSampled),
                 "Rule 2 (web) matches, but the packet is not mirrored: its flow is not in the sample, \
                  1 in 100.",
             ),
             (
-                met(0, Fate::Excluded),
+                met(0, Verdict::Excluded),
                 "Rule 1 (no-backup) is the first that matches: the packet is excluded.",
             ),
             (
-                met(3, Fate::Guarded),
+                met(3, Verdict::Guarded),
                 "Rule 4 (rest) matches, but the packet is not mirrored: it is a tunnel's, or an ICMP \
                  error about one's.",
             ),
             (
-                met(3, Fate::Oversize),
+                met(3, Verdict::Oversize),
                 "Rule 4 (rest) matches, but the packet is not mirrored: it is longer than the tunnel \
                  device carries.",
             ),
             (
-                met(3, Fate::Unsupported),
+                met(3, Verdict::Unsupported),
                 "Rule 4 (rest) matches, but the packet is not mirrored: the tunnel device carries no \
                  IPv6, or no VLAN tags.",
             ),

@@ -15,7 +15,7 @@ mod ranges;
 pub mod render;
 mod rule;
 
-pub use compile::{ICMPV6, MAX_RULES, RuleEntry, RuleSet, compile};
+pub use compile::{CompiledRule, CompiledRules, ICMPV6, MAX_RULES, compile};
 pub use decompile::decompile;
 pub use networks::Prefix;
 pub use ranges::Segments;

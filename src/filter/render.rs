@@ -1,6 +1,6 @@
 //! Rules for people to read.
 
-use super::compile::RuleSet;
+use super::compile::CompiledRules;
 use super::parse::{self, field_text};
 use super::rule::{Action, Rule};
 
@@ -10,7 +10,7 @@ const SHOWN: usize = 8;
 pub const HEADINGS: [&str; 6] = ["#", "name", "action", "packets", "sample", "snaplen"];
 
 /// The rules in their order, and what they are compiled to.
-pub fn table(rules: &[Rule], set: &RuleSet) -> String {
+pub fn table(rules: &[Rule], set: &CompiledRules) -> String {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(rules.iter().enumerate().map(|(index, rule)| row(index + 1, rule)));
     aligned(&rows) + &sizes(rules, set)
@@ -86,7 +86,7 @@ pub fn short(entries: &[String]) -> String {
     }
 }
 
-fn sizes(rules: &[Rule], set: &RuleSet) -> String {
+fn sizes(rules: &[Rule], set: &CompiledRules) -> String {
     let v4 = set.src_prefixes.len() + set.dst_prefixes.len();
     let v6 = set.src_prefixes6.len() + set.dst_prefixes6.len();
     let ports: usize =

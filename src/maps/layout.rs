@@ -5,15 +5,15 @@ use std::mem::offset_of;
 use anyhow::Result;
 
 use crate::bpf;
-use crate::filter::{Prefix, RuleSet, Segments};
+use crate::filter::{CompiledRules, Prefix, Segments};
 
 /// From the values of a field to the rules that accept them.
 pub struct Table {
     /// of the map, without its direction
     pub name: &'static str,
     pub entries: usize,
-    pub of: fn(&RuleSet) -> &Segments,
-    pub of_mut: fn(&mut RuleSet) -> &mut Segments,
+    pub of: fn(&CompiledRules) -> &Segments,
+    pub of_mut: fn(&mut CompiledRules) -> &mut Segments,
 }
 
 macro_rules! table {
@@ -48,8 +48,8 @@ pub type Accepted = Vec<(Prefix, u32)>;
 /// From prefixes to the rules that accept all of them, for longest matches.
 pub struct Trie {
     pub name: &'static str,
-    pub of: fn(&RuleSet) -> Accepted,
-    pub put: fn(&mut RuleSet, Accepted) -> Result<()>,
+    pub of: fn(&CompiledRules) -> Accepted,
+    pub put: fn(&mut CompiledRules, Accepted) -> Result<()>,
 }
 
 macro_rules! trie {
@@ -80,8 +80,8 @@ pub const TRIES: [Trie; 4] = [
 pub struct Mask {
     /// bytes from the start of `struct mirroring_config`
     pub offset: usize,
-    pub of: fn(&RuleSet) -> u32,
-    pub of_mut: fn(&mut RuleSet) -> &mut u32,
+    pub of: fn(&CompiledRules) -> u32,
+    pub of_mut: fn(&mut CompiledRules) -> &mut u32,
 }
 
 macro_rules! masks {

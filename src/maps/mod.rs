@@ -13,7 +13,7 @@ use libbpf_rs::{MapHandle, Object};
 use crate::bpf;
 use crate::bpf::mmap_array::Mapped;
 use crate::bpf::pins::{self, Pins};
-use crate::filter::{RuleSet, Segments};
+use crate::filter::{CompiledRules, Segments};
 use crate::model::Direction;
 
 mod batch;
@@ -85,7 +85,7 @@ impl Maps {
 
     /// Puts rules, and the tunnel of the packets that match them, into force at one instant. The
     /// tunnel's own packets are guarded against from before then on.
-    pub fn install(&self, rules: &RuleSet, tunnel: bpf::Tunnel) -> Result<()> {
+    pub fn install(&self, rules: &CompiledRules, tunnel: bpf::Tunnel) -> Result<()> {
         let live = self.common.config.live();
         let in_force = live.load(Ordering::Acquire);
         let free = Generation(usize::from(in_force as u32 != 0));
@@ -117,7 +117,7 @@ impl Maps {
         }
         grace_period.wait()?;
 
-        self.write_fields(&RuleSet::default(), free.other());
+        self.write_fields(&CompiledRules::default(), free.other());
         for (mut trie, new) in tries {
             trie.change(new)?;
         }
@@ -141,7 +141,7 @@ impl Maps {
     }
 
     /// Everything but the prefixes, in place of what the generation held.
-    fn write_fields(&self, rules: &RuleSet, generation: Generation) {
+    fn write_fields(&self, rules: &CompiledRules, generation: Generation) {
         for (map, table) in self.tables.iter().zip(&TABLES) {
             write_masks(map, (table.of)(rules), generation);
         }
@@ -156,7 +156,7 @@ impl Maps {
         bits.map(|bit| self.rule.read(bit).installed).max().unwrap_or(0)
     }
 
-    fn write_rules(&self, rules: &RuleSet, generation: Generation, installed: u64) {
+    fn write_rules(&self, rules: &CompiledRules, generation: Generation, installed: u64) {
         for (rule, bit) in rules.rules.iter().zip(generation.bits()) {
             self.rule.write(bit as usize, rules::entry(rule, installed));
         }

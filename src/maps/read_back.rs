@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::layout::{MASKS, TABLES, TRIES};
 use super::{GENERATION_BITS, Generation, Maps, rules, tries};
 use crate::bpf;
-use crate::filter::RuleSet;
+use crate::filter::CompiledRules;
 
 impl Maps {
     /// Puts another tunnel into force, for the same rules.
@@ -17,10 +17,11 @@ impl Maps {
     }
 
     /// While nobody else changes them.
-    pub fn rules_in_force(&self) -> Result<RuleSet> {
+    pub fn rules_in_force(&self) -> Result<CompiledRules> {
         let generation = self.generation_in_force();
         let of = |word: &AtomicU64| generation.of(word.load(Ordering::Relaxed));
-        let mut rules = RuleSet { live: of(self.common.config.live()), ..RuleSet::default() };
+        let mut rules =
+            CompiledRules { live: of(self.common.config.live()), ..CompiledRules::default() };
         for mask in &MASKS {
             *(mask.of_mut)(&mut rules) = of(self.common.config.word(mask.offset));
         }
@@ -67,7 +68,7 @@ impl Maps {
 
 /// Compiled rules as they are when they have been in the maps: a sample is one in what its bound comes
 /// to.
-pub fn as_read_back(mut rules: RuleSet) -> RuleSet {
+pub fn as_read_back(mut rules: CompiledRules) -> CompiledRules {
     for rule in &mut rules.rules {
         *rule = rules::parse(&rules::entry(rule, 0));
     }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use crate::bpf;
-use crate::filter::{Action, RuleEntry, Sample, SampleBy, Snaplen};
+use crate::filter::{Action, CompiledRule, Sample, SampleBy, Snaplen};
 
 /// `MIRRORING_EVERY`, `MIRRORING_WHOLE` and `MIRRORING_HEADERS` in `bpf/mirroring.h`.
 const EVERY: u32 = u32::MAX;
@@ -11,7 +11,7 @@ const WHOLE: u32 = 0;
 const HEADERS: u32 = 0xffff;
 
 /// The entry of a rule that is the `installed`-th in its place.
-pub fn entry(rule: &RuleEntry, installed: u64) -> bpf::Rule {
+pub fn entry(rule: &CompiledRule, installed: u64) -> bpf::Rule {
     let mut entry = bpf::Rule { installed, sample_below: EVERY, ..Default::default() };
     match rule.action {
         Action::Exclude => entry.action = bpf::Action::MIRRORING_EXCLUDE,
@@ -39,7 +39,7 @@ pub fn entry(rule: &RuleEntry, installed: u64) -> bpf::Rule {
 }
 
 /// What [`entry`] was made from.
-pub fn parse(entry: &bpf::Rule) -> RuleEntry {
+pub fn parse(entry: &bpf::Rule) -> CompiledRule {
     let name = entry.name.split(|byte| *byte == 0).next().unwrap_or_default();
     let sample = (entry.sample_below != EVERY).then(|| Sample {
         // from a bound that was rounded down, the nearest divisor
@@ -57,7 +57,7 @@ pub fn parse(entry: &bpf::Rule) -> RuleEntry {
         HEADERS => Some(Snaplen::Headers),
         bytes => Some(Snaplen::Bytes(bytes as u16)),
     };
-    RuleEntry {
+    CompiledRule {
         name: String::from_utf8_lossy(name).into_owned(),
         action: match entry.action {
             bpf::Action::MIRRORING_EXCLUDE => Action::Exclude,

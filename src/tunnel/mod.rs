@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use ipnetwork::IpNetwork;
 
 use crate::bpf::{self, carries};
-use crate::filter::{Action, RuleSet};
+use crate::filter::{Action, CompiledRules};
 use crate::model;
 use crate::netlink::{Link, Netlink};
 
@@ -145,7 +145,7 @@ pub fn cuts(tunnel: &bpf::Tunnel) -> bool {
 }
 
 /// Says which rules want shorter copies than the tunnel makes.
-pub fn warn_of_whole_copies(tunnel: &bpf::Tunnel, rules: &RuleSet) {
+pub fn warn_of_whole_copies(tunnel: &bpf::Tunnel, rules: &CompiledRules) {
     if cuts(tunnel) {
         return;
     }

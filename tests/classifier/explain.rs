@@ -1,7 +1,7 @@
 //! Explanations, which are the program's own.
 
 use traffic_mirroring::command::explain;
-use traffic_mirroring::filter::explanation::{Explanation, Fate};
+use traffic_mirroring::filter::explanation::{Explanation, Verdict};
 use traffic_mirroring::filter::{Field, Rule};
 use traffic_mirroring::model::Direction;
 use traffic_mirroring::packet;
@@ -64,10 +64,13 @@ fn needs_root_the_first_rule_that_matches_is_the_one_explained() {
     let not_web = exclude("dst-port=443");
     let refused = vec![vec!["protocol"]];
     let cases = [
-        (vec![udp_only.clone(), not_web.clone(), rule("")], (1, Fate::Excluded)),
-        (vec![udp_only.clone(), rule(""), not_web], (1, Fate::Mirrored)),
-        (vec![udp_only.clone(), rule("one-in-packets=4294967295 snaplen=64")], (1, Fate::Mirrored)),
-        (vec![udp_only, rule("one-in-flows=4294967295")], (1, Fate::NotSampled)),
+        (vec![udp_only.clone(), not_web.clone(), rule("")], (1, Verdict::Excluded)),
+        (vec![udp_only.clone(), rule(""), not_web], (1, Verdict::Mirrored)),
+        (
+            vec![udp_only.clone(), rule("one-in-packets=4294967295 snaplen=64")],
+            (1, Verdict::Mirrored),
+        ),
+        (vec![udp_only, rule("one-in-flows=4294967295")], (1, Verdict::NotSampled)),
     ];
     for (rules, met) in cases {
         let expected = Explanation { is_looked_at: true, met: Some(met), refused: refused.clone() };
@@ -83,7 +86,7 @@ fn needs_root_32_rules_are_explained_one_by_one() {
         .collect();
     rules.push(rule("vlan=7"));
     let explanation = explained(&rules, WEB);
-    assert_eq!(explanation.met, Some((31, Fate::Mirrored)));
+    assert_eq!(explanation.met, Some((31, Verdict::Mirrored)));
     assert_eq!(explanation.refused, vec![vec!["dst_port", "vlan"]; 31]);
 }
 
@@ -93,17 +96,17 @@ fn needs_root_fragments_tags_and_extension_headers_are_seen_as_the_program_sees_
     let met = |frame: &[u8]| by_rules(&rules, frame);
     let (a, b) = ("10.0.0.1:1000", "192.0.2.1:53");
     let first = udp(a, b).fragment(0, true).frame();
-    assert_eq!(met(&first).met, Some((0, Fate::Mirrored)));
+    assert_eq!(met(&first).met, Some((0, Verdict::Mirrored)));
     let later = met(&udp(a, b).fragment(185, false).frame());
-    assert_eq!((later.met, later.refused), (Some((1, Fate::Mirrored)), vec![vec!["dst_port"]]));
+    assert_eq!((later.met, later.refused), (Some((1, Verdict::Mirrored)), vec![vec!["dst_port"]]));
     let double = tagged(&[(0x88a8, 7), (0x8100, 8)], &udp(a, b).frame());
-    assert_eq!(met(&double).met, Some((0, Fate::Mirrored)));
+    assert_eq!(met(&double).met, Some((0, Verdict::Mirrored)));
 
     let (a, b) = ("[2001:db8::1]:1000", "[2001:db8::2]:53");
     let behind = udp6(a, b).behind(60, 1).behind(0, 0);
-    assert_eq!(met(&behind.frame()).met, Some((0, Fate::Mirrored)));
+    assert_eq!(met(&behind.frame()).met, Some((0, Verdict::Mirrored)));
     let later = met(&udp6(a, b).fragment(1, 1480, true).frame());
-    assert_eq!((later.met, later.refused), (Some((1, Fate::Mirrored)), vec![vec!["dst_port"]]));
+    assert_eq!((later.met, later.refused), (Some((1, Verdict::Mirrored)), vec![vec!["dst_port"]]));
 }
 
 #[test]
@@ -124,10 +127,10 @@ fn needs_root_what_no_rule_is_asked_about_is_told_apart_from_what_none_accepts()
 fn needs_root_a_long_packet_is_tried_by_its_beginning() {
     let rules = [rule("length=0-64999"), rule("length=65000 dst-port=2")];
     let explanation = explained(&rules, "10.0.0.1:1 > 10.0.0.2:2 udp length 65000");
-    assert_eq!(explanation.met, Some((1, Fate::Mirrored)));
+    assert_eq!(explanation.met, Some((1, Verdict::Mirrored)));
     assert_eq!(explanation.refused, [["length"]]);
     let longest = Packet6::new(17, "[::1]:1", "[::2]:2").of_length(40 + 60_000).frame();
-    assert_eq!(by_rules(&[rule("length=60040")], &longest).met, Some((0, Fate::Mirrored)));
+    assert_eq!(by_rules(&[rule("length=60040")], &longest).met, Some((0, Verdict::Mirrored)));
 }
 
 /// The rule with some fields open; what has no ports passes those that stay as it did before.

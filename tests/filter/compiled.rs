@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 use traffic_mirroring::filter::{
-    Field, ICMPV6, MAX_RULES, Rule, RuleSet, Segments, UNTAGGED, compile,
+    CompiledRules, Field, ICMPV6, MAX_RULES, Rule, Segments, UNTAGGED, compile,
 };
 
 use testkit::oracle::evaluate::{self, Packet, Ports};
@@ -14,7 +14,7 @@ use testkit::oracle::frame;
 use testkit::oracle::random::Random;
 
 /// What the tc programs are to do with compiled rules: the rules that match.
-fn classify(set: &RuleSet, packet: &Packet) -> u32 {
+fn classify(set: &CompiledRules, packet: &Packet) -> u32 {
     let mut rules = set.live & (set.any_protocol | at(&set.protocols, packet.protocol.into()));
     rules &= match packet.ports {
         Ports::Known { src, dst } => {
@@ -99,7 +99,7 @@ fn masks_agree_with_what_the_rules_mean() {
 }
 
 /// What the maps ask for, beyond what the values mean.
-fn check_form(set: &RuleSet) {
+fn check_form(set: &CompiledRules) {
     for segments in [
         &set.protocols,
         &set.src_ports,

@@ -5,15 +5,15 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 use traffic_mirroring::filter::{
-    Field, MAX_RULES, Rule, RuleSet, Segments, compile, decompile, parse, render,
+    CompiledRules, Field, MAX_RULES, Rule, Segments, compile, decompile, parse, render,
 };
 
 use testkit::oracle::random::Random;
 
 /// Without the arrays of networks, which may say less of the same masks: where a trie is worth asking.
-fn without_networks(set: &RuleSet) -> RuleSet {
+fn without_networks(set: &CompiledRules) -> CompiledRules {
     let none = Segments::new;
-    RuleSet {
+    CompiledRules {
         src_nets: none(),
         dst_nets: none(),
         src_nets6: none(),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::bpf::bpffs::{self, Turn};
 use crate::bpf::pins::Pins;
 use crate::filter::explanation::{self, Explanation};
-use crate::filter::{self, Action, MAX_RULES, Rule, RuleSet, SampleBy};
+use crate::filter::{self, Action, CompiledRules, MAX_RULES, Rule, SampleBy};
 use crate::instance::Instance;
 use crate::model::{Direction, InstanceId};
 use crate::packet;
@@ -18,7 +18,7 @@ use crate::tunnel;
 
 mod test_run;
 
-use test_run::Trial;
+use test_run::TestRun;
 
 /// Prints the packet, how it fares with each rule, and the result.
 pub fn explain(bpffs: &Path, explain: &Explain) -> Result<()> {
@@ -45,9 +45,9 @@ pub fn explain(bpffs: &Path, explain: &Explain) -> Result<()> {
 
 /// By rules that need not be in force anywhere, for a tunnel that carries everything.
 pub fn by_rules(direction: Direction, rules: &[Rule], frame: &[u8]) -> Result<Explanation> {
-    let trial = Trial::new(direction)?;
-    trial.install(&without_luck(filter::compile(rules)?), test_run::any_tunnel())?;
-    explained(&trial, rules, frame)
+    let program = TestRun::new(direction)?;
+    program.install(&without_luck(filter::compile(rules)?), test_run::any_tunnel())?;
+    explained(&program, rules, frame)
 }
 
 /// By the rules and for the tunnel of what runs. Returns the rules, too.
@@ -58,7 +58,7 @@ fn by_instance(bpffs: &Path, id: &InstanceId, frame: &[u8]) -> Result<(Vec<Rule>
              (filter flags, --rules-file)"
         )
     };
-    let trial = Trial::new(id.direction)?;
+    let program = TestRun::new(id.direction)?;
     let is_mounted = bpffs::check_bpffs(bpffs)?;
     let rules = {
         // while we read, nobody writes
@@ -71,17 +71,17 @@ fn by_instance(bpffs: &Path, id: &InstanceId, frame: &[u8]) -> Result<(Vec<Rule>
         if !tunnel::cuts(&tunnel) {
             rules.iter_mut().for_each(Rule::leave_whole);
         }
-        trial.install(&without_luck(in_force), tunnel)?;
-        trial.guard_as(&maps);
+        program.install(&without_luck(in_force), tunnel)?;
+        program.guard_as(&maps);
         rules
     };
-    let explanation = explained(&trial, &rules, frame)?;
+    let explanation = explained(&program, &rules, frame)?;
     Ok((rules, explanation))
 }
 
 /// Rules that mirror some packets at random mirror all; whether a flow is in a sample is no matter of
 /// luck.
-fn without_luck(mut rules: RuleSet) -> RuleSet {
+fn without_luck(mut rules: CompiledRules) -> CompiledRules {
     for rule in &mut rules.rules {
         if let Action::Mirror { sample, .. } = &mut rule.action {
             *sample = sample.filter(|sample| sample.by == SampleBy::Flow);
@@ -91,8 +91,8 @@ fn without_luck(mut rules: RuleSet) -> RuleSet {
 }
 
 /// What the installed rules, which are these, do with a frame, and why.
-fn explained(trial: &Trial, rules: &[Rule], frame: &[u8]) -> Result<Explanation> {
-    let met = trial.met(rules.len(), frame)?;
+fn explained(program: &TestRun, rules: &[Rule], frame: &[u8]) -> Result<Explanation> {
+    let met = program.met(rules.len(), frame)?;
     let in_front = met.map_or(rules.len(), |(index, _)| index);
 
     // asked about together: an open rule, then those in front of the one that was met, by field
@@ -105,9 +105,9 @@ fn explained(trial: &Trial, rules: &[Rule], frame: &[u8]) -> Result<Explanation>
     let mut refused = vec![Vec::new(); in_front];
     for questions in questions.chunks(MAX_RULES) {
         let rules: Vec<Rule> = questions.iter().map(|(_, rule)| rule.clone()).collect();
-        trial.install(&filter::compile(&rules)?, test_run::any_tunnel())?;
+        program.install(&filter::compile(&rules)?, test_run::any_tunnel())?;
         for (number, (about, _)) in (0..).zip(questions) {
-            match (trial.accepts(number, frame)?, about) {
+            match (program.accepts(number, frame)?, about) {
                 (true, _) => {}
                 (false, None) => is_looked_at = false,
                 (false, Some((index, key))) => refused[*index].push(*key),

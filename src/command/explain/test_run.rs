@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use libbpf_rs::{Object, ProgramInput};
 
 use crate::bpf;
-use crate::filter::RuleSet;
-use crate::filter::explanation::Fate;
+use crate::filter::CompiledRules;
+use crate::filter::explanation::Verdict;
 use crate::maps::Maps;
 use crate::model::Direction;
 
@@ -23,12 +23,12 @@ pub fn any_tunnel() -> bpf::Tunnel {
     bpf::Tunnel { carries: u8::MAX, ..Default::default() }
 }
 
-pub struct Trial {
+pub struct TestRun {
     object: Object,
     maps: Maps,
 }
 
-impl Trial {
+impl TestRun {
     pub fn new(direction: Direction) -> Result<Self> {
         let object = bpf::load(bpf::object_bytes(direction), &[])?;
         let maps = Maps::of(&object, direction)?;
@@ -36,7 +36,7 @@ impl Trial {
     }
 
     /// Puts rules into force, for a tunnel that takes what this one takes, and lets nothing out.
-    pub fn install(&self, rules: &RuleSet, tunnel: bpf::Tunnel) -> Result<()> {
+    pub fn install(&self, rules: &CompiledRules, tunnel: bpf::Tunnel) -> Result<()> {
         // a cap is on many packets, not on one
         self.maps.install(rules, bpf::Tunnel { ifindex: NO_SUCH_DEVICE, rate: 0, ..tunnel })
     }
@@ -48,12 +48,12 @@ impl Trial {
 
     /// The first of the installed rules, as many as there are, that matches a frame. No other frame
     /// has met one before.
-    pub fn met(&self, rules: usize, frame: &[u8]) -> Result<Option<(usize, Fate)>> {
+    pub fn met(&self, rules: usize, frame: &[u8]) -> Result<Option<(usize, Verdict)>> {
         self.run(frame)?;
         for rule in 0..rules {
             let outcomes = self.maps.outcomes_of(rule as u32)?;
             if outcomes.matched > 0 {
-                return Ok(Some((rule, fate(&outcomes))));
+                return Ok(Some((rule, verdict(&outcomes))));
             }
         }
         Ok(None)
@@ -80,15 +80,15 @@ impl Trial {
 }
 
 /// What came of the one packet that these are of.
-fn fate(outcomes: &bpf::Outcomes) -> Fate {
+fn verdict(outcomes: &bpf::Outcomes) -> Verdict {
     let reasons = [
-        (outcomes.excluded, Fate::Excluded),
-        (outcomes.guarded, Fate::Guarded),
-        (outcomes.not_sampled, Fate::NotSampled),
-        (outcomes.unsupported, Fate::Unsupported),
-        (outcomes.oversize, Fate::Oversize),
+        (outcomes.excluded, Verdict::Excluded),
+        (outcomes.guarded, Verdict::Guarded),
+        (outcomes.not_sampled, Verdict::NotSampled),
+        (outcomes.unsupported, Verdict::Unsupported),
+        (outcomes.oversize, Verdict::Oversize),
     ];
     let reason = reasons.into_iter().find(|(count, _)| *count > 0);
     // what nothing speaks against went to the device, which is not there
-    reason.map_or(Fate::Mirrored, |(_, fate)| fate)
+    reason.map_or(Verdict::Mirrored, |(_, verdict)| verdict)
 }

@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::compile::{RuleEntry, RuleSet};
+use super::compile::{CompiledRule, CompiledRules};
 use super::ranges::{Ranges, Segments, difference};
 use super::rule::{Field, Rule, UNTAGGED};
 
@@ -20,10 +20,10 @@ use tcp_flags::tcp_flags;
 
 /// Rules that compile to the same masks (but for the arrays of networks, which say no more than where
 /// a trie is worth asking).
-pub fn decompile(set: &RuleSet) -> Vec<Rule> {
+pub fn decompile(set: &CompiledRules) -> Vec<Rule> {
     let [src, dst] = [&set.src_prefixes, &set.dst_prefixes].map(|it| named(it));
     let [src6, dst6] = [&set.src_prefixes6, &set.dst_prefixes6].map(|it| named(it));
-    let rule = |(index, entry): (usize, &RuleEntry)| {
+    let rule = |(index, entry): (usize, &CompiledRule)| {
         let bit = 1 << index;
         let is_in = |mask: u32| mask & bit != 0;
         let is_any_src = [is_in(set.any_src_v4), is_in(set.any_src_v6)];
