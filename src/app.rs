@@ -74,38 +74,8 @@ fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     logging::init(&args::log_dir_of(args), true);
-    let reason = in_a_line(&error.to_string());
+    let reason = args::reason(error);
     log::error!("{reason}");
     logging::to_stderr("error: ", &format!("{reason}; `mirroring --help` lists the flags"));
     USAGE.into()
-}
-
-/// Of what clap says in paragraphs, what is wrong and what might be right.
-fn in_a_line(text: &str) -> String {
-    let lines = text.lines().map(str::trim);
-    let said = lines.filter_map(|line| {
-        let (kind, said) = line.split_once(": ")?;
-        ["error", "tip"].contains(&kind).then_some(said)
-    });
-    said.collect::<Vec<_>>().join("; ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn said_of(args: &[&str]) -> String {
-        in_a_line(&Cli::try_parse_from(args).unwrap_err().to_string())
-    }
-
-    #[test]
-    fn wrong_flags_are_told_in_a_line() {
-        assert_eq!(
-            said_of(&["mirroring", "--ifacee=eth0"]),
-            "unexpected argument '--ifacee' found; a similar argument exists: '--iface'"
-        );
-        assert_eq!(said_of(&["mirroring", "eth0"]), "unexpected argument 'eth0' found");
-        let missing = said_of(&["mirroring", "--iface"]);
-        assert_eq!(missing, "a value is required for '--iface <NAME>' but none was supplied");
-    }
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, Parser};
 
 /// Where l3afd keeps its logs.
@@ -269,8 +270,25 @@ fn without_space(arg: &[u8]) -> Option<OsString> {
     is_flag.then(|| OsString::from_vec([flag, value].concat()))
 }
 
-/// Where the log goes, read from normalized arguments that need not be valid otherwise, so that
-/// usage errors are logged too. A directory that cannot be used gives the default.
+/// What is wrong with the flags, in a line; clap says it in paragraphs.
+pub fn reason(error: &clap::Error) -> String {
+    let text = |kind| error.get(kind).map(ToString::to_string).filter(|text| !text.is_empty());
+    let flag = text(ContextKind::InvalidArg).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let similar = text(ContextKind::SuggestedArg);
+            let advice = similar.map(|similar| format!("; did you mean {similar}?"));
+            format!("{flag:?} is not a flag that there is{}", advice.unwrap_or_default())
+        }
+        ErrorKind::InvalidValue => format!("{flag} needs a value"),
+        ErrorKind::InvalidUtf8 => "a value is not valid UTF-8".to_owned(),
+        other => format!("{flag}: {other}"),
+    }
+}
+
+/// Where the log goes, read from normalized arguments that may be invalid otherwise: usage errors are logged, too.
+/// A directory that cannot be used gives the default. (clap's `ignore_errors` ends at the first unknown flag, with
+/// those behind it unread.)
 pub fn log_dir_of(args: &[OsString]) -> PathBuf {
     let mut log_dir = None;
     let mut args = args.iter().peekable();
@@ -296,7 +314,6 @@ pub fn is_plain_path(path: &Path) -> bool {
 mod tests {
     use super::*;
     use clap::CommandFactory;
-    use clap::error::ErrorKind;
 
     fn words(args: &[&str]) -> Vec<OsString> {
         args.iter().map(OsString::from).collect()
@@ -404,6 +421,26 @@ mod tests {
         for args in [&["--ifacee=eth0"][..], &["eth0"], &["--iface", "eth0", "eth1"]] {
             assert_eq!(parse(args).unwrap_err().kind(), ErrorKind::UnknownArgument, "{args:?}");
         }
+    }
+
+    #[test]
+    fn wrong_flags_are_told_in_a_line() {
+        let cases: [(&[&str], &str); 5] = [
+            (
+                &["--ifacee=eth0"],
+                r#""--ifacee" is not a flag that there is; did you mean --iface?"#,
+            ),
+            (&["--nonsense"], r#""--nonsense" is not a flag that there is"#),
+            (&["eth0"], r#""eth0" is not a flag that there is"#),
+            (&["--iface"], "--iface <NAME> needs a value"),
+            (&["--quiet", "yes", "no"], r#""no" is not a flag that there is"#),
+        ];
+        for (args, expected) in cases {
+            assert_eq!(reason(&parse(args).unwrap_err()), expected);
+        }
+        let not_utf8 = OsString::from_vec(b"--iface=\xff".to_vec());
+        let error = Cli::try_parse_from([OsString::from("mirroring"), not_utf8]).unwrap_err();
+        assert_eq!(reason(&error), "a value is not valid UTF-8");
     }
 
     #[test]
