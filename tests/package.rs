@@ -169,7 +169,7 @@ fn the_binary_knows_every_flag_that_l3afd_will_give_it() {
 }
 
 #[test]
-fn the_objects_have_the_program_and_the_maps_that_the_manifest_names() {
+fn the_objects_have_what_the_manifest_names() {
     for (direction, program) in programs() {
         let object = object(direction);
 
@@ -246,7 +246,7 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
 }
 
 #[test]
-fn payloads_for_l3afd_2_0_0_find_the_same_objects_under_their_names() {
+fn payloads_for_l3afd_2_0_0_name_the_same_objects() {
     let (_folder, unpacked) = unpacked();
     for direction in DIRECTIONS {
         let read = |suffix| fs::read(unpacked.join(format!("mirroring_{direction}{suffix}")));
@@ -255,7 +255,7 @@ fn payloads_for_l3afd_2_0_0_find_the_same_objects_under_their_names() {
 }
 
 #[test]
-fn every_link_and_picture_of_the_packages_documents_leads_to_a_file_in_it() {
+fn every_link_in_the_packages_documents_leads_to_its_files() {
     let (_folder, unpacked) = unpacked();
     let mut links = 0;
     for place in [unpacked.join("docs"), unpacked] {
@@ -305,7 +305,7 @@ fn publishing_nowhere_is_refused_before_anything_is_built() {
 }
 
 #[test]
-fn the_recommended_style_is_the_classic_one_with_a_process_that_stays() {
+fn the_recommended_style_adds_a_process_that_stays() {
     for direction in DIRECTIONS {
         let mut recommended = program("recommended", direction);
         let status = json!({"cmd": "status", "iface": "eth0", "direction": direction});
@@ -336,7 +336,7 @@ fn the_recommended_style_is_the_classic_one_with_a_process_that_stays() {
 }
 
 #[test]
-fn a_payload_carries_what_was_given_and_the_manifest_for_the_rest() {
+fn a_payload_has_given_values_and_else_the_manifests() {
     for (style, programs) in [("classic", "programs"), ("recommended", "recommended")] {
         let payload = stdout(command("make").arg("payload").args([
             "IFACE=eth7",

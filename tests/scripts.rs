@@ -57,7 +57,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn setup_with_check_names_all_that_is_missing_and_installs_nothing() {
+fn setup_check_names_all_that_is_missing() {
     let checkout = Checkout::with(&["scripts/setup", "scripts/as-user", "Cargo.toml"]);
     // little else than what the script itself is made of
     for tool in ["bash", "cut", "dirname", "env", "id", "sed", "sort"] {
@@ -137,7 +137,7 @@ EOF
 }
 
 #[test]
-fn the_last_lines_of_the_tests_name_what_failed_and_what_was_left_out() {
+fn the_last_lines_name_failures_and_what_was_left_out() {
     let output = test_script_where_all_end(1);
     assert!(!output.status.success());
     let said = text(&output.stdout);
@@ -165,7 +165,7 @@ fn the_last_line_of_the_tests_says_that_nothing_failed() {
 }
 
 #[test]
-fn needs_root_under_sudo_what_is_built_belongs_to_the_user_where_the_checkout_does() {
+fn needs_root_under_sudo_what_is_built_belongs_to_the_user() {
     let checkout = Checkout::with(&["scripts/as-user"]);
     fs::set_permissions(checkout.0.path(), fs::Permissions::from_mode(0o755)).expect("its mode");
     let nobody = NOBODY.to_string();
@@ -198,7 +198,7 @@ fn needs_root_under_sudo_what_is_built_belongs_to_the_user_where_the_checkout_do
 }
 
 #[test]
-fn a_go_that_is_too_old_gets_the_one_that_is_needed_or_says_that_it_cannot() {
+fn a_go_too_old_is_replaced_or_an_error() {
     let checkout = Checkout::with(&["scripts/go-toolchain", "tests/l3afd/go.mod"]);
     let cache = checkout.path("cache");
     let script = format!(

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mirrored_interface_is_known_by_its_index_and_once_that_is_gone_by_its_name() {
+    fn a_deleted_interface_is_looked_up_again_by_its_name() {
         let (eth0, eth9) = (link(2, "eth0"), link(2, "eth9"));
         let another = link(5, "eth0");
         let there = |link, other_has_name| Interface::There { link, other_has_name };

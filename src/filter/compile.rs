@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_leaves_something_out_of_the_mirror_is_not_unconditional() {
+    fn a_rule_that_excludes_something_is_not_unconditional() {
         let mirror = |sample, snaplen| Rule {
             action: Action::Mirror { sample, snaplen },
             ..Rule::default()

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_in_one_set_answers_with_the_longest_match_of_the_other_too() {
+    fn a_prefix_of_one_set_also_gets_the_other_sets_longest_match() {
         let one = set(&[("10.0.0.0/8", 1), ("10.1.0.0/16", 3)]);
         let other = set(&[("10.1.2.0/24", 16), ("11.0.0.0/8", 32)]);
         let expected = set(&[
@@ -197,7 +197,7 @@ mod tests {
     /// As an update changes a trie: from what is in force, and what one that was cut short left, to what
     /// is in force and what is new, to what is new alone. At each step, it may be the last.
     #[test]
-    fn at_each_step_of_an_update_the_answers_of_the_rules_in_force_are_what_they_were() {
+    fn each_step_of_an_update_keeps_the_answers_of_rules_in_force() {
         const OLD: u64 = 0b11;
         const NEW: u64 = 0b11 << 32;
         let mut random = Random(0x6d69_7272_6f72);

@@ -113,7 +113,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn we_are_alive_and_a_process_of_another_time_with_our_id_is_not() {
+    fn another_process_that_got_our_id_later_is_not_us() {
         let us = Process::current().unwrap();
         assert!(us.is_alive());
         let earlier = Process { start_time: us.start_time - 1, ..us };

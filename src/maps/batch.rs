@@ -179,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn needs_root_entries_of_a_trie_are_written_read_and_deleted_many_at_once() {
+    fn needs_root_tries_are_written_read_and_deleted_in_batches() {
         let key = |n: u32| [32_u32.to_ne_bytes(), n.to_be_bytes()].concat();
         there_and_back(&map(MapType::LpmTrie, 8), &entries(35_000, key));
     }
 
     /// As kernels before 5.13 have it for tries, too.
     #[test]
-    fn needs_root_entries_of_a_map_without_such_calls_are_so_one_by_one() {
+    fn needs_root_a_map_without_batch_calls_is_accessed_singly() {
         let map = map(MapType::DevmapHash, 4);
         let mut count = 1;
         // SAFETY: room for a key and a value, and null for options

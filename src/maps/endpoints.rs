@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_holds_what_tells_a_tunnels_packets_and_is_never_empty() {
+    fn an_endpoint_is_never_empty_and_has_what_identifies_a_tunnel() {
         let to = |address: &str| bpf::Tunnel {
             collector: bpf::address::words_of(address.parse().unwrap()),
             port: 6080_u16.to_be(),

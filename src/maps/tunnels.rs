@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_every_packet_up_to_a_length_is_not_asked_about_those() {
+    fn a_packet_within_every_limit_needs_no_further_checks() {
         let takes_all = bpf::Tunnel {
             carries: carries::IPV6 | carries::TAGS | carries::CUT,
             ..Default::default()

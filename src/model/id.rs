@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_no_version_is_told_of_the_latest_and_has_another_one() {
+    fn without_a_version_the_name_is_latest_and_pins_have_none() {
         assert_eq!(Version::UNNAMED.to_string(), "latest");
         assert_ne!(Version::UNNAMED, Version::default());
         assert_eq!("latest".parse::<Version>().unwrap(), Version::default());

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_nothing_is_refused_with_a_word_on_how_to_have_no_cap() {
+    fn a_rate_of_zero_is_refused_with_advice_how_to_lift_the_cap() {
         for text in ["0", "0mbit", "0.0", "7", "0.001kbit"] {
             let error = text.parse::<Rate>().unwrap_err().to_string();
             assert!(error.contains("leave the flag out for no cap"), "{error}");

@@ -219,7 +219,7 @@ fn needs_root_the_routes_of_others_are_not_deleted() {
 }
 
 #[test]
-fn needs_root_a_route_that_the_kernel_refuses_is_named_with_the_reason() {
+fn needs_root_a_route_that_the_kernel_refuses_is_named() {
     in_namespace(|netlink| {
         let route = Route {
             destination: net("198.51.100.0/24"),
@@ -261,7 +261,7 @@ fn needs_root_route_to_tells_gateway_source_and_mtu() {
 }
 
 #[test]
-fn needs_root_route_to_through_a_device_without_a_route_takes_it_for_on_link() {
+fn needs_root_a_device_without_a_route_counts_as_on_link() {
     in_namespace(|netlink| {
         let near = network(netlink);
         let hop = netlink.route_to(addr("198.51.100.9"), Some(near)).unwrap();
@@ -297,7 +297,7 @@ fn needs_root_a_neighbour_that_answers_is_resolved() {
 }
 
 #[test]
-fn needs_root_a_neighbour_that_is_silent_is_not_resolved_in_time() {
+fn needs_root_a_silent_neighbour_is_not_resolved_in_time() {
     in_namespace(|netlink| {
         let near = network(netlink);
         let begin = Instant::now();
@@ -404,7 +404,7 @@ fn needs_root_ipv6_addresses_are_those_to_send_from() {
 }
 
 #[test]
-fn needs_root_ipv6_routes_are_added_listed_asked_for_and_deleted() {
+fn needs_root_ipv6_routes_are_added_listed_found_and_deleted() {
     in_namespace(|netlink| {
         let near = network6(netlink);
         let far = addr("2001:db8:9::9");
@@ -449,7 +449,7 @@ fn needs_root_an_ipv6_neighbour_is_asked_for() {
 }
 
 #[test]
-fn needs_root_changes_of_devices_addresses_routes_and_neighbours_are_told() {
+fn needs_root_links_addresses_routes_and_neighbours_are_told() {
     in_namespace(|netlink| {
         let events = Events::subscribe().unwrap();
         assert_eq!(events.take().unwrap(), []);

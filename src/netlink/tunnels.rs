@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn over_ipv6_headers_are_longer_and_hold_an_option_unless_it_is_turned_off() {
+    fn ipv6_headers_are_longer_and_have_an_option_by_default() {
         let tunnel = |rest: &[InfoIpTunnel]| {
             let remote = [InfoIpTunnel::Remote(FAR6.into())];
             let data = InfoData::IpTunnel([&remote, rest].concat());

@@ -178,7 +178,7 @@ fn switches_are_read() {
 }
 
 #[test]
-fn an_update_looks_at_the_filter_and_the_cap_and_not_at_the_tunnel() {
+fn an_update_takes_the_filter_and_the_cap_but_not_the_tunnel() {
     let request = request(
         "--cmd=update --iface=eth0 --direction=ingress --version=1.2 --src-port=53 \
          --max-rate=2gbit --tunnel-type=vxlan --tunnel-remote-address=nonsense --map-name=x",
@@ -267,7 +267,7 @@ fn stop_and_status_select_and_look_at_nothing_else() {
 }
 
 #[test]
-fn a_restart_of_l3afd_goes_on_with_what_runs_and_ends_processes_alone() {
+fn a_restart_of_l3afd_starts_and_stops_only_processes() {
     let args = "--iface=eth0 --direction=xdpingress --dst-port=80";
     let Command::Resume(start) = request(args).unwrap().command else { panic!("no resumption") };
     assert_eq!(start.id.interface.as_str(), "eth0");

@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tunnel_is_put_into_force_where_it_leads_elsewhere_and_only_there() {
+    fn a_tunnel_is_applied_only_where_it_leads_elsewhere() {
         let tunnel = bpf::Tunnel { ifindex: 7, max_len: 1468, ..Default::default() };
         let capped = bpf::Tunnel { rate: 1000, burst: 500, ..tunnel };
         assert!(redirected(capped, tunnel).is_none());

@@ -172,7 +172,7 @@ fn check(captures: &Captures, plain: &[bool], flags: &str, filter: &str, expecte
 
 #[test]
 #[ignore = "wants captures: make test"]
-fn needs_root_captured_packets_match_where_tcpdumps_filter_lets_them_through() {
+fn needs_root_captured_packets_match_as_with_tcpdumps_filters() {
     let folder = std::env::var("CAPTURES").expect("CAPTURES, the folder of captures");
     let captures = Captures::read(Path::new(&folder));
     let plain = captures.filtered_behind_tags("len >= 0");

@@ -60,7 +60,7 @@ fn check_every_fate(harness: &Harness) {
 }
 
 #[test]
-fn needs_root_the_verdict_is_the_configured_one_whatever_becomes_of_the_copy() {
+fn needs_root_the_verdict_stays_whatever_the_copy_meets() {
     in_namespace(|| {
         for direction in Direction::ALL {
             for verdict in [TC_ACT_OK, TC_ACT_UNSPEC] {
@@ -71,7 +71,7 @@ fn needs_root_the_verdict_is_the_configured_one_whatever_becomes_of_the_copy() {
 }
 
 #[test]
-fn needs_root_the_next_program_of_the_chain_runs_whatever_becomes_of_the_copy() {
+fn needs_root_the_next_program_runs_whatever_the_copy_meets() {
     let next = next_program();
     in_namespace(|| {
         Harness::each(|harness| {

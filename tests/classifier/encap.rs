@@ -98,7 +98,7 @@ fn check_outer_of(left: &[u8], packet: &[u8], follows: u8) {
 }
 
 #[test]
-fn needs_root_a_marked_copy_leaves_in_gue_with_the_packet_unchanged() {
+fn needs_root_a_marked_copy_leaves_in_gue_with_the_packet_as_is() {
     let packets = [
         tcp(A, B),
         udp(A, B).of_length(1468),
@@ -233,7 +233,7 @@ fn needs_root_what_is_no_marked_ip_packet_is_dropped() {
 }
 
 #[test]
-fn needs_root_outer_packets_have_ids_of_their_own_so_that_fragments_do_not_mix() {
+fn needs_root_each_outer_datagram_has_its_own_fragment_id() {
     let object = encapsulator(&PATH);
     let ids = [(); 20].map(|()| {
         let run = run(&object, &tcp(A, B).frame(), marked(), 1);
@@ -442,7 +442,7 @@ fn needs_root_what_becomes_of_a_copy_is_counted() {
 }
 
 #[test]
-fn needs_root_a_copy_of_which_a_piece_is_refused_is_counted_as_torn() {
+fn needs_root_a_copy_with_a_refused_fragment_is_counted_once() {
     let object = tunnel(&usual_path(), NO_SUCH_DEVICE);
     let frame = udp(A, B).of_length(1500).frame();
     let run = try_run(&bpf::cutter(&object), &frame, Context::default(), 1).expect("a run");
@@ -453,7 +453,7 @@ fn needs_root_a_copy_of_which_a_piece_is_refused_is_counted_as_torn() {
 
 /// The cutter learns of no refusal of the last piece, which it does not send as a clone.
 #[test]
-fn needs_root_a_copy_of_which_the_last_piece_cannot_be_made_is_counted_as_torn() {
+fn needs_root_a_copy_without_its_last_fragment_is_counted_once() {
     let object = encapsulator(&usual_path());
     let frame = udp(A, B).of_length(1500).frame();
     let mut behind_its_end = marked();

@@ -113,7 +113,7 @@ fn framed(packet: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn needs_root_what_fits_leaves_in_one_packet_over_ipv6_with_a_checksum() {
+fn needs_root_short_copies_leave_in_one_summed_ipv6_packet() {
     for path in [path(1500), Path { next_hop: None, ..path(1500) }] {
         let object = encapsulator(&path);
         for packet in packets() {
@@ -144,7 +144,7 @@ fn needs_root_a_checksum_is_never_0() {
 }
 
 #[test]
-fn needs_root_pieces_leave_as_fragments_of_one_outer_packet_over_ipv6() {
+fn needs_root_pieces_leave_as_ipv6_fragments_of_one_packet() {
     const MTU: usize = 1280;
     const PIECE_LEN: usize = 1232;
     let object = encapsulator(&path(MTU as u32));
@@ -170,7 +170,7 @@ fn needs_root_pieces_leave_as_fragments_of_one_outer_packet_over_ipv6() {
 }
 
 #[test]
-fn needs_root_every_copy_to_a_collector_over_ipv6_falls_through_as_it_is() {
+fn needs_root_copies_to_an_ipv6_collector_reach_the_veth_as_is() {
     let object = encapsulator(&path(1500));
     let copies = packets();
     for packet in &copies {
@@ -199,7 +199,7 @@ fn needs_root_the_cutter_sums_up_copies_of_every_length() {
 }
 
 #[test]
-fn needs_root_a_copy_over_ipv6_of_which_a_piece_is_refused_is_counted_as_torn() {
+fn needs_root_a_copy_over_ipv6_with_a_refused_fragment_counts() {
     let object = tunnel(&path(1500), NO_SUCH_DEVICE);
     let frame = udp(A, B).of_length(1500).frame();
     let run = try_run(&bpf::cutter(&object), &frame, Context::default(), 1).expect("a run");

@@ -91,7 +91,7 @@ fn needs_root_32_rules_are_explained_one_by_one() {
 }
 
 #[test]
-fn needs_root_fragments_tags_and_extension_headers_are_seen_as_the_program_sees_them() {
+fn needs_root_fragments_tags_and_ipv6_extensions_are_explained() {
     let rules = [rule("dst-port=53"), rule("protocol=udp")];
     let met = |frame: &[u8]| by_rules(&rules, frame);
     let (a, b) = ("10.0.0.1:1000", "192.0.2.1:53");
@@ -110,7 +110,7 @@ fn needs_root_fragments_tags_and_extension_headers_are_seen_as_the_program_sees_
 }
 
 #[test]
-fn needs_root_what_no_rule_is_asked_about_is_told_apart_from_what_none_accepts() {
+fn needs_root_unreadable_packets_are_told_from_unmatched_ones() {
     let whole = tcp("10.0.0.1:1000", "192.0.2.1:53");
     let three_tags = tagged(&[(0x8100, 1), (0x8100, 2), (0x8100, 3)], &whole.frame());
     let many_headers = (0..9).fold(tcp6("[::1]:1", "[::2]:2"), |packet, _| packet.behind(60, 0));

@@ -91,7 +91,7 @@ fn needs_root_fragments_of_other_datagrams_do_not() {
 
 /// What leads a later fragment's data may be said to be anything.
 #[test]
-fn needs_root_what_a_later_fragment_of_ipv6_says_comes_next_is_not_asked() {
+fn needs_root_the_next_header_of_later_fragments_is_ignored() {
     Harness::each(|harness| {
         harness.install(&[rule("protocol=udp dst-port=80")]);
         harness.fate(&first6(1, 80));
@@ -149,7 +149,7 @@ fn needs_root_an_update_forgets_what_first_fragments_met() {
 }
 
 #[test]
-fn needs_root_there_is_room_for_so_many_datagrams_and_the_newest_are_known() {
+fn needs_root_a_full_map_knows_the_newest_datagrams() {
     side_by_side(Direction::ALL, |direction| {
         let harness = Harness::new(direction, TC_ACT_OK);
         harness.install(&[rule("dst-port=80")]);

@@ -176,7 +176,7 @@ fn needs_root_an_update_leaves_nothing_of_the_rules_before() {
 }
 
 #[test]
-fn needs_root_an_update_after_disabling_leaves_nothing_of_the_rules_before() {
+fn needs_root_an_update_after_a_disable_leaves_no_old_rules() {
     side_by_side(Direction::ALL, |direction| {
         let fresh = contents_after(direction, &[&narrow()]);
         // generation 0, and then generation 1 too, is in force when the rules go
@@ -193,7 +193,7 @@ fn needs_root_an_update_after_disabling_leaves_nothing_of_the_rules_before() {
 }
 
 #[test]
-fn needs_root_what_an_update_cut_short_left_does_not_survive_the_next() {
+fn needs_root_an_update_cleans_up_after_one_that_was_cut_short() {
     side_by_side(Direction::ALL, |direction| {
         let harness = Harness::new(direction, TC_ACT_OK);
         let tables = Tables::of(&harness, direction);

@@ -96,7 +96,7 @@ fn check(harness: &Harness, random: &mut Random, rules: &[Rule]) {
 }
 
 #[test]
-fn needs_root_100000_prefixes_and_every_port_are_right_also_updated() {
+fn needs_root_100000_prefixes_and_every_port_match_correctly() {
     let harness = Harness::new(Direction::Ingress, TC_ACT_OK);
     let mut random = Random(0x6d69_7272_6f72);
     for (prefixes, ports) in [(10_000, 8), (100_000, 65_536)] {
@@ -111,7 +111,7 @@ fn needs_root_100000_prefixes_and_every_port_are_right_also_updated() {
 
 /// The tries have room for 262,144 prefixes, of both generations.
 #[test]
-fn needs_root_an_update_that_finds_no_room_changes_nothing_and_is_in_nobodys_way() {
+fn needs_root_an_update_without_room_changes_nothing() {
     const MANY: u32 = 140_000;
     let hosts = |first: u8| -> Vec<IpNetwork> {
         let host = |n: u32| Ipv4Addr::from(u32::from(first) << 24 | n << 4);

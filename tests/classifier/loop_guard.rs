@@ -73,7 +73,7 @@ fn needs_root_icmp_errors_about_copies_are_guarded() {
 }
 
 #[test]
-fn needs_root_of_a_tunnel_without_ports_all_packets_to_the_collector_are_guarded() {
+fn needs_root_all_packets_to_a_portless_collector_are_guarded() {
     const GRE: u8 = 47;
     let copy = Packet::new(GRE, HOST, COLLECTOR);
     let cases = [
@@ -127,7 +127,7 @@ fn tunnels_of_others() -> [bpf::Tunnel; 2] {
 }
 
 #[test]
-fn needs_root_packets_of_other_instances_tunnels_are_guarded_and_so_are_errors_about_them() {
+fn needs_root_packets_of_other_instances_tunnels_are_guarded() {
     let vxlan = udp(HOST, "198.51.100.7:4789");
     let gre = Packet::new(47, HOST, "198.51.100.8:0");
     let cases = [
@@ -173,7 +173,7 @@ fn needs_root_the_last_of_a_full_list_is_guarded_too() {
 }
 
 #[test]
-fn needs_root_where_the_own_tunnel_leads_is_unknown_others_are_guarded_against_still() {
+fn needs_root_others_are_guarded_with_the_own_tunnel_unknown() {
     let nowhere = bpf::Tunnel {
         collector: [0; 4],
         port: 0,
@@ -211,7 +211,7 @@ fn check6(protocol: u8, others: &[bpf::Tunnel], cases: &[(&str, Vec<u8>, bool)])
 }
 
 #[test]
-fn needs_root_packets_to_a_collector_over_ipv6_and_errors_about_them_are_guarded() {
+fn needs_root_packets_to_an_ipv6_collector_are_guarded() {
     let copy = udp6(HOST6, COLLECTOR6);
     let other_port = udp6(HOST6, "[2001:db8::9]:6081");
     let error = |kind, packet: &Packet6| icmp6_error(kind, packet).frame();

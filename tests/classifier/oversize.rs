@@ -24,7 +24,7 @@ fn fate(harness: &Harness, packet: &Packet, gso_size: u32) -> Fate {
 }
 
 #[test]
-fn needs_root_a_packet_of_the_greatest_length_is_sent_and_one_byte_more_is_oversize() {
+fn needs_root_one_byte_more_than_the_tunnel_carries_is_oversize() {
     in_namespace(|| {
         Harness::each(|harness| {
             harness.install_to(&[rule("")], limited());
@@ -64,7 +64,7 @@ fn needs_root_of_a_super_packet_the_segments_count() {
 }
 
 #[test]
-fn needs_root_a_super_packet_too_long_for_the_ip_length_field_says_0() {
+fn needs_root_a_super_packet_with_ip_length_0_is_read() {
     let mut packet = tcp(A, B).of_length(3000).frame();
     packet[16..18].fill(0);
     Harness::each(|harness| {

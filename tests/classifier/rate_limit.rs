@@ -39,7 +39,7 @@ fn of_outer_length(len: u32) -> Vec<u8> {
 }
 
 #[test]
-fn needs_root_copies_leave_until_the_burst_is_spent_and_are_counted_then() {
+fn needs_root_copies_leave_until_the_burst_is_spent() {
     side_by_side(Direction::ALL, |direction| {
         let harness = harness(direction, bucket_of(10_000));
         for _ in 0..10 {
@@ -67,7 +67,7 @@ fn check_counts_for(expected: u32, tunnel: bpf::Tunnel, frame: &[u8], context: C
 }
 
 #[test]
-fn needs_root_a_copy_counts_with_the_tunnels_headers_and_without_padding() {
+fn needs_root_a_copy_counts_with_outer_headers_without_padding() {
     let packet = udp(A, B).of_length(30);
     let plain = Context::default();
     check_counts_for(30 + OVERHEAD, bucket_of(0), &packet.frame(), plain);
@@ -107,7 +107,7 @@ fn needs_root_a_copy_that_is_cut_counts_for_what_is_left_of_it() {
 }
 
 #[test]
-fn needs_root_a_copy_that_a_rule_cuts_counts_for_what_is_left_of_it() {
+fn needs_root_a_copy_counts_as_long_as_its_snaplen() {
     side_by_side(Direction::ALL, |direction| {
         let harness = harness_with("snaplen=100", direction, bucket_of(1000));
         // a super-packet is one packet then
@@ -125,7 +125,7 @@ fn needs_root_a_copy_that_a_rule_cuts_counts_for_what_is_left_of_it() {
 }
 
 #[test]
-fn needs_root_what_is_longer_than_the_bucket_leaves_when_that_is_full() {
+fn needs_root_copies_longer_than_the_burst_leave_if_it_is_full() {
     side_by_side(Direction::ALL, |direction| {
         let harness = harness(direction, bucket_of(1000));
         assert_eq!(harness.fate(&of_outer_length(3000)), Fate::Failed);

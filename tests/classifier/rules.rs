@@ -37,7 +37,7 @@ fn needs_root_the_first_rule_that_matches_decides() {
 }
 
 #[test]
-fn needs_root_no_rule_is_met_by_what_only_an_exclusion_leaves_out() {
+fn needs_root_an_exclusion_alone_mirrors_nothing() {
     Harness::each(|harness| {
         harness.install(&[exclude("dst-port=80")]);
         assert_eq!(harness.fate(&to_port(80)), Fate::Excluded);
@@ -87,7 +87,7 @@ fn needs_root_what_was_counted_stays_when_rules_go() {
 }
 
 #[test]
-fn needs_root_what_the_tunnel_does_not_carry_is_counted_as_unsupported() {
+fn needs_root_what_the_tunnel_cannot_carry_is_unsupported() {
     let v4 = tcp(A, B).frame();
     let v6 = tcp6("[2001:db8::1]:1000", "[2001:db8::2]:80").frame();
     let tag = [(0x8100, 7)];

@@ -67,7 +67,7 @@ fn by_flow(one_in: u32) -> Rule {
 }
 
 #[test]
-fn needs_root_one_flow_in_so_many_is_mirrored_all_of_it_and_in_both_directions() {
+fn needs_root_a_sampled_flow_is_mirrored_in_both_directions() {
     const FLOWS: u32 = 4000;
     Harness::each(|harness| {
         for one_in in [2, 8] {
@@ -103,7 +103,7 @@ fn needs_root_a_flow_in_a_smaller_sample_is_in_a_larger_one_too() {
 }
 
 #[test]
-fn needs_root_a_rule_that_leaves_packets_out_is_met_by_them_all_the_same() {
+fn needs_root_packets_left_out_of_a_sample_meet_no_later_rule() {
     Harness::each(|harness| {
         harness.install(&[rule("protocol=tcp one-in-packets=4294967295"), rule("")]);
         assert_eq!(harness.fate(&tcp(A, B).frame()), Fate::NotSampled);

@@ -22,7 +22,7 @@ fn check_left(harness: &Harness, snaplen: &str, frame: &[u8], left: u32) {
 }
 
 #[test]
-fn needs_root_a_copy_is_as_long_as_the_snaplen_unless_the_packet_is_shorter() {
+fn needs_root_a_copy_is_as_long_as_the_snaplen_or_its_packet() {
     Harness::each(|harness| {
         let v4 = |len| udp(A, B).of_length(len).frame();
         let v6 = |len| udp6(A6, B6).of_length(len).frame();
@@ -42,7 +42,7 @@ fn needs_root_a_copy_is_as_long_as_the_snaplen_unless_the_packet_is_shorter() {
 
 /// A copy of which nothing is cut has to fit as a whole.
 #[test]
-fn needs_root_where_the_tunnel_device_cuts_nothing_copies_are_whole() {
+fn needs_root_without_a_cutting_tunnel_copies_are_whole() {
     Harness::each(|harness| {
         for (max_len, fate) in [(1000, Fate::Failed), (999, Fate::Oversize)] {
             let carries = nowhere().carries & !carries::CUT;
@@ -54,7 +54,7 @@ fn needs_root_where_the_tunnel_device_cuts_nothing_copies_are_whole() {
 }
 
 #[test]
-fn needs_root_headers_are_left_up_to_the_end_of_the_one_behind_ip() {
+fn needs_root_with_headers_the_copy_ends_behind_the_transport() {
     const DATA_OFFSET: usize = 12;
     let tcp_of = |words: u8| {
         let mut packet = tcp(A, B).of_length(1000);
@@ -102,7 +102,7 @@ fn needs_root_a_super_packet_is_cut_too() {
 
 /// `fate` sees to it that production's packet and its context are what they were.
 #[test]
-fn needs_root_what_is_said_to_the_tunnel_is_not_left_in_the_packet() {
+fn needs_root_the_note_to_the_tunnel_is_taken_back() {
     in_namespace(|| {
         Harness::each(|harness| {
             for snaplen in ["64", "headers"] {

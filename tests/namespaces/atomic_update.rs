@@ -241,7 +241,7 @@ fn check(way: Way, copies: &[&[u8]], numbers: Range<u64>) -> Seen {
 }
 
 #[test]
-fn needs_root_every_copy_is_as_one_of_two_sets_of_rules_has_it_while_they_take_turns_1000_times() {
+fn needs_root_every_copy_is_of_the_old_rules_or_of_the_new_ones() {
     undisturbed(|| Topology::run(take_turns));
 }
 

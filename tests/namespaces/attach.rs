@@ -71,7 +71,7 @@ fn send_frame(net: &Topology) {
 }
 
 #[test]
-fn needs_root_a_start_attaches_by_tcx_where_the_kernel_has_it_and_else_by_clsact() {
+fn needs_root_a_start_uses_tcx_where_possible_and_else_clsact() {
     Topology::run(|net| {
         for way in ["ingress", "egress"] {
             let before = Snapshot::of(net.host());
@@ -87,7 +87,7 @@ fn needs_root_a_start_attaches_by_tcx_where_the_kernel_has_it_and_else_by_clsact
 }
 
 #[test]
-fn needs_root_a_clsact_filter_runs_its_program_and_leaves_nothing_behind() {
+fn needs_root_a_clsact_filter_runs_and_leaves_nothing_behind() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         for way in [Way::Ingress, Way::Egress] {
@@ -107,7 +107,7 @@ fn needs_root_a_clsact_filter_runs_its_program_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn needs_root_both_directions_share_the_clsact_qdisc_that_one_of_them_made() {
+fn needs_root_both_directions_share_one_clsact_qdisc() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let (ingress, egress) = (Counter::load_undecided(), Counter::load_undecided());
@@ -126,7 +126,7 @@ fn needs_root_both_directions_share_the_clsact_qdisc_that_one_of_them_made() {
 }
 
 #[test]
-fn needs_root_a_foreign_filter_runs_on_and_keeps_the_clsact_qdisc() {
+fn needs_root_a_foreign_filter_runs_on_and_keeps_the_qdisc() {
     Topology::run(|net| {
         let (ours, foreign) = (Counter::load_undecided(), Counter::load());
         // there before us: the qdisc is its own
@@ -172,7 +172,7 @@ fn needs_root_a_clsact_qdisc_of_others_is_not_taken_for_ours() {
 }
 
 #[test]
-fn needs_root_replacing_a_program_misses_no_packet_and_keeps_its_place() {
+fn needs_root_a_replaced_program_misses_no_packet() {
     const FRAMES: u64 = 200;
     Topology::run(|net| {
         let programs = [Counter::load_undecided(), Counter::load_undecided()];
@@ -255,7 +255,7 @@ fn needs_root_only_a_program_of_ours_is_detached() {
 }
 
 #[test]
-fn needs_root_a_foreign_filter_of_another_kind_in_front_does_not_stop_us() {
+fn needs_root_a_foreign_filter_of_another_kind_does_not_stop_us() {
     Topology::run(|net| {
         net.host().sh("
             tc qdisc add dev eth0 clsact
@@ -273,7 +273,7 @@ fn needs_root_a_foreign_filter_of_another_kind_in_front_does_not_stop_us() {
 }
 
 #[test]
-fn needs_root_a_foreign_filter_that_has_our_priority_and_handle_keeps_them() {
+fn needs_root_a_foreign_filter_keeps_its_priority_and_handle() {
     Topology::run(|net| {
         let (ours, foreign) = (Counter::load_undecided(), Counter::load_undecided());
         let before = Snapshot::of(net.host());
@@ -293,7 +293,7 @@ fn needs_root_a_foreign_filter_that_has_our_priority_and_handle_keeps_them() {
 }
 
 #[test]
-fn needs_root_a_qdisc_that_went_before_us_is_gone_be_it_with_its_interface() {
+fn needs_root_a_qdisc_that_others_deleted_is_no_error() {
     Topology::run(|net| {
         let ours = Counter::load_undecided();
         let any = ours.program.as_fd();

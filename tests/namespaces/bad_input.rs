@@ -77,7 +77,7 @@ fn needs_root_bad_flags_are_refused_by_name_and_change_nothing() {
 }
 
 #[test]
-fn needs_root_a_link_out_of_the_bpf_file_system_is_no_way_around_it() {
+fn needs_root_a_symlink_out_of_the_bpf_file_system_is_refused() {
     Topology::run(|net| {
         // a second BPF file system, in which somebody else may have pinned something
         fs::create_dir("/run/other").expect("a directory");
@@ -93,7 +93,7 @@ fn needs_root_a_link_out_of_the_bpf_file_system_is_no_way_around_it() {
 }
 
 #[test]
-fn needs_root_a_start_that_fails_after_it_began_undoes_what_it_did() {
+fn needs_root_a_start_that_fails_halfway_undoes_what_it_did() {
     Topology::run(|net| {
         // no bpffs yet, and a tunnel's far end whose name is taken: the pair cannot be made
         nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
@@ -119,7 +119,7 @@ fn needs_root_an_instance_is_not_chained_to_itself() {
 
 /// A root array of the wrong make refuses our program: by then tunnel and pins are there.
 #[test]
-fn needs_root_a_chain_that_refuses_the_program_leaves_nothing_behind() {
+fn needs_root_a_start_that_its_chain_refuses_leaves_nothing() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "ingress");
         // owned by a program of another attach type, an array refuses ours (Linux 6.18 and on);

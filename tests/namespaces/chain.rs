@@ -27,7 +27,7 @@ fn check_in_all_weather(net: &Topology, direction: Direction, counter: &Counter)
 }
 
 #[test]
-fn needs_root_the_program_behind_us_sees_every_packet_whatever_happens_to_the_tunnel() {
+fn needs_root_without_a_tunnel_the_next_program_sees_everything() {
     for (name, direction) in [("ingress", Direction::Received), ("egress", Direction::Sent)] {
         Topology::run(|net| {
             let root = Root::attach(net.host(), name);
@@ -40,7 +40,7 @@ fn needs_root_the_program_behind_us_sees_every_packet_whatever_happens_to_the_tu
 }
 
 #[test]
-fn needs_root_the_program_behind_a_program_of_l3afds_sees_every_packet_too() {
+fn needs_root_behind_l3afds_program_the_next_sees_every_packet() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "ingress");
         load_as_l3afd(Way::Ingress, &root);
@@ -53,7 +53,7 @@ fn needs_root_the_program_behind_a_program_of_l3afds_sees_every_packet_too() {
 }
 
 #[test]
-fn needs_root_standalone_other_programs_on_the_interface_see_every_packet() {
+fn needs_root_standalone_other_programs_see_every_packet() {
     Topology::run(|net| {
         let _daemon = start(net, "ingress", &[]);
         // attached later, so behind us
@@ -66,7 +66,7 @@ fn needs_root_standalone_other_programs_on_the_interface_see_every_packet() {
 
 /// What is in front may end the way of its packets with TC_ACT_OK, as tc-root does.
 #[test]
-fn needs_root_standalone_we_see_every_packet_whoever_else_is_on_the_interface() {
+fn needs_root_standalone_we_see_every_packet_beside_others() {
     Topology::run(|net| {
         let _root = Root::attach(net.host(), "ingress");
         let _daemon = start(net, "ingress", &[]);
@@ -77,7 +77,7 @@ fn needs_root_standalone_we_see_every_packet_whoever_else_is_on_the_interface() 
 }
 
 #[test]
-fn needs_root_a_program_that_stands_in_the_slot_moves_behind_us_and_back_when_we_leave() {
+fn needs_root_the_program_in_the_slot_moves_behind_us_and_back() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "ingress");
         let other = Counter::load();
@@ -92,7 +92,7 @@ fn needs_root_a_program_that_stands_in_the_slot_moves_behind_us_and_back_when_we
 }
 
 #[test]
-fn needs_root_a_slot_that_somebody_else_has_taken_over_stays_as_it_is() {
+fn needs_root_a_slot_that_others_have_taken_over_is_left_alone() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "ingress");
         let daemon = start_chained(net, "ingress", &root, &[]);
@@ -104,7 +104,7 @@ fn needs_root_a_slot_that_somebody_else_has_taken_over_stays_as_it_is() {
 }
 
 #[test]
-fn needs_root_a_start_after_a_crash_keeps_the_rest_of_the_chain_linked() {
+fn needs_root_a_start_after_a_crash_keeps_the_chain_linked() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "ingress");
         let daemon = start_chained(net, "ingress", &root, &[]);

@@ -38,7 +38,7 @@ const FILTERS: [&[&str]; 4] = [
 ];
 
 #[test]
-fn needs_root_chaos_does_not_harm_production_and_ends_without_a_trace() {
+fn needs_root_chaos_neither_harms_production_nor_leaves_a_trace() {
     let seconds =
         env::var("CHAOS_SECONDS").map(|text| text.parse().expect("CHAOS_SECONDS: a number"));
     let duration = Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS));

@@ -29,7 +29,7 @@ fn live(net: &Topology, theirs: &Theirs, ours: Daemon, start: impl Fn() -> Daemo
 }
 
 #[test]
-fn needs_root_standalone_theirs_run_on_as_they_were_whoever_comes_and_goes_first() {
+fn needs_root_standalone_other_programs_run_on_undisturbed() {
     let kinds = kinds().iter().flat_map(|kind| [(*kind, true), (*kind, false)]);
     for (kind, come_first) in kinds {
         Topology::run(|net| {
@@ -99,7 +99,7 @@ fn needs_root_in_a_chain_the_hook_stays_as_others_have_it() {
 /// We attach in front of all who are there. Who comes in front of us later, and ends the way of its
 /// packets, gets what it asks for.
 #[test]
-fn needs_root_packets_that_end_in_front_of_us_are_theirs_alone_until_they_go() {
+fn needs_root_packets_that_end_in_front_of_us_are_not_ours() {
     Topology::run(|net| {
         for way in Way::ALL {
             let ours = start(net, &way.to_string(), &[]);
@@ -115,7 +115,7 @@ fn needs_root_packets_that_end_in_front_of_us_are_theirs_alone_until_they_go() {
 /// Cilium and others tell by a hook's revision whether it is as they last saw it, and name their places
 /// by programs that are there, ours included.
 #[test]
-fn needs_root_who_goes_by_revisions_and_places_finds_ours_where_it_was() {
+fn needs_root_tcx_programs_at_named_places_are_undisturbed() {
     Topology::run(|net| {
         for way in Way::ALL {
             let theirs = [Counter::load_undecided(), Counter::load_undecided()];

@@ -161,7 +161,7 @@ fn assert_checksum(packet: &[u8]) {
 }
 
 #[test]
-fn needs_root_the_outer_headers_of_ipv6_are_as_asked_and_super_packets_need_no_fragments() {
+fn needs_root_ipv6_outer_headers_are_as_the_flags_say() {
     in_world(|net| {
         let flags = ["--tunnel-dscp=cs1", "--tunnel-ttl=7", "--tunnel-local-port=auto"];
         let _both = start_both(net, &flags);
@@ -202,7 +202,7 @@ fn needs_root_the_outer_headers_of_ipv6_are_as_asked_and_super_packets_need_no_f
 }
 
 #[test]
-fn needs_root_copies_too_long_for_ipv6_are_truncated_or_dropped_as_asked() {
+fn needs_root_ipv6_copies_too_long_are_truncated_or_dropped() {
     in_world(|net| {
         let (client, host) = (net.client(), net.host());
         let [ingress, egress] = start_both(net, &["--protocol=udp", "--oversize=truncate"]);
@@ -244,7 +244,7 @@ fn needs_root_copies_are_cut_by_rules_over_ipv6_too() {
 }
 
 #[test]
-fn needs_root_the_tunnel_over_ipv6_is_not_mirrored_nor_are_errors_about_it() {
+fn needs_root_the_ipv6_tunnel_and_its_errors_are_not_mirrored() {
     let mut log = KernelLog::watch();
     in_world(|net| {
         let on_eth1 = |direction: &str| {
@@ -321,7 +321,7 @@ fn vxlan6(net: &Topology) {
 }
 
 #[test]
-fn needs_root_an_existing_device_over_ipv6_gets_a_route_and_is_guarded() {
+fn needs_root_an_existing_ipv6_device_is_routed_and_guarded() {
     in_world(|net| {
         let host = net.host();
         vxlan6(net);
@@ -367,7 +367,7 @@ fn change(net: &Topology, daemon: &Daemon, script: &str, text: &str) {
 
 /// The kernel takes the addresses of a NIC that is set down.
 #[test]
-fn needs_root_copies_over_ipv6_go_on_when_the_nic_and_its_address_are_back() {
+fn needs_root_ipv6_copies_go_on_when_the_nic_and_its_address_do() {
     in_world(|net| {
         let daemon = start6(net, "ingress", &[]);
         change(net, &daemon, "ip link set eth1 down", "no IPv6 address to send copies from");
@@ -393,7 +393,7 @@ fn needs_root_copies_over_ipv6_go_on_when_the_nic_and_its_address_are_back() {
 }
 
 #[test]
-fn needs_root_a_next_hop_that_does_not_answer_ndp_is_said_and_when_it_does() {
+fn needs_root_an_ndp_next_hop_that_is_silent_and_back_is_logged() {
     in_world(|net| {
         net.collector().sh("ip address delete fd02::2/64 dev eth0");
         let daemon = start6(net, "ingress", &[]);
@@ -441,7 +441,7 @@ fn needs_root_a_collector_over_ipv6_behind_a_router_is_reached() {
 
 /// What the way carries is known to the route alone: nobody on it cuts packets of IPv6.
 #[test]
-fn needs_root_the_mtu_of_the_route_to_a_collector_over_ipv6_counts() {
+fn needs_root_the_mtu_of_the_route_to_an_ipv6_collector_counts() {
     in_world(|net| {
         net.host().sh("ip route add fd02::2 dev eth1 mtu 1300");
         let daemon = start6(net, "ingress", &[]);
@@ -461,7 +461,7 @@ fn needs_root_the_mtu_of_the_route_to_a_collector_over_ipv6_counts() {
 
 /// From whoever is on the way: nothing but the route's own MTU counts.
 #[test]
-fn needs_root_packet_too_big_changes_nothing_for_the_tunnel_over_ipv6() {
+fn needs_root_packet_too_big_does_not_change_the_ipv6_tunnel() {
     in_world(|net| {
         let (host, collector) = (net.host(), net.collector());
         let _both = start_both(net, &["--protocol=icmp"]);
@@ -490,7 +490,7 @@ fn needs_root_packet_too_big_changes_nothing_for_the_tunnel_over_ipv6() {
 
 /// What this host itself put into a tunnel is copied as a whole, and cannot be cut.
 #[test]
-fn needs_root_copies_of_another_tunnels_packets_leave_over_ipv6_where_they_fit() {
+fn needs_root_other_tunnels_copies_leave_over_ipv6_if_they_fit() {
     in_world(|net| {
         let host = net.host();
         let mut egress = start6(net, "egress", &["--protocol=udp"]);
@@ -519,7 +519,7 @@ fn needs_root_copies_of_another_tunnels_packets_leave_over_ipv6_where_they_fit()
 }
 
 #[test]
-fn needs_root_a_collector_over_ipv6_on_this_machine_is_reached_by_lo() {
+fn needs_root_an_ipv6_collector_on_this_host_is_reached_by_lo() {
     in_world(|net| {
         let local = ["--tunnel-remote-address=::1", "--redirect-to=lo"];
         let daemon = start(net, "ingress", &local);

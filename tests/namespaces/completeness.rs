@@ -216,7 +216,7 @@ fn check(title: &str, over: Over, far: impl Fn(&Topology) -> Option<Ns> + Sync) 
 }
 
 #[test]
-fn needs_root_whatever_the_host_sends_and_receives_arrives_complete() {
+fn needs_root_what_the_host_sends_and_receives_arrives_complete() {
     check("to and from the host", Over::Ipv4, |_| None);
 }
 
@@ -226,6 +226,6 @@ fn needs_root_whatever_the_host_forwards_arrives_complete() {
 }
 
 #[test]
-fn needs_root_whatever_the_host_sends_and_receives_arrives_complete_over_ipv6() {
+fn needs_root_what_the_host_sends_arrives_complete_over_ipv6() {
     check("to a collector over IPv6", Over::Ipv6, |_| None);
 }

@@ -31,7 +31,7 @@ fn needs_root_stop_after_a_sigkill_leaves_the_host_as_it_was() {
 }
 
 #[test]
-fn needs_root_a_start_after_a_sigkill_takes_over_and_mirrors_each_packet_once() {
+fn needs_root_after_a_sigkill_a_start_mirrors_each_packet_once() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         start(net, "ingress", &[]).kill();
@@ -57,7 +57,7 @@ fn needs_root_a_start_waits_for_a_process_that_is_dying() {
 
 /// Pins are made one after the other, and removed so: a SIGKILL can come between any two.
 #[test]
-fn needs_root_pins_cut_short_are_in_nobodys_way_and_go_with_a_stop() {
+fn needs_root_incomplete_pins_are_taken_over_or_removed() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let id = InstanceId {
@@ -96,7 +96,7 @@ fn needs_root_pins_cut_short_are_in_nobodys_way_and_go_with_a_stop() {
 
 /// Over a dead instance, a start pins its program last: without it, whose the maps are is not known.
 #[test]
-fn needs_root_an_instance_whose_start_was_cut_short_takes_no_update_but_a_start() {
+fn needs_root_an_incomplete_instance_takes_only_a_start() {
     Topology::run(|net| {
         start(net, "ingress", &[]).kill();
         pins::remove(&instance(Way::Ingress).pins.program()).expect("the program's pin to go");
@@ -145,7 +145,7 @@ fn needs_root_a_pin_takes_another_ones_place_at_one_instant() {
 
 /// As a SIGKILL leaves it between making the device and completing it.
 #[test]
-fn needs_root_a_tunnel_device_that_was_not_completed_is_made_anew_or_goes() {
+fn needs_root_an_incomplete_tunnel_is_replaced_or_removed() {
     const HALF_MADE: &str = "
         ip link add gue1 address 02:6d:69:72:72:6f type veth \
             peer name gue1-p address 02:6d:69:72:72:6f";
@@ -165,7 +165,7 @@ fn needs_root_a_tunnel_device_that_was_not_completed_is_made_anew_or_goes() {
 
 /// A start over a dead standalone instance was to join a chain, and died once it was in it.
 #[test]
-fn needs_root_a_slot_that_a_killed_start_has_taken_is_found_by_a_stop() {
+fn needs_root_a_stop_finds_the_slot_that_a_killed_start_took() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "ingress");
         let before = Snapshot::of(net.host());
@@ -190,7 +190,7 @@ fn needs_root_a_slot_that_a_killed_start_has_taken_is_found_by_a_stop() {
 }
 
 #[test]
-fn needs_root_a_start_after_a_sigkill_takes_over_from_another_launch_mode() {
+fn needs_root_after_a_sigkill_a_start_changes_the_launch_mode() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "ingress");
         let before = Snapshot::of(net.host());
@@ -224,7 +224,7 @@ fn needs_root_l3afd_takes_over_from_a_dead_standalone_instance() {
 
 /// l3afd crashed and its program went with it: what is left are maps that nobody fills with packets.
 #[test]
-fn needs_root_maps_that_a_crashed_l3afd_left_without_a_program_are_in_nobodys_way() {
+fn needs_root_maps_left_by_a_crashed_l3afd_do_not_stop_a_start() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let root = Root::attach(net.host(), "ingress");

@@ -79,7 +79,7 @@ fn check_copies(net: &Topology) {
 }
 
 #[test]
-fn needs_root_standalone_every_matching_packet_and_no_other_arrives_unchanged() {
+fn needs_root_standalone_exactly_the_matching_packets_arrive() {
     Topology::run(|net| {
         one_frame_per_packet(net);
         let _ingress = start(net, "ingress", &INGRESS);
@@ -89,7 +89,7 @@ fn needs_root_standalone_every_matching_packet_and_no_other_arrives_unchanged() 
 }
 
 #[test]
-fn needs_root_chained_every_matching_packet_and_no_other_arrives_unchanged() {
+fn needs_root_chained_exactly_the_matching_packets_arrive() {
     Topology::run(|net| {
         one_frame_per_packet(net);
         let roots = ["ingress", "egress"].map(|direction| Root::attach(net.host(), direction));
@@ -100,7 +100,7 @@ fn needs_root_chained_every_matching_packet_and_no_other_arrives_unchanged() {
 }
 
 #[test]
-fn needs_root_l3afd_loaded_every_matching_packet_and_no_other_arrives_unchanged() {
+fn needs_root_l3afd_loaded_exactly_the_matching_packets_arrive() {
     Topology::run(|net| {
         one_frame_per_packet(net);
         let roots = ["ingress", "egress"].map(|direction| Root::attach(net.host(), direction));
@@ -148,7 +148,7 @@ fn needs_root_any_protocol_can_be_asked_for_by_name_or_number() {
 
 /// A payload of the package that this one replaces, with all that l3afd adds to it.
 #[test]
-fn needs_root_an_old_payload_works_with_every_flag_that_l3afd_adds() {
+fn needs_root_an_old_payload_works_with_every_flag_l3afd_adds() {
     let of_l3afd = ["--iface=eth0", "--direction=ingress", "--version=latest"];
     let of_payload = [
         "--tunnel-remote-port=6080",
@@ -185,7 +185,7 @@ fn needs_root_an_old_payload_works_with_every_flag_that_l3afd_adds() {
 
 /// The kernel takes any copy for a tunnel device: what comes out is another matter.
 #[test]
-fn needs_root_what_is_counted_as_sent_arrives_whatever_kind_of_frame_it_was() {
+fn needs_root_what_counts_as_sent_arrives_whatever_the_frame() {
     Topology::run(|net| {
         let mut daemon = start(net, "ingress", &[]);
         let collector = Collector::listen(net.collector(), GUE_PORT);

@@ -46,7 +46,7 @@ fn check_longest(net: &Topology, longest: usize) {
 }
 
 #[test]
-fn needs_root_packets_too_long_for_an_existing_device_are_counted_and_harm_nobody() {
+fn needs_root_packets_too_long_for_the_device_are_counted() {
     Topology::run(|net| {
         vxlan(net);
         // the device promises more than the NIC carries
@@ -58,7 +58,7 @@ fn needs_root_packets_too_long_for_an_existing_device_are_counted_and_harm_nobod
 }
 
 #[test]
-fn needs_root_a_route_with_a_smaller_mtu_to_the_collector_counts() {
+fn needs_root_a_smaller_mtu_of_the_route_counts() {
     Topology::run(|net| {
         vxlan(net);
         net.host().sh("ip route add 10.2.0.2 dev eth1 mtu 1400");
@@ -69,7 +69,7 @@ fn needs_root_a_route_with_a_smaller_mtu_to_the_collector_counts() {
 /// A bridge of the client and the collector, with the VXLAN device as a port: for those the kernel
 /// answers a packet that is too long, in the name of whom it was for.
 #[test]
-fn needs_root_copies_have_no_sender_on_a_bridge_told_to_send_shorter_packets() {
+fn needs_root_a_bridge_gets_no_icmp_about_copies_too_long() {
     Topology::run(|net| {
         let (client, host, collector) = (net.client(), net.host(), net.collector());
         vxlan(net);
@@ -100,7 +100,7 @@ fn needs_root_copies_have_no_sender_on_a_bridge_told_to_send_shorter_packets() {
 
 /// What only the operator can change is said once, and not looked at again and again.
 #[test]
-fn needs_root_a_device_that_is_too_small_is_not_looked_at_again_and_again() {
+fn needs_root_a_device_too_small_is_not_reconciled_repeatedly() {
     Topology::run(|net| {
         vxlan(net);
         let daemon = start(net, "ingress", &[VXLAN]);
@@ -117,7 +117,7 @@ fn needs_root_a_device_that_is_too_small_is_not_looked_at_again_and_again() {
 }
 
 #[test]
-fn needs_root_copies_to_an_existing_device_are_whole_whatever_the_snaplen_and_that_is_said() {
+fn needs_root_an_existing_device_gets_whole_copies() {
     Topology::run(|net| {
         vxlan(net);
         let daemon = start(net, "ingress", &["--snaplen=64", VXLAN]);
@@ -141,7 +141,7 @@ fn needs_root_copies_to_an_existing_device_are_whole_whatever_the_snaplen_and_th
 }
 
 #[test]
-fn needs_root_flags_that_an_existing_device_makes_idle_are_named() {
+fn needs_root_flags_that_a_device_makes_useless_are_named() {
     Topology::run(|net| {
         vxlan(net);
         let flags = ["--tunnel-dscp=cs1", "--tunnel-ttl=9", "--tunnel-local-port=auto"];

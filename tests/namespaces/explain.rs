@@ -84,7 +84,7 @@ Rule 3 (flags) is the first that matches: the packet is mirrored.
 
 /// In either generation, and after an update the new ones.
 #[test]
-fn needs_root_rules_in_force_are_explained_and_what_runs_is_not_touched() {
+fn needs_root_rules_in_force_are_explained_and_left_alone() {
     Topology::run(|net| {
         let daemon = start(net, "ingress", &["--protocol=icmp,udp,tcp", "--max-rate=1gbit"]);
         // counters, credit, and the datagram whose fragments these are
@@ -131,7 +131,7 @@ fn needs_root_rules_in_force_are_explained_and_what_runs_is_not_touched() {
 }
 
 #[test]
-fn needs_root_what_the_tunnel_device_does_not_carry_is_explained() {
+fn needs_root_what_the_tunnel_device_cannot_carry_is_explained() {
     Topology::run(|net| {
         net.host().sh("ip tuntap add dev tun0 mode tun; ip link set tun0 mtu 1400 up");
         let daemon = start(net, "ingress", &["--tunnel-interface-name=tun0"]);
@@ -147,7 +147,7 @@ fn needs_root_what_the_tunnel_device_does_not_carry_is_explained() {
 }
 
 #[test]
-fn needs_root_what_cannot_be_explained_is_said_and_changes_nothing() {
+fn needs_root_what_cannot_be_explained_is_an_error() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let packet = "--packet=10.1.0.2:1 > 10.1.0.1:2 udp";

@@ -58,7 +58,7 @@ fn needs_root_a_capture_sees_each_packet_once_and_in_order() {
 }
 
 #[test]
-fn needs_root_a_tcp_capture_holds_super_packets_until_offloads_are_off() {
+fn needs_root_tcp_super_packets_end_with_offloads_off() {
     const FULL: usize = 14 + 1500;
     let longest = |net: &Topology| {
         let capture = Capture::start(net.host(), "eth0");
@@ -181,7 +181,7 @@ fn needs_root_a_process_that_dies_early_shows_what_it_said() {
 }
 
 #[test]
-fn needs_root_a_snapshot_shows_what_was_added_and_what_was_removed() {
+fn needs_root_a_snapshot_shows_what_was_added_or_removed() {
     Topology::run(|net| {
         let host = net.host();
         let before = Snapshot::of(host);
@@ -223,7 +223,7 @@ fn needs_root_a_snapshot_shows_what_was_added_and_what_was_removed() {
 
 /// Seen from a namespace outside whose mounts are shared, as systemd makes them: the worst case.
 #[test]
-fn needs_root_nothing_leaks_out_of_a_topology_even_when_its_test_panics() {
+fn needs_root_a_topology_goes_with_its_test_even_after_a_panic() {
     let outside = || {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("namespaces around it");
         for kind in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {

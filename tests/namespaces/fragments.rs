@@ -26,7 +26,7 @@ fn rules(port: &str) -> String {
 }
 
 #[test]
-fn needs_root_in_every_launch_mode_all_fragments_of_a_datagram_arrive_or_none() {
+fn needs_root_all_fragments_of_a_datagram_arrive_or_none() {
     in_every_launch_mode(|net, launcher| {
         one_frame_per_packet(net);
         with_ipv6(net);
@@ -75,7 +75,7 @@ fn remembered() -> (usize, String) {
 /// First fragments whose others never come, more than there is room for, and whole traffic between
 /// them.
 #[test]
-fn needs_root_a_flood_of_fragmented_datagrams_takes_no_more_memory_and_hides_no_fragment() {
+fn needs_root_a_flood_of_fragments_takes_no_more_memory() {
     const ROUNDS: u16 = 10;
     const EACH: u16 = 2000;
     Topology::run(|net| {

@@ -37,7 +37,7 @@ fn converse(net: &Topology) {
 }
 
 #[test]
-fn needs_root_in_every_launch_mode_packets_of_both_families_arrive_unchanged() {
+fn needs_root_exactly_the_matching_packets_arrive() {
     in_every_launch_mode(|net, launcher| {
         one_frame_per_packet(net);
         with_ipv6(net);
@@ -61,7 +61,7 @@ fn needs_root_in_every_launch_mode_packets_of_both_families_arrive_unchanged() {
 
 /// Super-packets, and packets that need two outer ones.
 #[test]
-fn needs_root_bulk_traffic_over_ipv6_arrives_complete_and_with_right_checksums() {
+fn needs_root_bulk_ipv6_traffic_arrives_with_right_checksums() {
     const BYTES: usize = 2 << 20;
     // with 48 bytes of headers: the last that fits into 1500 - 32 bytes, the next, and the longest
     const SIZES: [usize; 3] = [1420, 1421, 1452];

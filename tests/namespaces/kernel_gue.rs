@@ -59,7 +59,7 @@ fn traffic_that_fits(near: &Ns, far: &Ns) {
 
 #[test]
 #[ignore = "wants the kernel's GUE: make test-kernels"]
-fn needs_root_what_fits_the_kernels_gue_device_arrives_whole_from_both_directions() {
+fn needs_root_copies_that_fit_kernel_gue_arrive_whole() {
     Topology::run(|net| {
         one_frame_per_packet(net);
         kernel_gue(net.host(), NEAR, COLLECTOR);
@@ -82,7 +82,7 @@ fn needs_root_what_fits_the_kernels_gue_device_arrives_whole_from_both_direction
 
 #[test]
 #[ignore = "wants the kernel's GUE: make test-kernels"]
-fn needs_root_what_does_not_fit_the_kernels_gue_device_is_counted_and_harms_no_path_mtu() {
+fn needs_root_copies_too_long_for_kernel_gue_harm_no_path_mtu() {
     const FITS: usize = LONGEST - HEADERS;
     Topology::run(|net| {
         let (client, host) = (net.client(), net.host());
@@ -113,7 +113,7 @@ fn needs_root_what_does_not_fit_the_kernels_gue_device_is_counted_and_harms_no_p
 
 #[test]
 #[ignore = "wants the kernel's GUE: make test-kernels"]
-fn needs_root_the_kernel_as_collector_takes_the_built_in_tunnel_apart_packet_by_packet() {
+fn needs_root_the_kernels_gue_gets_each_packet_as_it_was() {
     Topology::run(|net| {
         one_frame_per_packet(net);
         let listen = || KernelCollector::listen(net.collector(), COLLECTOR, NEAR);
@@ -130,7 +130,7 @@ fn needs_root_the_kernel_as_collector_takes_the_built_in_tunnel_apart_packet_by_
 
 #[test]
 #[ignore = "wants the kernel's GUE: make test-kernels"]
-fn needs_root_the_kernel_as_collector_gets_all_of_what_super_packets_held() {
+fn needs_root_the_kernels_gue_gets_all_data_of_super_packets() {
     const BYTES: usize = 1 << 20;
     Topology::run(|net| {
         // as if the NIC were a wire

@@ -34,7 +34,7 @@ fn jump_table(path: &std::path::Path) -> libbpf_rs::MapHandle {
 }
 
 #[test]
-fn needs_root_maps_in_another_bpf_file_system_are_named_in_an_error() {
+fn needs_root_maps_in_another_bpf_file_system_are_an_error() {
     for release in [Release::V2_0, Release::V2_1, Release::Main] {
         Topology::run(|net| {
             mount_elsewhere();
@@ -82,7 +82,7 @@ fn needs_root_objects_that_are_not_ours_are_an_error() {
 
 /// l3afd without chaining, and a payload without an object_file; and a start by hand beside its chain.
 #[test]
-fn needs_root_where_l3afd_has_loaded_nothing_on_the_interface_a_start_loads_and_stays() {
+fn needs_root_where_l3afd_loaded_nothing_a_start_loads() {
     Topology::run(|net| {
         let _root = Root::attach(net.host(), "ingress");
         let elsewhere = Root::attach(net.host(), "egress");

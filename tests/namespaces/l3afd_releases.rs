@@ -31,7 +31,7 @@ fn assert_theirs_are_there() {
 }
 
 #[test]
-fn needs_root_what_an_older_l3afd_loads_is_filled_in_asked_about_changed_and_ended() {
+fn needs_root_an_older_l3afds_program_takes_every_command() {
     for release in RELEASES {
         Topology::run(|net| {
             println!("{release:?}");
@@ -72,7 +72,7 @@ fn needs_root_what_an_older_l3afd_loads_is_filled_in_asked_about_changed_and_end
 }
 
 #[test]
-fn needs_root_over_what_an_older_l3afd_has_loaded_a_process_stays_and_ends_in_order() {
+fn needs_root_a_process_over_an_older_l3afd_ends_in_order() {
     for release in RELEASES {
         Topology::run(|net| {
             let roots = roots(net);
@@ -94,7 +94,7 @@ fn needs_root_over_what_an_older_l3afd_has_loaded_a_process_stays_and_ends_in_or
 
 /// l3afd looks for the jump table there, at the start and at the end.
 #[test]
-fn needs_root_in_a_chain_of_an_older_l3afds_our_own_program_has_its_pins_beside_the_others() {
+fn needs_root_an_older_l3afds_chain_has_our_pins_beside_others() {
     Topology::run(|net| {
         let _roots = roots(net);
         let before = Snapshot::of(net.host());
@@ -116,7 +116,7 @@ fn needs_root_in_a_chain_of_an_older_l3afds_our_own_program_has_its_pins_beside_
 }
 
 #[test]
-fn needs_root_beside_what_an_older_l3afd_has_loaded_another_version_runs_by_its_name() {
+fn needs_root_beside_an_older_l3afd_a_start_has_its_own_version() {
     Topology::run(|net| {
         let roots = roots(net);
         load_as(Release::V2_1, Way::Ingress, &roots[0], "/sys/fs/bpf");

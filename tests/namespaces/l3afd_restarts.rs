@@ -72,7 +72,7 @@ impl<'a> Stage<'a> {
 }
 
 #[test]
-fn needs_root_five_restarts_of_l3afd_leave_no_gap_and_rules_as_they_were_updated() {
+fn needs_root_five_restarts_leave_no_gap_and_keep_the_rules() {
     for (release, end) in [
         (Release::Main, End::Signal),
         (Release::Main, End::CmdStop),
@@ -129,7 +129,7 @@ fn needs_root_five_restarts_of_l3afd_leave_no_gap_and_rules_as_they_were_updated
 }
 
 #[test]
-fn needs_root_a_signal_of_an_l3afd_that_does_not_restart_ends_the_mirroring() {
+fn needs_root_l3afds_signal_without_a_restart_ends_it() {
     Topology::run(|net| {
         let stage = Stage::new(net, Release::Main);
         let root = Root::attach(net.host(), "ingress");
@@ -147,7 +147,7 @@ fn needs_root_a_signal_of_an_l3afd_that_does_not_restart_ends_the_mirroring() {
 }
 
 #[test]
-fn needs_root_after_a_restart_of_l3afd_a_program_that_never_had_a_process_stays_without() {
+fn needs_root_after_a_restart_a_lone_program_has_no_process() {
     Topology::run(|net| {
         let stage = Stage::new(net, Release::Main);
         run_as_l3afd(net, "ingress", &[]);

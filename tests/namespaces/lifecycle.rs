@@ -33,7 +33,7 @@ fn needs_root_each_ending_signal_leaves_the_host_as_it_was() {
 }
 
 #[test]
-fn needs_root_sigterm_clears_the_slot_and_everything_else_of_a_chained_instance() {
+fn needs_root_sigterm_clears_the_slot_of_a_chained_instance() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "egress");
         let before = Snapshot::of(net.host());
@@ -60,7 +60,7 @@ fn needs_root_stop_from_outside_ends_a_process_in_order() {
 }
 
 #[test]
-fn needs_root_a_stop_ends_the_process_of_a_start_that_it_waited_for() {
+fn needs_root_a_stop_ends_the_start_that_it_waited_for() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("our turn");
@@ -99,7 +99,7 @@ fn needs_root_stop_ends_only_what_it_is_asked_to() {
 }
 
 #[test]
-fn needs_root_a_start_over_a_live_instance_is_refused_and_names_it() {
+fn needs_root_a_start_over_a_live_instance_is_refused_by_name() {
     Topology::run(|net| {
         let daemon = start(net, "ingress", &[]);
         let before = Snapshot::of(net.host());
@@ -224,7 +224,7 @@ fn needs_root_status_says_one_word_and_nothing_else() {
 }
 
 #[test]
-fn needs_root_an_l3afd_loaded_start_ends_at_once_and_its_tunnel_goes_once_nobody_needs_it() {
+fn needs_root_an_l3afd_loaded_start_exits_and_a_stop_cleans_up() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let root = Root::attach(net.host(), "ingress");
@@ -284,7 +284,7 @@ fn needs_root_a_missing_bpffs_is_mounted() {
 }
 
 #[test]
-fn needs_root_interfaces_with_a_dot_in_their_name_are_mirrored_too() {
+fn needs_root_interfaces_with_a_dot_in_their_name_are_mirrored() {
     Topology::run(|net| {
         let host = net.host();
         let before = Snapshot::of(host);
@@ -307,7 +307,7 @@ fn needs_root_interfaces_with_a_dot_in_their_name_are_mirrored_too() {
 }
 
 #[test]
-fn needs_root_the_log_tells_the_story_and_a_missing_one_is_no_obstacle() {
+fn needs_root_the_log_has_each_step_and_is_optional() {
     Topology::run(|net| {
         let mut daemon = start(net, "ingress", &[]);
         ping(net.client(), net.host(), 3, 56);

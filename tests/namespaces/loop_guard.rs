@@ -110,7 +110,7 @@ fn check_copies(sent: &[&[u8]]) -> usize {
 }
 
 #[test]
-fn needs_root_instances_with_different_devices_do_not_mirror_each_others_copies() {
+fn needs_root_instances_with_two_tunnels_have_no_loop() {
     Topology::run(|net| {
         make_devices(net);
         let _fuse = Fuse::on("eth1");
@@ -138,7 +138,7 @@ fn needs_root_instances_with_different_devices_do_not_mirror_each_others_copies(
 }
 
 #[test]
-fn needs_root_the_end_of_one_instance_leaves_the_others_guarded_against_each_other() {
+fn needs_root_the_end_of_one_instance_leaves_the_others_guarded() {
     Topology::run(|net| {
         make_devices(net);
         let _fuse = Fuse::on("eth1");
@@ -161,7 +161,7 @@ fn needs_root_the_end_of_one_instance_leaves_the_others_guarded_against_each_oth
 
 /// What goes to the former far end of an instance's tunnel is as good as any packet.
 #[test]
-fn needs_root_packets_to_where_no_tunnel_leads_any_more_are_mirrored_again() {
+fn needs_root_packets_to_a_former_collector_are_mirrored_again() {
     Topology::run(|net| {
         make_devices(net);
         let _fuse = Fuse::on("eth1");
@@ -230,7 +230,7 @@ impl Drop for Flood {
 
 /// One instance mirrors a flood, and another one asks for nothing but the copies of that.
 #[test]
-fn needs_root_an_instance_is_guarded_against_from_the_first_to_the_last_of_its_copies() {
+fn needs_root_all_copies_of_an_instance_are_guarded() {
     Topology::run(|net| {
         make_devices(net);
         let of_flood = |device| {
@@ -271,7 +271,7 @@ fn needs_root_an_instance_is_guarded_against_from_the_first_to_the_last_of_its_c
 
 /// Both hooks of `lo` see every packet, and nobody listens: each copy is answered by an ICMP error.
 #[test]
-fn needs_root_instances_on_lo_with_different_ports_do_not_mirror_each_others_copies() {
+fn needs_root_instances_on_lo_have_no_loop() {
     Topology::run(|net| {
         let _fuse = Fuse::on("lo");
         let start = |direction: &str, tunnel: &str, port: u16| {
@@ -356,7 +356,7 @@ fn entry(pins: &Pins, index: usize) -> Vec<u8> {
 }
 
 #[test]
-fn needs_root_instances_of_other_versions_are_guarded_against_where_they_keep_a_list() {
+fn needs_root_other_versions_with_an_endpoint_list_are_guarded() {
     const UDP: u8 = 17;
     Topology::run(|net| {
         make_devices(net);

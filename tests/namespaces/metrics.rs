@@ -51,7 +51,7 @@ fn blast<const N: usize>(net: &Topology, ports: [u16; N]) -> [u64; N] {
 }
 
 #[test]
-fn needs_root_every_packet_is_in_the_metrics_after_a_short_delay() {
+fn needs_root_every_packet_is_in_the_metrics_soon() {
     in_every_launch_mode(|net, launcher| {
         let rules = rules_file("rules", RULES);
         let daemon = launcher.start(Way::Ingress, &[&rules]);

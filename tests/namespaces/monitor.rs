@@ -69,7 +69,7 @@ fn left_behind(net: &Topology, before: &Snapshot) -> Vec<String> {
 }
 
 #[test]
-fn needs_root_a_renamed_interface_is_mirrored_on_under_its_first_name() {
+fn needs_root_a_renamed_interface_stays_under_its_first_name() {
     Topology::run(|net| {
         let host = net.host();
         let before = Snapshot::of(host);
@@ -105,7 +105,7 @@ fn needs_root_a_renamed_interface_is_mirrored_on_under_its_first_name() {
 /// The dead instance's program is on the renamed interface; the start is for the one that has its
 /// name now.
 #[test]
-fn needs_root_a_start_over_a_dead_instance_of_a_renamed_interface_mirrors_the_one_that_is_named() {
+fn needs_root_a_start_takes_the_interface_that_has_the_name_now() {
     Topology::run(|net| {
         let host = net.host();
         start(net, "ingress", &[]).kill();
@@ -125,7 +125,7 @@ fn needs_root_a_start_over_a_dead_instance_of_a_renamed_interface_mirrors_the_on
 }
 
 #[test]
-fn needs_root_an_interface_that_is_deleted_and_made_anew_is_mirrored_again() {
+fn needs_root_a_recreated_interface_is_mirrored_again() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let daemons = ["ingress", "egress"].map(|direction| start(net, direction, &[]));
@@ -152,7 +152,7 @@ fn needs_root_an_interface_that_is_deleted_and_made_anew_is_mirrored_again() {
 }
 
 #[test]
-fn needs_root_a_chained_instance_whose_interface_is_made_anew_says_what_is_wrong() {
+fn needs_root_a_recreated_interface_of_a_chain_is_logged() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "ingress");
         let daemon = start_chained(net, "ingress", &root, &[]);
@@ -165,7 +165,7 @@ fn needs_root_a_chained_instance_whose_interface_is_made_anew_says_what_is_wrong
 }
 
 #[test]
-fn needs_root_copies_go_on_after_the_nic_they_leave_by_was_down_or_deleted() {
+fn needs_root_copies_go_on_once_their_nic_is_up_or_back() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let daemon = start(net, "ingress", &[]);
@@ -219,7 +219,7 @@ fn needs_root_copies_follow_the_nics_address_and_mtu() {
 }
 
 #[test]
-fn needs_root_copies_follow_the_kernels_route_where_that_decides() {
+fn needs_root_copies_follow_the_kernels_route_without_a_device() {
     Topology::run(|net| {
         let host = net.host();
         // a second link to the collector, which is behind both
@@ -250,7 +250,7 @@ fn needs_root_copies_follow_the_kernels_route_where_that_decides() {
 }
 
 #[test]
-fn needs_root_a_built_in_tunnel_that_somebody_deletes_or_sets_down_is_there_again() {
+fn needs_root_a_deleted_or_downed_tunnel_is_restored() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let daemons = ["ingress", "egress"].map(|direction| start(net, direction, &[]));
@@ -310,7 +310,7 @@ fn needs_root_the_rules_in_force_go_on_with_another_tunnel() {
 }
 
 #[test]
-fn needs_root_an_existing_tunnel_device_is_followed_and_never_built_in_its_owners_place() {
+fn needs_root_an_existing_device_is_followed_but_never_made() {
     Topology::run(|net| {
         let (host, collector) = (net.host(), net.collector());
         vxlan(net);
@@ -342,7 +342,7 @@ fn needs_root_an_existing_tunnel_device_is_followed_and_never_built_in_its_owner
 }
 
 #[test]
-fn needs_root_a_next_hop_that_does_not_answer_is_said_and_when_it_does() {
+fn needs_root_a_next_hop_that_is_silent_and_back_is_logged() {
     Topology::run(|net| {
         net.collector().sh("ip address delete 10.2.0.2/24 dev eth0");
         let daemon = start(net, "ingress", &[]);
@@ -363,7 +363,7 @@ fn needs_root_a_next_hop_that_does_not_answer_is_said_and_when_it_does() {
 
 /// The kernel finds out by itself, once it asks again: its times are made short here.
 #[test]
-fn needs_root_a_collector_that_comes_back_with_another_mac_gets_copies_again() {
+fn needs_root_a_collector_with_a_new_mac_gets_copies_again() {
     Topology::run(|net| {
         net.host().sh("
             cd /proc/sys/net/ipv4/neigh/eth1

@@ -64,7 +64,7 @@ fn needs_root_instances_that_share_a_tunnel_agree_on_its_header() {
 
 /// Whole packets, cut ones, super-packets and their replies: of a flow, all leave by one port.
 #[test]
-fn needs_root_with_local_port_auto_each_flow_has_a_source_port_of_its_own() {
+fn needs_root_with_local_port_auto_each_flow_has_its_own_port() {
     Topology::run(|net| {
         let _both = start_both(net, &["--tunnel-local-port=auto"]);
         let collector = Collector::listen(net.collector(), GUE_PORT);
@@ -132,7 +132,7 @@ pub fn add_up() -> bpf::GueCounters {
 }
 
 #[test]
-fn needs_root_the_tunnels_counters_add_up_to_what_the_instances_sent() {
+fn needs_root_the_tunnels_counters_equal_what_instances_sent() {
     Topology::run(|net| {
         let [ingress, egress] = start_both(net, &["--protocol=icmp,tcp,udp"]);
         let (client, host) = (net.client(), net.host());
@@ -180,7 +180,7 @@ fn needs_root_the_tunnels_counters_add_up_to_what_the_instances_sent() {
 }
 
 #[test]
-fn needs_root_what_the_tunnel_did_and_dropped_is_said_when_it_goes() {
+fn needs_root_the_tunnels_counters_are_logged_at_its_end() {
     Topology::run(|net| {
         let mut egress = start(net, "egress", &["--protocol=icmp,udp"]);
         let (client, host) = (net.client(), net.host());
@@ -220,7 +220,7 @@ fn needs_root_what_the_tunnel_did_and_dropped_is_said_when_it_goes() {
 
 /// Whoever says that outer packets are too long for the way: they may be cut on it, so we send on.
 #[test]
-fn needs_root_fragmentation_needed_changes_nothing_for_tunnel_and_production() {
+fn needs_root_fragmentation_needed_changes_nothing() {
     Topology::run(|net| {
         let (client, host, collector) = (net.client(), net.host(), net.collector());
         let _both = start_both(net, &["--protocol=icmp"]);

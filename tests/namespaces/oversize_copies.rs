@@ -64,7 +64,7 @@ fn needs_root_the_longest_packets_arrive_whole_over_every_nic() {
 
 /// The last outer fragment is shorter than the IP header of the packet.
 #[test]
-fn needs_root_packets_with_options_arrive_whole_however_short_their_last_piece() {
+fn needs_root_packets_with_ip_options_arrive_whole() {
     Topology::run(|net| {
         let (client, host) = (net.client(), net.host());
         jumbo(net);
@@ -110,7 +110,7 @@ fn needs_root_truncated_copies_fill_one_outer_packet() {
 }
 
 #[test]
-fn needs_root_with_oversize_drop_packets_too_long_are_counted_and_pass() {
+fn needs_root_with_oversize_drop_packets_too_long_are_counted() {
     Topology::run(|net| {
         let [mut ingress, mut egress] = start_both(net, &["--protocol=tcp,udp", "--oversize=drop"]);
         let collector = Collector::listen(net.collector(), GUE_PORT);
@@ -134,7 +134,7 @@ fn needs_root_with_oversize_drop_packets_too_long_are_counted_and_pass() {
 }
 
 #[test]
-fn needs_root_instances_with_one_tunnel_each_have_their_own_way_with_long_packets() {
+fn needs_root_instances_of_one_tunnel_differ_in_oversize() {
     Topology::run(|net| {
         net.host().without_offloads("eth1");
         let _ingress = start(net, "ingress", &["--oversize=truncate"]);
@@ -153,7 +153,7 @@ fn needs_root_instances_with_one_tunnel_each_have_their_own_way_with_long_packet
 }
 
 #[test]
-fn needs_root_fragments_of_copies_that_leave_by_the_mirrored_interface_are_not_mirrored() {
+fn needs_root_fragments_of_copies_are_not_mirrored() {
     Topology::run(|net| {
         net.host().without_offloads("eth1");
         let _both = ["ingress", "egress"].map(|direction| {
@@ -177,7 +177,7 @@ fn needs_root_fragments_of_copies_that_leave_by_the_mirrored_interface_are_not_m
 
 /// A router on the way cuts the outer packets to the size of its next link, once more.
 #[test]
-fn needs_root_copies_pass_a_router_with_a_smaller_link_behind_it() {
+fn needs_root_copies_pass_a_router_with_a_smaller_mtu_behind_it() {
     Topology::run(|net| {
         // the collector's namespace is the router; behind it is the client's, by a link of its own
         net.collector().sh("
@@ -201,7 +201,7 @@ fn needs_root_copies_pass_a_router_with_a_smaller_link_behind_it() {
 
 /// As some drivers have it, and large packets after a detour.
 #[test]
-fn needs_root_headers_outside_of_the_linear_part_of_a_buffer_are_read_there() {
+fn needs_root_headers_outside_of_a_buffers_linear_part_are_read() {
     Topology::run(|net| {
         jumbo(net);
         let _both = start_both(net, &["--protocol=udp", "--dst-port=5300"]);

@@ -10,7 +10,7 @@ fn transmitted(net: &Topology) -> usize {
 
 /// Programs see who listens since Linux 6.2, which brought that before TCX.
 #[test]
-fn needs_root_a_packet_socket_on_the_tunnels_device_sees_every_copy_once() {
+fn needs_root_a_packet_socket_on_the_tunnel_sees_each_copy_once() {
     // whole, and in two outer fragments
     const SIZES: [usize; 2] = [56, 1472];
     Topology::run(|net| {
@@ -49,7 +49,7 @@ fn needs_root_a_packet_socket_on_the_tunnels_device_sees_every_copy_once() {
 
 /// As long as its rule wants it.
 #[test]
-fn needs_root_a_packet_socket_on_the_tunnels_device_sees_copies_as_they_leave() {
+fn needs_root_a_packet_socket_on_the_tunnel_sees_copies_as_sent() {
     Topology::run(|net| {
         let _daemon = start(net, "ingress", &["--snaplen=64"]);
         let capture = Capture::start(net.host(), "gue1");

@@ -339,17 +339,17 @@ fn assert_same(weather: &str, with: &Sight, without: &Sight) {
 }
 
 #[test]
-fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_built_in_tunnel() {
+fn needs_root_the_built_in_tunnel_does_not_affect_production() {
     check("built-in tunnel", "gue1", &[], |_| {});
 }
 
 #[test]
-fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_tunnel_over_ipv6() {
+fn needs_root_the_tunnel_over_ipv6_does_not_affect_production() {
     check("built-in, over IPv6", "gue1", &TO_COLLECTOR6, with_ipv6_to_collector);
 }
 
 #[test]
-fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_an_existing_device() {
+fn needs_root_an_existing_device_does_not_affect_production() {
     check("existing device (VXLAN)", "vx0", &[], |net| {
         for (ns, remote) in
             [(net.host(), COLLECTOR.to_string()), (net.collector(), "10.2.0.1".into())]
@@ -364,8 +364,7 @@ fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_an_ex
 /// What people make who have the kernel build the tunnel.
 #[test]
 #[ignore = "wants the kernel's GUE: make test-kernels"]
-fn needs_root_production_is_as_it_is_without_mirroring_whatever_becomes_of_the_kernels_gue_device()
-{
+fn needs_root_the_kernels_gue_device_does_not_affect_production() {
     check("existing device (GUE)", "gue1", &[], |net| {
         kernel_gue(net.host(), [10, 2, 0, 1].into(), COLLECTOR);
     });

@@ -80,7 +80,7 @@ fn matched_by_cpu() -> Vec<u64> {
 }
 
 #[test]
-fn needs_root_copies_keep_to_the_cap_on_all_cpus_together_and_production_passes() {
+fn needs_root_all_cpus_keep_to_the_cap_and_production_passes() {
     for cpus in [&two_cpus()[..1], &two_cpus()] {
         Topology::run(|net| {
             let daemon = start(net, "ingress", &[&ASKED_FOR[..], &["--max-rate=4mbit"]].concat());
@@ -105,7 +105,7 @@ fn needs_root_copies_keep_to_the_cap_on_all_cpus_together_and_production_passes(
 }
 
 #[test]
-fn needs_root_an_update_changes_the_cap_and_one_without_the_flag_leaves_it() {
+fn needs_root_an_update_keeps_the_cap_unless_its_flag_is_given() {
     Topology::run(|net| {
         let daemon = start(net, "ingress", &[&ASKED_FOR[..], &["--max-rate=1600kbit"]].concat());
         check_cap(net, 200_000.0, &two_cpus());
@@ -134,7 +134,7 @@ fn needs_root_without_a_cap_every_copy_leaves() {
 }
 
 #[test]
-fn needs_root_what_matched_was_sent_or_left_out_for_a_reason_that_is_counted() {
+fn needs_root_what_matched_was_sent_or_counted_with_a_reason() {
     Topology::run(|net| {
         let (client, host) = (net.client(), net.host());
         // a device that somebody else made, as the built-in one sends copies also when it is down

@@ -78,7 +78,7 @@ fn assert_each_is_mirrored_once(packets: &[Packet], sent: u64, when: &str) {
 }
 
 #[test]
-fn needs_root_a_takeover_under_traffic_mirrors_each_packet_exactly_once() {
+fn needs_root_a_takeover_under_traffic_mirrors_each_packet_once() {
     for mode in MODES {
         Topology::run(|net| {
             let stage = Stage::new(net, mode);
@@ -101,7 +101,7 @@ fn needs_root_a_takeover_under_traffic_mirrors_each_packet_exactly_once() {
 
 /// Starts over a dead instance, of another version at first, die, too, at any moment of theirs.
 #[test]
-fn needs_root_starts_killed_at_random_moments_never_interrupt_the_mirroring() {
+fn needs_root_killed_starts_never_interrupt_the_mirroring() {
     let mut random = Random::seeded_by("KILL_SEED");
     for mode in MODES {
         Topology::run(|net| {
@@ -154,7 +154,7 @@ impl Stage<'_> {
 
 /// Each command, in any mode after any other, dies at a random moment.
 #[test]
-fn needs_root_after_commands_killed_at_random_moments_a_stop_leaves_the_host_as_it_was() {
+fn needs_root_a_stop_after_killed_commands_leaves_nothing() {
     let mut random = Random::seeded_by("KILL_SEED");
     Topology::run(|net| {
         let host = net.host();

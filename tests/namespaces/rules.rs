@@ -36,7 +36,7 @@ fn converse(net: &Topology) {
 }
 
 #[test]
-fn needs_root_in_every_launch_mode_the_first_rule_that_matches_decides() {
+fn needs_root_the_first_rule_that_matches_decides() {
     in_every_launch_mode(|net, launcher| {
         one_frame_per_packet(net);
         let rules = of_each_direction(RULES);
@@ -85,7 +85,7 @@ fn check_share(found: usize, count: usize, one_in: f64) {
 }
 
 #[test]
-fn needs_root_a_sample_of_packets_is_one_in_so_many_and_the_others_are_counted() {
+fn needs_root_a_packet_sample_is_one_in_n_and_the_rest_counts() {
     const PACKETS: usize = 5000;
     Topology::run(|net| {
         let _daemon = start(net, "ingress", &["--dst-port=5300", "--sample-one-in=10"]);
@@ -101,8 +101,7 @@ fn needs_root_a_sample_of_packets_is_one_in_so_many_and_the_others_are_counted()
 
 /// Two instances, which know nothing of each other, have the same flows in their samples.
 #[test]
-fn needs_root_in_every_launch_mode_a_sample_of_flows_has_all_packets_of_a_flow_in_both_directions()
-{
+fn needs_root_a_flow_sample_has_both_directions_of_a_flow() {
     const FLOWS: usize = 400;
     const EACH: usize = 3;
     let sample = r#"{"rules": [
@@ -156,7 +155,7 @@ fn by_flow(packets: &[&[u8]]) -> BTreeMap<(u8, u8, u16), usize> {
 /// Of packets of all lengths, up to full ones, and of both families; what a copy says of its length is
 /// what the packet says.
 #[test]
-fn needs_root_in_every_launch_mode_copies_are_the_first_bytes_of_their_packets() {
+fn needs_root_copies_with_a_snaplen_are_the_first_bytes() {
     const ROOM: usize = 100;
     let rules = format!(
         r#"{{"rules": [

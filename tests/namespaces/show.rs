@@ -37,7 +37,7 @@ fn counted(outcomes: &Value) -> Value {
 }
 
 #[test]
-fn needs_root_in_every_launch_mode_rules_are_shown_with_what_they_counted() {
+fn needs_root_rules_are_shown_with_their_counters() {
     in_every_launch_mode(|net, launcher| {
         let daemon = launcher.start(Way::Ingress, &[&rules_file("rules", RULES)]);
         ping(net.client(), net.host(), 5, 56);
@@ -110,7 +110,7 @@ fn needs_root_rates_are_those_of_the_traffic() {
 }
 
 #[test]
-fn needs_root_what_is_shown_is_selected_also_by_the_new_name_of_an_interface() {
+fn needs_root_a_renamed_interface_is_selected_by_both_names() {
     Topology::run(|net| {
         let daemons = ["ingress", "egress"].map(|way| start(net, way, &[]));
         let directions = |args: &[&str]| -> Vec<Value> {
@@ -142,7 +142,7 @@ fn needs_root_what_is_shown_is_selected_also_by_the_new_name_of_an_interface() {
 }
 
 #[test]
-fn needs_root_an_instance_whose_process_is_dead_is_unattended_and_counts_on() {
+fn needs_root_an_instance_with_a_dead_process_is_unattended() {
     Topology::run(|net| {
         let daemon = start(net, "ingress", &["--protocol=icmp"]);
         let pid = daemon.pid();
@@ -158,7 +158,7 @@ fn needs_root_an_instance_whose_process_is_dead_is_unattended_and_counts_on() {
 }
 
 #[test]
-fn needs_root_what_l3afd_keeps_of_an_instance_that_was_stopped_is_shown_as_stopped() {
+fn needs_root_a_stopped_instance_of_l3afds_is_shown_as_stopped() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "ingress");
         load_as_l3afd(Way::Ingress, &root);

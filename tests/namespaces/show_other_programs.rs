@@ -28,7 +28,7 @@ fn hook() -> &'static str {
 }
 
 #[test]
-fn needs_root_in_a_chain_the_previous_and_the_next_program_are_told() {
+fn needs_root_a_chains_previous_and_next_programs_are_shown() {
     for way in Way::ALL {
         Topology::run(|net| {
             let name = way.to_string();
@@ -78,7 +78,7 @@ fn needs_root_a_program_of_l3afds_has_its_neighbours_too() {
 }
 
 #[test]
-fn needs_root_on_an_interface_those_before_and_behind_us_are_told_in_their_order() {
+fn needs_root_tcx_programs_before_and_behind_us_are_in_order() {
     for way in Way::ALL {
         Topology::run(|net| {
             let name = way.to_string();
@@ -111,7 +111,7 @@ fn needs_root_on_an_interface_those_before_and_behind_us_are_told_in_their_order
 
 /// As a start attaches where there is no TCX.
 #[test]
-fn needs_root_on_a_clsact_qdisc_filters_are_told_by_their_priorities() {
+fn needs_root_clsact_filters_are_shown_with_their_priorities() {
     Topology::run(|net| {
         net.host().sh("
             tc qdisc add dev eth0 clsact

@@ -13,7 +13,7 @@ fn tunnel(net: &Topology) -> Value {
 }
 
 #[test]
-fn needs_root_a_built_in_tunnel_is_told_with_its_next_hop_and_what_it_did() {
+fn needs_root_a_built_in_tunnel_is_shown_with_its_next_hop() {
     Topology::run(|net| {
         let flags = ["--tunnel-local-port=auto", "--max-rate=1gbit", "--protocol=icmp"];
         let _daemon = start(net, "ingress", &flags);
@@ -61,7 +61,7 @@ fn needs_root_what_becomes_of_long_packets_is_told() {
 }
 
 #[test]
-fn needs_root_a_tunnel_that_is_down_or_gone_or_whose_next_hop_is_silent_is_told() {
+fn needs_root_a_tunnel_that_is_down_or_gone_is_shown_as_such() {
     Topology::run(|net| {
         // nobody looks after the tunnel, or asks for the next hop again
         start(net, "ingress", &["--gtw-address=10.2.0.99"]).kill();

@@ -12,7 +12,7 @@ use testkit::namespaces::*;
 const WATCH: [&str; 2] = ["--cmd=show", "--watch"];
 
 #[test]
-fn needs_root_without_a_terminal_table_follows_table_until_a_signal() {
+fn needs_root_without_a_terminal_tables_follow_until_a_signal() {
     Topology::run(|net| {
         let _daemon = start(net, "ingress", &["--protocol=icmp"]);
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -34,7 +34,7 @@ fn needs_root_without_a_terminal_table_follows_table_until_a_signal() {
 }
 
 #[test]
-fn needs_root_each_table_says_what_has_passed_since_the_one_before() {
+fn needs_root_each_table_counts_since_the_one_before() {
     Topology::run(|net| {
         let _daemon = start(net, "ingress", &["--protocol=udp"]);
         let mut watch = Daemon::mirroring(net.host(), WATCH);
@@ -86,7 +86,7 @@ fn read_until(terminal: &mut File, what: &str) -> String {
 }
 
 #[test]
-fn needs_root_on_a_terminal_tables_take_each_others_place_and_leave_it_as_it_was() {
+fn needs_root_on_a_terminal_tables_replace_each_other() {
     Topology::run(|net| {
         let _daemon = start(net, "ingress", &[]);
         for signal in [Signal::SIGINT, Signal::SIGTERM] {

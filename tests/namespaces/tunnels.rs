@@ -10,7 +10,7 @@ use testkit::namespaces::*;
 
 /// Collectors that get copies about their own copies would see ever more of them.
 #[test]
-fn needs_root_the_tunnel_itself_is_not_mirrored_when_it_leaves_by_the_mirrored_interface() {
+fn needs_root_a_tunnel_over_its_own_interface_is_not_mirrored() {
     let mut log = KernelLog::watch();
     Topology::run(|net| {
         let on_eth1 = |direction: &str| {
@@ -44,7 +44,7 @@ fn needs_root_the_tunnel_itself_is_not_mirrored_when_it_leaves_by_the_mirrored_i
 }
 
 #[test]
-fn needs_root_instances_with_one_collector_share_a_tunnel_until_the_last_one_ends() {
+fn needs_root_instances_with_one_collector_share_a_tunnel() {
     Topology::run(|net| {
         let ingress = start(net, "ingress", &[]);
         let egress = start(net, "egress", &[]);
@@ -115,7 +115,7 @@ fn needs_root_a_second_collector_wants_a_tunnel_of_another_name() {
 
 /// The name of a device that led elsewhere, and that nobody uses any more, is free again.
 #[test]
-fn needs_root_a_tunnel_of_another_bpf_file_system_is_not_replaced() {
+fn needs_root_a_tunnel_of_another_bpffs_is_not_replaced() {
     Topology::run(|net| {
         let _ingress = start(net, "ingress", &[]);
         let before = Snapshot::of(net.host());
@@ -133,7 +133,7 @@ fn needs_root_a_tunnel_of_another_bpf_file_system_is_not_replaced() {
 }
 
 #[test]
-fn needs_root_tunnels_stay_while_an_instance_cannot_be_asked_what_it_needs() {
+fn needs_root_tunnels_stay_while_an_instance_cannot_be_read() {
     Topology::run(|net| {
         let _ingress = start(net, "ingress", &[]);
         // as a version whose maps are of another make has it
@@ -163,7 +163,7 @@ fn needs_root_an_idle_tunnel_to_another_collector_is_replaced() {
 
 /// A VXLAN device that an operator made, used as it is.
 #[test]
-fn needs_root_an_existing_device_is_used_as_it_is_and_left_as_it_was() {
+fn needs_root_an_existing_device_is_used_and_left_as_it_was() {
     Topology::run(|net| {
         let (host, collector) = (net.host(), net.collector());
         vxlan(net);
@@ -236,7 +236,7 @@ fn needs_root_a_collector_on_this_machine_is_reached_by_lo() {
 }
 
 #[test]
-fn needs_root_copies_in_fragments_reach_a_collector_on_this_machine() {
+fn needs_root_fragmented_copies_reach_a_collector_on_this_host() {
     Topology::run(|net| {
         let local = [
             "--iface=lo",
@@ -290,7 +290,7 @@ fn needs_root_mirroring_lo_to_lo_ends_with_each_packet_once() {
 }
 
 #[test]
-fn needs_root_without_redirect_to_the_kernels_route_to_the_collector_counts() {
+fn needs_root_without_redirect_to_the_kernels_route_counts() {
     Topology::run(|net| {
         let args = ["--iface=eth0", "--direction=ingress", TO_COLLECTOR[0]];
         let mut daemon = Daemon::mirroring(net.host(), args);

@@ -35,7 +35,7 @@ fn mirrored(net: &Topology) -> Vec<Option<u16>> {
 }
 
 #[test]
-fn needs_root_an_update_with_another_file_changes_the_rules_in_every_launch_mode() {
+fn needs_root_an_update_with_a_file_changes_the_rules() {
     in_every_launch_mode(|net, launcher| {
         let before = rules_file(
             "before",
@@ -58,7 +58,7 @@ fn needs_root_an_update_with_another_file_changes_the_rules_in_every_launch_mode
 
 /// l3afd runs one after every start, with what the payload says of updates, and that alone.
 #[test]
-fn needs_root_an_update_that_says_nothing_of_packets_leaves_the_rules() {
+fn needs_root_an_update_without_filter_flags_keeps_the_rules() {
     in_every_launch_mode(|net, launcher| {
         let rules = rules_file(
             "rules",

@@ -42,7 +42,7 @@ impl Behind {
 
 /// Two versions by their names run beside each other until the older one is stopped.
 #[test]
-fn needs_root_a_newer_version_beside_the_older_one_leaves_no_gap_and_then_stays_alone() {
+fn needs_root_a_newer_version_beside_an_older_one_leaves_no_gap() {
     in_self_loaded_modes(|net, launcher| {
         let before = Snapshot::of(net.host());
         let start = |version: &str| Way::ALL.map(|way| launcher.start(way, &[version]));
@@ -74,7 +74,7 @@ fn needs_root_a_newer_version_beside_the_older_one_leaves_no_gap_and_then_stays_
 
 /// What stands behind a version in the chain stands there still when that one has gone.
 #[test]
-fn needs_root_in_a_chain_whichever_version_leaves_first_the_rest_stays_linked() {
+fn needs_root_in_a_chain_either_version_can_leave_first() {
     let jmp_table_of = |version: &str| jmp_table("ingress").replace("latest", version);
     let sees = |net: &Topology, behind: &Counter, when: &str| {
         let before = behind.count();
@@ -114,7 +114,7 @@ fn needs_root_in_a_chain_whichever_version_leaves_first_the_rest_stays_linked() 
 
 /// The newer version has come before it in the chain: the older one's next start keeps its place.
 #[test]
-fn needs_root_a_start_after_a_crash_takes_its_place_behind_another_version() {
+fn needs_root_after_a_crash_a_start_keeps_its_chained_place() {
     Topology::run(|net| {
         let root = Root::attach(net.host(), "ingress");
         let older = start_chained(net, "ingress", &root, &["--version=1"]);
@@ -137,7 +137,7 @@ fn needs_root_a_start_after_a_crash_takes_its_place_behind_another_version() {
 
 /// The older version's process is dead, its program mirrors on, and its maps are not as ours.
 #[test]
-fn needs_root_a_start_takes_the_place_of_a_dead_older_version_whatever_its_maps_look_like() {
+fn needs_root_a_start_replaces_a_dead_older_version() {
     in_self_loaded_modes(|net, launcher| {
         let before = Snapshot::of(net.host());
         let start = |way| launcher.start(way, &[]).expect("a process");
@@ -171,7 +171,7 @@ fn needs_root_a_start_takes_the_place_of_a_dead_older_version_whatever_its_maps_
 }
 
 #[test]
-fn needs_root_a_dead_older_version_is_stopped_whatever_its_maps_look_like() {
+fn needs_root_a_stop_ends_a_dead_older_version() {
     in_every_launch_mode(|net, launcher| {
         let before = Snapshot::of(net.host());
         let daemon = launcher.start(Way::Ingress, &[]);
@@ -200,7 +200,7 @@ fn needs_root_a_dead_older_version_is_stopped_whatever_its_maps_look_like() {
 
 /// While it lives, it is as any instance that lives; what this version cannot do, it says.
 #[test]
-fn needs_root_a_live_older_version_is_known_and_what_is_not_known_of_it_is_said() {
+fn needs_root_a_live_older_version_is_shown_as_far_as_known() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let mut older = start(net, "ingress", &[]);
@@ -257,7 +257,7 @@ fn needs_root_a_live_older_version_is_known_and_what_is_not_known_of_it_is_said(
 /// l3afd crashed, and has another version of the package when it is back: pinned maps that do not suit
 /// the new object are replaced, the others are used again.
 #[test]
-fn needs_root_l3afd_loads_another_version_over_the_maps_of_an_older_one() {
+fn needs_root_l3afd_loads_a_version_over_an_older_ones_maps() {
     for of_l3afd in [true, false] {
         Topology::run(|net| {
             let root = match of_l3afd {

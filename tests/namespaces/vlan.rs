@@ -50,7 +50,7 @@ fn frames(tags: Tags) -> Vec<Vec<u8>> {
 /// From outside a tag comes beside the frame, from the host itself it goes in it: as far as programs
 /// see.
 #[test]
-fn needs_root_in_every_launch_mode_frames_are_told_by_their_outermost_tag() {
+fn needs_root_frames_are_told_by_their_outermost_tag() {
     in_every_launch_mode(|net, launcher| {
         let frames: Vec<_> = TAGS.iter().flat_map(|tags| frames(tags)).collect();
         for (way, ns) in [(Way::Ingress, net.client()), (Way::Egress, net.host())] {
@@ -87,7 +87,7 @@ fn needs_root_in_every_launch_mode_frames_are_told_by_their_outermost_tag() {
 
 /// VXLAN carries frames: IPv6 in them, and their tags.
 #[test]
-fn needs_root_a_device_that_carries_frames_carries_both_families_and_all_tags() {
+fn needs_root_a_frame_tunnel_carries_both_families_and_all_tags() {
     Topology::run(|net| {
         vxlan(net);
         let daemon = start(net, "ingress", &["--tunnel-interface-name=vx0", "--protocol=udp"]);
@@ -163,7 +163,7 @@ const UNTAGGED: usize = 2 * 5;
 
 #[test]
 #[ignore = "wants VLAN devices: make test-kernels"]
-fn needs_root_vlan_devices_packets_arrive_without_their_tags_in_every_launch_mode() {
+fn needs_root_packets_of_vlan_devices_arrive_without_tags() {
     in_every_launch_mode(|net, launcher| {
         one_frame_per_packet(net);
         with_ipv6(net);

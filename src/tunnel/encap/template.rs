@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_of_ipv6_is_ipv6_udp_and_gue_and_what_they_add_to_the_checksum() {
+    fn the_ipv6_template_has_ipv6_udp_gue_and_their_checksum() {
         let path = Path {
             source: ip("fd00::1"),
             collector: COLLECTOR6,
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_makes_an_outer_packet_as_long_as_its_header_can_say_at_most() {
+    fn a_truncated_copy_fills_the_longest_outer_packet_at_most() {
         assert_eq!(Sizes::of(1500, COLLECTOR).longest, 65_535 - 32);
         assert_eq!(Sizes::of(576, COLLECTOR).longest, 65_535 - 32);
         assert_eq!(Sizes::of(575, COLLECTOR).longest, 575 - 32);
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn else_the_first_address_of_the_network_is_the_next_hop_unless_it_is_ours() {
+    fn the_next_hop_defaults_to_the_networks_first_other_address() {
         let hop = |text| next_hop(COLLECTOR, &networks(&[text]));
         assert_eq!(hop("10.2.0.7/24"), Some(ip("10.2.0.1")));
         assert_eq!(hop("10.2.0.1/24"), None);
