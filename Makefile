@@ -50,7 +50,7 @@ test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 newe
 	$(Q)scripts/setup build guests
 	$(Q)$(AS_USER) scripts/test-kernels
 
-test-fresh: ## Run demo and test in bare root file systems of Debian: [RELEASES=trixie RUNS=user TARGETS=demo]
+test-fresh: ## Run demo and test in bare root file systems of Debian: [RELEASES=trixie RUNS=user TARGETS=demo CLANG=clang-16]
 	$(Q)scripts/setup fresh
 	$(Q)scripts/test-fresh
 
