@@ -63,11 +63,11 @@ struct gue_piece {
 /*
  * gue_counters, per CPU, since the device was made.
  *
- * copies  = whole + paired + not_ip + unreadable + no_room + uncuttable
+ * copies  = whole + paired + not_ip + unreadable + no_room + uncuttable + next_hop_unresolved
  * packets = arrived + what the pair lost
  * arrived = fitting + cut + untrimmed + unsummed + torn
  *
- * A copy that the device refuses (not_ip to uncuttable) is one of its instance's failed; every
+ * A copy that the device refuses (not_ip to next_hop_unresolved) is one of its instance's failed; every
  * other one is one of its instance's sent.
  */
 struct gue_counters {
@@ -80,6 +80,7 @@ struct gue_counters {
 	__u64 unreadable; /* cut short, or no memory to look at it */
 	__u64 no_room; /* could not be given outer headers */
 	__u64 uncuttable; /* too long, and in another tunnel of this host already */
+	__u64 next_hop_unresolved; /* the kernel does not know the next hop's link-layer address yet, or any more */
 	__u64 arrived; /* packets that came to the far end */
 	__u64 fitting; /* of these: went to the NIC in one outer packet */
 	__u64 cut; /* went to the NIC in several */

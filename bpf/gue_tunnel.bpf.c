@@ -16,6 +16,7 @@
 #include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
 #include <linux/tcp.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,6 +27,7 @@
 #include "kernel.h"
 #include "mark.h"
 #include "mirroring.h"
+#include "next_hop.bpf.h"
 #include "parse.h"
 #include "taps.bpf.h"
 
@@ -284,6 +286,8 @@ int gue_encapsulate(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	}
 	counters->copies++;
+	if (has_to_wait(skb, template))
+		return drop(&counters->next_hop_unresolved);
 	if ((skb->vlan_present || !is_ip(skb)) && pop_tags(skb))
 		return drop(&counters->unreadable);
 	if (!is_ip(skb))
@@ -342,6 +346,8 @@ int gue_cut(struct __sk_buff *skb)
 	bpf_skb_change_type(skb, PACKET_HOST);
 	skb->mark = 0;
 	mark(skb);
+	/* the pair cleared it */
+	skb->priority = TC_PRIO_FILLER;
 	/* the id of the outer packet: IPv6 uses 32 bits, IPv4 16 of them */
 	skb->cb[3] = bpf_get_prandom_u32();
 	len = skb->len - ETH_HLEN;

@@ -9,6 +9,7 @@
  * take a fast path (fast_path.bpf.h).
  */
 #include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
 
 #include "kernel.h"
 #include "mark.h"
@@ -66,9 +67,12 @@ static __always_inline long clone_to_tunnel(struct __sk_buff *skb,
 					    const struct mirroring_tunnel *tunnel, __u32 cut)
 {
 	__u32 cb_0 = skb->cb[0], cb_1 = skb->cb[1], cb_2 = skb->cb[2], cb_3 = skb->cb[3];
+	__u32 priority = skb->priority;
 	long refused = 0;
 
 	mark(skb);
+	/* a qdisc with bands sends everything else first */
+	skb->priority = TC_PRIO_FILLER;
 	skb->cb[2] = tunnel->oversize;
 	skb->cb[3] = cut;
 	/*
@@ -83,6 +87,7 @@ static __always_inline long clone_to_tunnel(struct __sk_buff *skb,
 	skb->cb[1] = cb_1;
 	skb->cb[2] = cb_2;
 	skb->cb[3] = cb_3;
+	skb->priority = priority;
 	return refused;
 }
 

@@ -39,7 +39,7 @@ fn the_maps_of_an_object_are_those_that_user_space_pins() {
         expected.sort();
         assert_eq!(map_names(&open(object_bytes(direction))), expected);
     }
-    let of_tunnel = ["gue_counters", "gue_piece", "gue_template"];
+    let of_tunnel = ["gue_asked", "gue_counters", "gue_piece", "gue_template"];
     assert_eq!(map_names(&open(tunnel_bytes())), of_tunnel);
 }
 

@@ -29,6 +29,7 @@ mod outer_headers;
 mod oversize_copies;
 mod packet_sockets;
 mod production_impact;
+mod production_way_out;
 mod rate_limit;
 mod restart_takeover;
 mod rules;

@@ -191,6 +191,7 @@ mod tests {
             "unreadable",
             "no_room",
             "uncuttable",
+            "next_hop_unresolved",
             "lost",
             "untrimmed",
             "unsummed",

@@ -44,12 +44,13 @@ impl bpf::GueCounters {
     }
 
     /// Copies that did not leave, and of those that crossed the pair, packets, under each reason.
-    pub fn dropped(&self) -> [(&'static str, u64); 8] {
+    pub fn dropped(&self) -> [(&'static str, u64); 9] {
         [
             ("not_ip", self.not_ip),
             ("unreadable", self.unreadable),
             ("no_room", self.no_room),
             ("uncuttable", self.uncuttable),
+            ("next_hop_unresolved", self.next_hop_unresolved),
             ("lost", self.lost()),
             ("untrimmed", self.untrimmed),
             ("unsummed", self.unsummed),
@@ -74,6 +75,7 @@ impl fmt::Display for bpf::GueCounters {
             ("unreadable", self.unreadable),
             ("no room for the outer headers", self.no_room),
             ("nested tunnel too long", self.uncuttable),
+            ("next hop unresolved", self.next_hop_unresolved),
             ("backlog full", self.lost()),
             ("truncate failed", self.untrimmed),
             ("checksum failed", self.unsummed),
@@ -100,7 +102,7 @@ mod tests {
         assert_eq!(plain.to_string(), "copies 7, sent whole 7, dropped 0");
         let all = bpf::GueCounters {
             foreign: 99,
-            copies: 100,
+            copies: 105,
             whole: 50,
             paired: 40,
             packets: 60,
@@ -108,6 +110,7 @@ mod tests {
             unreadable: 2,
             no_room: 3,
             uncuttable: 4,
+            next_hop_unresolved: 5,
             arrived: 58,
             fitting: 6,
             cut: 32,
@@ -116,13 +119,13 @@ mod tests {
             unsummed: 3,
             torn: 9,
         };
-        assert_eq!(all.copies, all.whole + all.paired + 1 + 2 + 3 + 4);
+        assert_eq!(all.copies, all.whole + all.paired + 1 + 2 + 3 + 4 + 5);
         assert_eq!(all.arrived, all.fitting + all.cut + 8 + 3 + 9);
         assert_eq!(
             all.to_string(),
-            "copies 100, sent whole 50, via veth 40 as 60 packets (fragmented 32 into 70, whole 6), \
-             dropped 32 (not IP 1, unreadable 2, no room for the outer headers 3, nested tunnel too \
-             long 4, backlog full 2, truncate failed 8, checksum failed 3, fragment send failed 9)"
+            "copies 105, sent whole 50, via veth 40 as 60 packets (fragmented 32 into 70, whole 6), \
+             dropped 37 (not IP 1, unreadable 2, no room for the outer headers 3, nested tunnel too \
+             long 4, next hop unresolved 5, backlog full 2, truncate failed 8, checksum failed 3, fragment send failed 9)"
         );
     }
 }

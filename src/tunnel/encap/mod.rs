@@ -177,6 +177,7 @@ impl BuiltIn {
             }
         };
         self.set_up(netlink, &device)?;
+        allow_next_hop_lookups(&self.name);
         if !self.is_in_force(device.index, kept) {
             self.attach(netlink, device.index)?;
         }
@@ -362,6 +363,20 @@ fn way(
         sizes: template::Sizes::of(mtu, collector),
     };
     Ok((nic, path))
+}
+
+/// Lets `next_hop.bpf.h` ask the kernel's routes as for a packet that came in by the device. It does not forward any:
+/// nothing comes in there, since nobody sends by the far end.
+fn allow_next_hop_lookups(name: &str) {
+    for family in ["ipv4", "ipv6"] {
+        let path = format!("/proc/sys/net/{family}/conf/{name}/forwarding");
+        // also where it is set already: a write costs as little as a look
+        if let Err(error) = fs::write(&path, "1") {
+            log::debug!(
+                "{path} cannot be set ({error}): copies may wait for the next hop beside others' packets"
+            );
+        }
+    }
 }
 
 /// Name of the far end of the pair: 15 bytes at most.
