@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Parser;
 
 use crate::command::{dry_run, explain, show, start, status, stop, update};
+use crate::instance::host::Host;
 use crate::request::args::{self, Cli};
 use crate::request::{Command, Request};
 use crate::{logging, rules_file};
@@ -42,18 +43,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn carry_out(request: &Request) -> Result<ExitCode> {
     let bpffs = &request.bpffs;
+    let host = || Host::open(bpffs);
     match &request.command {
+        // these do some of their work without privileges, and without a host's help
         Command::Start(start) if start.dry_run => dry_run::start(bpffs, start)?,
         Command::Update(update) if update.dry_run => dry_run::update(bpffs, update)?,
-        Command::Start(start) => start::start(bpffs, start)?,
-        Command::Resume(start) => start::resume(bpffs, start)?,
-        Command::Update(update) => update::update(bpffs, update)?,
-        Command::Show(show) => show::show(bpffs, show)?,
         Command::Explain(explain) => explain::explain(bpffs, explain)?,
-        Command::Stop(selection) => stop::stop(bpffs, selection)?,
-        Command::StopProcesses(selection) => stop::stop_processes(bpffs, selection)?,
+        Command::Start(start) => start::start(&host()?, start)?,
+        Command::Resume(start) => start::resume(&host()?, start)?,
+        Command::Update(update) => update::update(&host()?, update)?,
+        Command::Show(show) => show::show(&host()?, show)?,
+        Command::Stop(selection) => stop::stop(&host()?, selection)?,
+        Command::StopProcesses(selection) => stop::stop_processes(&host()?, selection)?,
         Command::Status(selection) => {
-            let running = status::status(bpffs, selection)?;
+            let running = status::status(&host()?, selection)?;
             return Ok(if running { ExitCode::SUCCESS } else { NOT_RUNNING.into() });
         }
     }

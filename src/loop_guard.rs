@@ -6,41 +6,39 @@
 //! takes out those who have gone. A list can be read without the instance's other maps, so that
 //! versions that differ in those can still guard against each other.
 
-use std::path::Path;
-
 use anyhow::{Result, ensure};
 
-use crate::bpf::pins::Pins;
-use crate::maps::endpoints::{Endpoint, Endpoints, LENGTH, List};
+use crate::instance::host::HostLock;
+use crate::maps::endpoints::{Endpoint, Endpoints, LENGTH};
+use crate::model::InstanceId;
 
 /// Puts the far end of a tunnel that is about to be used into the list of every instance. Returns
 /// them all.
-pub fn announce(bpffs: &Path, starting: Endpoint) -> Result<Endpoints> {
-    write_lists(bpffs, Some(starting), |pins, error| {
+pub fn register(lock: &HostLock<'_>, starting: Endpoint) -> Result<Endpoints> {
+    write_lists(lock, Some(starting), |id, error| {
         log::warn!(
-            "{} was started by another version and guards against its own tunnel only: where copies \
+            "{id} was started by another version and guards against its own tunnel only: where copies \
              leave by a mirrored interface, the two instances may mirror each other's copies; stop \
-             it and start it again with this version ({error:#})",
-            pins.id
+             it and start it again with this version ({error:#})"
         );
     })
 }
 
 /// Takes out of every list the far ends that no instance has any more.
-pub fn retire(bpffs: &Path) -> Result<()> {
-    write_lists(bpffs, None, |_, _| {}).map(drop)
+pub fn unregister_unused(lock: &HostLock<'_>) -> Result<()> {
+    write_lists(lock, None, |_, _| {}).map(drop)
 }
 
 fn write_lists(
-    bpffs: &Path,
+    lock: &HostLock<'_>,
     starting: Option<Endpoint>,
-    cannot_open: impl Fn(&Pins, anyhow::Error),
+    cannot_open: impl Fn(&InstanceId, anyhow::Error),
 ) -> Result<Endpoints> {
     let mut lists = Vec::new();
-    for pins in Pins::all(bpffs) {
-        match List::pinned(&pins) {
+    for pins in lock.pins() {
+        match lock.endpoints(&pins) {
             Ok(list) => lists.extend(list.own().map(|own| (own, list))),
-            Err(error) => cannot_open(&pins, error),
+            Err(error) => cannot_open(&pins.id, error),
         }
     }
     let all: Endpoints = lists.iter().map(|(own, _)| *own).chain(starting).collect();

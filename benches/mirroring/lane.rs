@@ -12,7 +12,7 @@ use libbpf_rs::Program;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use traffic_mirroring::attach::hook::{TcxLink, tcx_programs};
+use traffic_mirroring::attach::tcx::{self, TcxLink};
 use traffic_mirroring::model::Direction;
 
 use crate::programs;
@@ -132,7 +132,7 @@ impl<'a> Lane<'a> {
         let frame = udp("10.1.0.3:1000", "10.1.0.2:5300").of_length(length).frame();
         self.host.run(|| {
             let eth0 = if_nametoindex("eth0").expect("a device");
-            let program = match tcx_programs(eth0, Direction::Egress).first() {
+            let program = match tcx::programs(eth0, Direction::Egress).first() {
                 Some(id) => Program::fd_from_id(*id).expect("a program that is attached"),
                 None => programs::empty(),
             };

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, ProgramHandle};
+use libbpf_rs::query::ProgramInfo;
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, ProgramHandle, ProgramType};
 use nix::sys::statfs::statfs;
 
 use crate::bpf::{bpffs, loaded_programs};
@@ -56,10 +57,26 @@ impl Slot {
         map_ids().filter_map(Self::of_map)
     }
 
-    /// All slots of this host in which one of ours stands: whoever started before or after us may
-    /// have taken the one that we took, and put us behind.
-    pub fn all_of(is_ours: impl Fn(u32) -> bool) -> Vec<Self> {
-        Self::all().filter(|slot| slot.holds(&is_ours)).collect()
+    /// All slots of this host that lead to one of ours: whoever started before or after us may have taken the
+    /// one that we took, `noted` by its map, and put us behind. They are in maps of the programs that are
+    /// loaded. One that uses a jump table of an instance has no other PROG_ARRAY: that saves two calls for each
+    /// of its maps.
+    pub fn all_of(
+        is_ours: impl Fn(u32) -> bool,
+        noted: u32,
+        loaded: &[ProgramInfo],
+        jump_tables: &HashSet<u32>,
+    ) -> Vec<Self> {
+        let mut maps = jump_tables.clone();
+        maps.extend((noted != 0).then_some(noted));
+        // others can make no tail call to ours
+        for program in loaded.iter().filter(|it| it.ty == ProgramType::SchedCls) {
+            if jump_tables.is_disjoint(&program.map_ids.iter().copied().collect()) {
+                maps.extend(&program.map_ids);
+            }
+        }
+        let slots = maps.into_iter().filter_map(Self::of_map);
+        slots.filter(|slot| slot.holds(&is_ours)).collect()
     }
 
     /// The slot in which one of ours stands in the chain that begins with this one, whichever

@@ -2,4 +2,5 @@
 //! PROG_ARRAY, TCX links, clsact filters.
 
 pub mod chain;
-pub mod hook;
+pub mod clsact;
+pub mod tcx;

@@ -1,4 +1,4 @@
-//! What the host gives us: privileges, a BPF file system.
+//! The BPF file system: mounting it, its lock, and the privileges that working with it takes.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, Statfs, statfs};
 
 /// Capabilities that every command needs, with their bits (capability.h).
@@ -74,46 +74,39 @@ pub fn mount_bpffs(path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Undoes `mount_bpffs`.
+/// Undoes `mount_bpffs`. Whoever has something open there, be it for the lock, keeps it.
 pub fn unmount_bpffs(path: &Path) -> Result<()> {
-    umount(path).with_context(|| format!("cannot unmount {}", path.display()))
+    umount2(path, MntFlags::MNT_DETACH)
+        .with_context(|| format!("cannot unmount {}", path.display()))
 }
 
-/// Commands that change anything take turns: instances share tunnels and routes.
-#[derive(Debug)]
-pub struct Turn {
-    _lock: Flock<File>,
+/// Takes the lock that commands which change anything hold; `None` where somebody else has it.
+pub fn try_lock(bpffs: &Path) -> Option<Flock<File>> {
+    let lock = Flock::lock(File::open(bpffs).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
+    is_at(&lock, bpffs).then_some(lock)
 }
 
-impl Turn {
-    /// The turn, where nobody else has it.
-    pub fn take_if_free(bpffs: &Path) -> Option<Self> {
-        let lock = Flock::lock(File::open(bpffs).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
-        is_at(&lock, bpffs).then_some(Self { _lock: lock })
-    }
-
-    /// Waits for other commands on the same BPF file system to be done.
-    pub fn take(bpffs: &Path) -> Result<Self> {
-        const PATIENCE: Duration = Duration::from_secs(20);
-        let began = Instant::now();
-        let open = || File::open(bpffs).with_context(|| format!("cannot open {}", bpffs.display()));
-        let mut dir = open()?;
-        loop {
-            match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) if is_at(&lock, bpffs) => return Ok(Self { _lock: lock }),
-                // somebody has mounted the BPF file system over it meanwhile
-                Ok(_) => dir = open()?,
-                Err((back, nix::errno::Errno::EWOULDBLOCK)) if began.elapsed() < PATIENCE => {
-                    dir = back;
-                    thread::sleep(Duration::from_millis(5));
-                }
-                Err((_, error)) => bail!(
-                    "cannot lock {}: {error}; another mirroring command has held it for {} s \
-                     (`fuser {0}` names it)",
-                    bpffs.display(),
-                    PATIENCE.as_secs()
-                ),
+/// Waits for that lock, while other commands hold it.
+pub fn lock(bpffs: &Path) -> Result<Flock<File>> {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let began = Instant::now();
+    let open = || File::open(bpffs).with_context(|| format!("cannot open {}", bpffs.display()));
+    let mut dir = open()?;
+    loop {
+        match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) if is_at(&lock, bpffs) => return Ok(lock),
+            // somebody has mounted the BPF file system over it meanwhile
+            Ok(_) => dir = open()?,
+            Err((back, nix::errno::Errno::EWOULDBLOCK)) if began.elapsed() < PATIENCE => {
+                dir = back;
+                thread::sleep(Duration::from_millis(5));
             }
+            Err((_, error)) => bail!(
+                "cannot lock {}: {error}; another mirroring command has held it for {} s \
+                 (`fuser {0}` names it)",
+                bpffs.display(),
+                PATIENCE.as_secs()
+            ),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! The programs that the kernel has loaded, whoever did it, and the maps that they use.
 
-use std::collections::HashSet;
-
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions, ProgramInfo};
 
 /// Each with the ids of the maps that it uses.
@@ -14,7 +12,7 @@ pub fn maps_of(program: u32) -> Vec<u32> {
     all().find(|it| it.id == program).map_or(Vec::new(), |it| it.map_ids)
 }
 
-/// The ids of the programs that use a map.
-pub fn using(map: u32) -> HashSet<u32> {
-    all().filter(|it| it.map_ids.contains(&map)).map(|it| it.id).collect()
+/// The ids of those that use a map.
+pub fn using(programs: &[ProgramInfo], map: u32) -> impl Iterator<Item = u32> {
+    programs.iter().filter(move |it| it.map_ids.contains(&map)).map(|it| it.id)
 }

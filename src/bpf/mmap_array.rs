@@ -113,6 +113,18 @@ impl<T: Entry> Mapped<T> {
         bytes(&self.read(index)) == bytes(value)
     }
 
+    /// Of an entry, stores the word of 8 bytes that has the field at `offset` bytes, for programs to see wholly or
+    /// not at all.
+    pub fn write_word(&self, index: usize, offset: usize, value: &T) {
+        let start = offset / size_of::<u64>() * size_of::<u64>();
+        assert!(start < size_of::<T>());
+        // SAFETY: within the value, whose size is a multiple of 8
+        let word =
+            unsafe { std::ptr::from_ref(value).byte_add(start).cast::<u64>().read_unaligned() };
+        let first = index * size_of::<T>() / size_of::<u64>();
+        self.words()[first + start / size_of::<u64>()].store(word, Ordering::Release);
+    }
+
     /// Stores an entry. A program may see part of it: write only what no live rule leads to.
     pub fn write(&self, index: usize, value: T) {
         // SAFETY: a valid, aligned entry

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::bpf::bpffs::{self, Turn};
-use crate::bpf::pins::Pins;
+use crate::bpf::bpffs;
 use crate::filter::{self, Rule, diff, render};
-use crate::instance::Instance;
+use crate::instance::host::Host;
 use crate::maps;
 use crate::model::InstanceId;
 use crate::model::rate::Rate;
@@ -72,12 +71,13 @@ fn say(text: &str) -> Result<()> {
 }
 
 fn in_force(bpffs: &Path, id: &InstanceId) -> Result<Option<InForce>> {
-    if !bpffs::check_bpffs(bpffs)? {
+    let host = Host::open(bpffs)?;
+    if !host.is_mounted()? {
         return Ok(None);
     }
     // while we read, nobody writes
-    let _turn = Turn::take(bpffs)?;
-    let Some(instance) = Instance::open(Pins::find(bpffs, id))? else { return Ok(None) };
+    let lock = host.lock()?;
+    let Some(instance) = lock.find(id)? else { return Ok(None) };
     let maps = instance.maps()?;
     let Some(tunnel) = maps.tunnel() else { return Ok(None) };
     let rules = filter::decompile(&maps.rules_in_force()?);

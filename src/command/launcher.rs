@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use libbpf_rs::{MapCore, MapHandle};
 use nix::unistd::getppid;
 
-use crate::attach::hook;
+use crate::attach::tcx;
 use crate::bpf::pins::{self, Pins};
 use crate::model::Direction;
 use crate::netlink::Netlink;
@@ -122,7 +122,7 @@ impl L3afd {
         netlink: &mut Netlink,
     ) -> Result<bool> {
         let filters = netlink.filters(ifindex, direction)?.into_iter();
-        let mut attached = hook::tcx_programs(ifindex, direction)
+        let mut attached = tcx::programs(ifindex, direction)
             .into_iter()
             .chain(filters.filter_map(|filter| filter.program));
         Ok(attached.any(|id| self.programs.contains(&id)))

@@ -5,12 +5,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use crate::instance::host::Host;
 use crate::instance::process::Process;
 use crate::model::InstanceId;
 use crate::request::args::{self, Cli};
@@ -25,7 +25,7 @@ pub const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// that instances say of.
 pub fn is_on_its_way(
     is_meant: impl Fn(&InstanceId) -> bool,
-    bpffs: &Path,
+    host: &Host,
     staying: &[Process],
 ) -> Result<bool> {
     let processes = fs::read_dir("/proc").context("cannot list /proc; is it mounted?")?;
@@ -33,7 +33,7 @@ pub fn is_on_its_way(
     Ok(pids
         .filter(|pid| is_one_of_ours(*pid))
         .filter(|pid| Process::of(*pid).is_some_and(|process| !staying.contains(&process)))
-        .any(|pid| starts(pid, &is_meant, bpffs)))
+        .any(|pid| starts(pid, &is_meant, host)))
 }
 
 /// Whether the process has our name and user, and sees the interfaces and the BPF file system that we see.
@@ -47,7 +47,7 @@ fn is_one_of_ours(pid: u32) -> bool {
         && ["net", "mnt"].iter().all(|kind| namespace(&it, kind) == namespace("self", kind))
 }
 
-fn starts(pid: u32, is_meant: impl Fn(&InstanceId) -> bool, bpffs: &Path) -> bool {
+fn starts(pid: u32, is_meant: impl Fn(&InstanceId) -> bool, host: &Host) -> bool {
     let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
     // each word ends with a 0
     let line = line.strip_suffix(&[0]).unwrap_or(&line);
@@ -56,5 +56,5 @@ fn starts(pid: u32, is_meant: impl Fn(&InstanceId) -> bool, bpffs: &Path) -> boo
         .map(|cli| Request::from_cli(&cli, rules_file::read));
     let Ok(Ok(request)) = request else { return false };
     matches!(&request.command, Command::Start(start) if is_meant(&start.id))
-        && request.bpffs == bpffs
+        && request.bpffs == host.bpffs()
 }

@@ -1,18 +1,16 @@
 //! `--cmd=update`: other rules, and another cap, for an instance that runs, at one instant.
 
-use std::path::Path;
+use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::bpf;
-use crate::bpf::bpffs::{self, Turn};
-use crate::bpf::pins::Pins;
 use crate::command::pending_start;
 use crate::filter;
 use crate::instance::Instance;
-use crate::maps::{self, Maps};
+use crate::instance::host::{Host, HostLock};
+use crate::maps;
 use crate::model::InstanceId;
 use crate::request;
 use crate::tunnel;
@@ -22,30 +20,29 @@ use crate::tunnel;
 ///
 /// l3afd runs an update after every start, with the flags that its payload has for updates and no
 /// others: one that says nothing of packets is not about the rules of that start.
-pub fn update(bpffs: &Path, update: &request::Update) -> Result<()> {
-    bpffs::check_privileges()?;
+pub fn update(host: &Host, update: &request::Update) -> Result<()> {
     let id = &update.id;
     let not_running =
         || format!("{id} is not mirrored, so there is nothing to update; start it first");
-    if !bpffs::check_bpffs(bpffs)? {
+    if !host.is_mounted()? {
         bail!(not_running());
     }
     let rules = update.rules.as_deref().map(filter::compile).transpose()?;
-    let (maps, mut tunnel, _turn) = started(bpffs, update)?.with_context(not_running)?;
-    if let Some(rules) = &rules {
-        tunnel::warn_of_whole_copies(&tunnel, rules);
-    }
-    if let Some(rate) = update.max_rate {
-        maps::set_cap(&mut tunnel, rate);
-    }
+    let (lock, instance) = started(host, update)?.with_context(not_running)?;
     match (&rules, update.max_rate) {
         (Some(rules), cap) => {
-            maps.install(rules, tunnel)?;
+            let maps = instance.maps()?;
+            let mut tunnel = maps.tunnel().with_context(not_running)?;
+            tunnel::warn_of_whole_copies(&tunnel, rules);
+            if let Some(cap) = cap {
+                maps::set_cap(&mut tunnel, cap);
+            }
+            lock.apply(&maps, rules, tunnel)?;
             let cap = cap.map_or(String::new(), |cap| format!(", and the cap to {cap}"));
             log::info!("updated the rules of {id}{cap}");
         }
         (None, Some(cap)) => {
-            maps.redirect(tunnel)?;
+            lock.set_cap(&instance, cap)?;
             log::info!("updated the cap of {id} to {cap}; its rules are unchanged");
         }
         (None, None) => log::info!(
@@ -55,24 +52,24 @@ pub fn update(bpffs: &Path, update: &request::Update) -> Result<()> {
     Ok(())
 }
 
-/// The maps of the instance that is mirrored, and its tunnel, in our turn. l3afd does not wait for a start
-/// that is to stay before it calls us: so we do. (It may be over the maps of one that was killed, which
-/// are in force.)
-fn started(bpffs: &Path, update: &request::Update) -> Result<Option<(Maps, bpf::Tunnel, Turn)>> {
+/// The instance that is mirrored, and the lock. l3afd does not wait for a start that is to stay before it calls
+/// us: so we do. (It may be over the maps of one that was killed, which are in force.)
+fn started<'a>(
+    host: &'a Host,
+    update: &request::Update,
+) -> Result<Option<(HostLock<'a>, Rc<Instance>)>> {
     let deadline = Instant::now() + pending_start::PATIENCE;
     let mut told = false;
     loop {
-        let turn = Turn::take(bpffs)?;
-        let instance = Instance::open(Pins::find(bpffs, &update.id))?;
-        let staying = instance.as_ref().map(Instance::process);
+        let lock = host.lock()?;
+        let instance = lock.find(&update.id)?;
+        let staying = instance.as_ref().map(|instance| instance.process());
         let is_it = |of: &InstanceId| of.is_same_as(&update.id);
-        let is_pending = pending_start::is_on_its_way(is_it, bpffs, staying.as_slice())?;
+        let is_pending = pending_start::is_on_its_way(is_it, host, staying.as_slice())?;
         if !is_pending || Instant::now() >= deadline {
-            let Some(instance) = instance.filter(Instance::is_live) else { return Ok(None) };
-            let maps = instance.maps()?;
-            return Ok(maps.tunnel().map(|tunnel| (maps, tunnel, turn)));
+            return Ok(instance.filter(|it| it.is_live()).map(|instance| (lock, instance)));
         }
-        drop(turn);
+        drop(lock);
         if !told {
             log::info!("waiting for the start of {}", update.id);
             told = true;

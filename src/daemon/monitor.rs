@@ -3,16 +3,12 @@
 //! Each look plans as a start does, and acts on differences alone. Nothing of production's is
 //! changed: no route but our own, no device but our own.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
-use libbpf_rs::Program;
 
-use crate::attach::hook;
-use crate::bpf::bpffs::Turn;
 use crate::bpf::pins::{self, Pins};
-use crate::instance::Instance;
+use crate::instance::host::{Host, HostLock};
 use crate::instance::process::Process;
+use crate::instance::{Instance, attachment};
 use crate::loop_guard;
 use crate::maps::endpoints::Endpoint;
 use crate::netlink::{Answer, Event, Link, Netlink};
@@ -21,7 +17,7 @@ use crate::tunnel::{self, Plan};
 
 /// What the process that stays knows of its instance.
 pub struct Watch<'a> {
-    bpffs: &'a Path,
+    host: &'a Host,
     start: &'a request::Start,
     /// the mirrored interface, as it was when last seen
     mirrored: Link,
@@ -34,14 +30,14 @@ pub struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     pub fn new(
-        bpffs: &'a Path,
+        host: &'a Host,
         start: &'a request::Start,
         mirrored: Link,
         plan: Plan,
         troubles: Vec<String>,
     ) -> Self {
-        let silent = silence_of(&plan).is_some_and(|silence| troubles.contains(&silence));
-        Self { bpffs, start, mirrored, plan, silent, troubles }
+        let silent = unresolved_next_hop(&plan).is_some_and(|silence| troubles.contains(&silence));
+        Self { host, start, mirrored, plan, silent, troubles }
     }
 
     /// Whether an event may call for something to be done.
@@ -74,9 +70,9 @@ impl<'a> Watch<'a> {
 
     /// Returns what is wrong all the same.
     fn repair(&mut self) -> Result<Vec<String>> {
-        let _turn = Turn::take(self.bpffs)?;
+        let lock = self.host.lock()?;
         let id = &self.start.id;
-        let instance = Instance::open(Pins::new(self.bpffs, id))?;
+        let instance = lock.instance(&Pins::new(self.host.bpffs(), id))?;
         let instance = instance.with_context(|| {
             format!("the pins of {id} are gone: end this process, and start anew")
         })?;
@@ -87,7 +83,7 @@ impl<'a> Watch<'a> {
         let mut netlink = Netlink::open()?;
         let mut troubles = Vec::new();
         troubles.extend(self.follow_interface(&instance, &mut netlink)?);
-        match self.follow_tunnel(&instance, &mut netlink) {
+        match self.follow_tunnel(&instance, &mut netlink, &lock) {
             Ok(more) => troubles.extend(more),
             Err(error) => troubles.push(format!("copies may get lost: {error:#}")),
         }
@@ -133,7 +129,7 @@ impl<'a> Watch<'a> {
             }
             Interface::Back(link) => {
                 if instance.is_attached_by_us() {
-                    attach_again(instance, link, netlink)?;
+                    attachment::attach_again(instance, link.index, netlink)?;
                     log::info!("the interface \"{}\" is back and mirrored again", link.name);
                 } else {
                     log::warn!(
@@ -151,21 +147,26 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn follow_tunnel(&mut self, instance: &Instance, netlink: &mut Netlink) -> Result<Vec<String>> {
+    fn follow_tunnel(
+        &mut self,
+        instance: &Instance,
+        netlink: &mut Netlink,
+        lock: &HostLock<'_>,
+    ) -> Result<Vec<String>> {
         let wanted = &self.start.tunnel;
         // its owner builds it again: a device of ours would be in the way
         if matches!(self.plan, Plan::Existing(_)) && netlink.link(wanted.name.as_str())?.is_none() {
             let gone = format!("the tunnel interface \"{}\" is gone: no copy leaves", wanted.name);
             return Ok(vec![gone]);
         }
-        let plan = Plan::new(netlink, wanted, &self.mirrored, self.bpffs)?;
+        let plan = Plan::new(netlink, wanted, &self.mirrored, lock)?;
         let tunnel = plan.carry_out(netlink, Some(&self.plan))?;
         let in_force = instance.tunnel()?;
         let redirected = in_force.and_then(|in_force| tunnel::redirected(in_force, tunnel));
         if let Some(tunnel) = redirected {
             // before the first copy leaves for there
-            loop_guard::announce(self.bpffs, Endpoint::of(&tunnel))?;
-            instance.maps()?.redirect(tunnel)?;
+            loop_guard::register(lock, Endpoint::of(&tunnel))?;
+            lock.set_tunnel(&instance.maps()?, tunnel)?;
         }
         if redirected.is_some() || !plan.leads_as(&self.plan) {
             log::info!("the tunnel has changed: {}", plan.way());
@@ -179,14 +180,14 @@ impl<'a> Watch<'a> {
                 Answer::Awaited => {}
                 Answer::None => self.silent = true,
             }
-            troubles.extend(silence_of(&self.plan).filter(|_| self.silent));
+            troubles.extend(unresolved_next_hop(&self.plan).filter(|_| self.silent));
         }
         Ok(troubles)
     }
 }
 
 /// What to say where the next hop does not answer.
-pub fn silence_of(plan: &Plan) -> Option<String> {
+pub fn unresolved_next_hop(plan: &Plan) -> Option<String> {
     let (_, hop) = plan.next_hop()?;
     let collector = plan.collector()?;
     let what = if hop.is_ipv4() { "ARP" } else { "NDP" };
@@ -194,14 +195,6 @@ pub fn silence_of(plan: &Plan) -> Option<String> {
         "the next hop {hop} towards the collector {collector} does not answer {what}; copies are \
          lost until it does"
     ))
-}
-
-/// The mirrored interface has been made anew: it is attached to as by a start.
-fn attach_again(instance: &Instance, link: &Link, netlink: &mut Netlink) -> Result<()> {
-    let program = Program::fd_from_pinned_path(instance.pins.program())
-        .context("cannot open the pinned program")?;
-    use std::os::fd::AsFd;
-    hook::attach(program.as_fd(), link.index, &instance.pins, netlink, &[&instance.common.instance])
 }
 
 /// What became of the mirrored interface.

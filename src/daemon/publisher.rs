@@ -1,10 +1,9 @@
 //! Publishing the counters of an instance every so often, while its process stays.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::bpf::bpffs::Turn;
 use crate::bpf::pins::Pins;
+use crate::instance::host::Host;
 use crate::maps::Counters;
 
 /// l3afd reads them once a second.
@@ -12,14 +11,14 @@ const PERIOD: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub struct Publisher<'a> {
-    bpffs: &'a Path,
+    host: &'a Host,
     pins: &'a Pins,
     due: Instant,
 }
 
 impl<'a> Publisher<'a> {
-    pub fn new(bpffs: &'a Path, pins: &'a Pins) -> Self {
-        Self { bpffs, pins, due: Instant::now() }
+    pub fn new(host: &'a Host, pins: &'a Pins) -> Self {
+        Self { host, pins, due: Instant::now() }
     }
 
     /// When to publish next.
@@ -27,7 +26,7 @@ impl<'a> Publisher<'a> {
         self.due
     }
 
-    /// Publishes, if that is due. Where another command has its turn, which may be about to replace
+    /// Publishes, if that is due. Where another command has the lock, which may be about to replace
     /// the rules, the next time will do.
     pub fn publish_if_due(&mut self) {
         let now = Instant::now();
@@ -35,8 +34,8 @@ impl<'a> Publisher<'a> {
             return;
         }
         self.due = now + PERIOD;
-        if let Some(_turn) = Turn::take_if_free(self.bpffs)
-            && let Err(error) = Counters::pinned(self.pins).and_then(|counters| counters.publish())
+        if let Some(lock) = self.host.try_lock()
+            && let Err(error) = Counters::pinned(self.pins).and_then(|it| lock.publish(&it))
         {
             log::debug!("cannot publish the counters: {error:#}");
         }

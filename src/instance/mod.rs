@@ -1,126 +1,64 @@
 //! The instances of this host, as their pinned maps tell of them: also those whose process is
 //! gone, and those that l3afd loaded.
 
+pub mod attachment;
+mod end;
+pub mod host;
 pub mod process;
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::os::fd::AsFd;
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::Program;
 use nix::net::if_::if_nameindex;
 
 use crate::bpf;
-use crate::bpf::bpffs::Turn;
 use crate::bpf::loaded_programs;
+use crate::bpf::mmap_array::Mapped;
 use crate::bpf::pins::Pins;
 use crate::instance::process::Process;
 use crate::maps::{self, Common, Counters, Maps};
-use crate::model::{Direction, InstanceId, InterfaceName};
-use crate::netlink::Netlink;
+use crate::model::Rate;
 
-/// For a process that is dying.
-const DYING: Duration = Duration::from_secs(2);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// An instance that has its maps pinned, of whichever version.
+/// An instance that has its maps pinned, of whichever version. What it has beside `common` is opened when it
+/// is first asked for.
 #[derive(Debug)]
 pub struct Instance {
     pub pins: Pins,
     pub common: Common,
+    program: OnceCell<Option<u32>>,
+    tunnels: OnceCell<Mapped<bpf::Tunnel>>,
+    counters: OnceCell<Counters>,
 }
 
 impl Instance {
     pub fn open(pins: Pins) -> Result<Option<Self>> {
         let common = Common::pinned(&pins)?;
-        Ok(common.map(|common| Self { pins, common }))
+        Ok(common.map(|common| Self {
+            pins,
+            common,
+            program: OnceCell::new(),
+            tunnels: OnceCell::new(),
+            counters: OnceCell::new(),
+        }))
     }
 
-    /// Our turn, and what a previous start left behind. Its process has to be gone, or about to: l3afd kills
-    /// one and starts the next at once.
-    pub fn left_behind(pins: &Pins, bpffs: &Path) -> Result<(Turn, Option<Self>)> {
-        let deadline = Instant::now() + DYING;
-        loop {
-            let turn = Turn::take(bpffs)?;
-            let previous = Self::open(pins.clone())?;
-            let process = previous.as_ref().map(Self::process);
-            let Some(process) = process.filter(|process| process.is_alive()) else {
-                return Ok((turn, previous));
-            };
-            ensure!(
-                process.is_dying() && Instant::now() < deadline,
-                "{} is mirrored by process {} already; change it with --cmd=update, or end it with \
-                 --cmd=stop",
-                pins.id,
-                process.pid
-            );
-            drop(turn);
-            thread::sleep(LOOK_AGAIN);
-        }
-    }
-
-    /// Our turn, and the instances of the interface and version, in either direction, that l3afd has loaded
-    /// and whose process is gone, or about to: l3afd ends them and starts others at once. At least one; those
-    /// that never had a process come last.
-    pub fn interrupted(bpffs: &Path, id: &InstanceId) -> Result<(Turn, Vec<Self>)> {
-        let deadline = Instant::now() + DYING;
-        loop {
-            let turn = Turn::take(bpffs)?;
-            let mut interrupted = Vec::new();
-            for direction in Direction::ALL {
-                let instance = Self::open(Pins::find(bpffs, &id.towards(direction)))?;
-                interrupted.extend(instance.filter(Self::is_loaded_by_l3afd));
-            }
-            let is_dying =
-                interrupted.iter().map(Self::process).any(|it| it.is_alive() && it.is_dying());
-            interrupted.retain(|it| !it.process().is_alive());
-            interrupted.sort_by_key(|it| it.record().pid == 0);
-            let is_late = Instant::now() >= deadline;
-            if !interrupted.is_empty() && (!is_dying || is_late) {
-                return Ok((turn, interrupted));
-            }
-            ensure!(
-                !is_late,
-                "l3afd restarts, and has loaded no program for {} ({}) that lacks its process",
-                id.interface,
-                id.version
-            );
-            drop(turn);
-            thread::sleep(LOOK_AGAIN);
-        }
-    }
-
-    /// All that can be opened; the others are named in the log.
-    pub fn all(bpffs: &Path) -> Vec<Self> {
-        let mut all = Vec::new();
-        for pins in Pins::all(bpffs) {
-            let id = pins.id.clone();
-            match Self::open(pins) {
-                Ok(instance) => all.extend(instance),
-                Err(error) => log::warn!("ignoring the instance {id}: {error:#}"),
-            }
-        }
-        all
-    }
-
-    /// The live instance that mirrors the interface which has this name now, and had another one when
-    /// that was started.
-    pub fn of_renamed(bpffs: &Path, now: &InterfaceName) -> Result<Option<Self>> {
-        let Some(link) = Netlink::open()?.link(now.as_str())? else {
-            return Ok(None);
-        };
-        let of_link =
-            |instance: &Self| instance.record().ifindex == link.index && instance.is_live();
-        let all = Self::all(bpffs).into_iter();
-        Ok(all.filter(|instance| instance.pins.id.interface != *now).find(of_link))
-    }
-
-    /// All of its maps, where it is of this version. Those that a start which was cut short has pinned
-    /// need not be those of the program that runs: its pin comes last.
+    /// All of its maps, where it is of this version.
     pub fn maps(&self) -> Result<Maps> {
+        self.ensure_complete()?;
+        Maps::pinned(&self.pins).with_context(|| {
+            format!(
+                "the maps of {} are another version's; start it anew with this version",
+                self.pins.id
+            )
+        })
+    }
+
+    /// Fails where a start was cut short: the maps that it has pinned need not be those of the program that
+    /// runs, whose pin comes last.
+    fn ensure_complete(&self) -> Result<()> {
         let program = match self.is_self_loaded() {
             true => self.pinned_program(),
             false => self.program(),
@@ -130,12 +68,7 @@ impl Instance {
             "the last start of {} was cut short; start it once more",
             self.pins.id
         );
-        Maps::pinned(&self.pins).with_context(|| {
-            format!(
-                "the maps of {} are another version's; start it anew with this version",
-                self.pins.id
-            )
-        })
+        Ok(())
     }
 
     pub fn record(&self) -> bpf::Instance {
@@ -171,8 +104,16 @@ impl Instance {
     }
 
     fn pinned_program(&self) -> Option<u32> {
-        let program = Program::fd_from_pinned_path(self.pins.program()).ok()?;
-        Program::id_from_fd(program.as_fd()).ok()
+        *self.program.get_or_init(|| {
+            let program = Program::fd_from_pinned_path(self.pins.program()).ok()?;
+            Program::id_from_fd(program.as_fd()).ok()
+        })
+    }
+
+    /// The ids of its programs: whichever starts loaded them, they lead on through the same jump table.
+    pub fn programs(&self) -> Result<HashSet<u32>> {
+        let loaded: Vec<_> = loaded_programs::all().collect();
+        Ok(loaded_programs::using(&loaded, self.common.jmp_table_id()?).collect())
     }
 
     /// Whether packets are being mirrored, be it without a process.
@@ -199,19 +140,36 @@ impl Instance {
     /// another way.
     pub fn tunnel(&self) -> Result<Option<bpf::Tunnel>> {
         match self.is_live() {
-            true => maps::tunnel(&self.pins, &self.common),
+            true => Ok(self.common.tunnel(self.tunnels()?)),
             false => Ok(None),
         }
     }
 
-    /// What it counts. Fails where another version counts in another way.
-    pub fn counters(&self) -> Result<Counters> {
-        Counters::pinned(&self.pins)
+    /// Puts another cap on the rate of what leaves, while the rules in force stay, and their counters.
+    pub fn set_cap(&self, cap: Rate) -> Result<()> {
+        self.ensure_complete()?;
+        self.common.set_cap(self.tunnels()?, cap);
+        Ok(())
     }
 
-    /// The ids of its programs: whichever starts loaded them, they lead on through the same jump table.
-    pub fn programs(&self) -> Result<HashSet<u32>> {
-        Ok(loaded_programs::using(self.common.jmp_table_id()?))
+    fn tunnels(&self) -> Result<&Mapped<bpf::Tunnel>> {
+        once(&self.tunnels, || maps::tunnels(&self.pins))
+    }
+
+    /// What it counts. Fails where another version counts in another way.
+    pub fn counters(&self) -> Result<&Counters> {
+        once(&self.counters, || Counters::pinned(&self.pins))
+    }
+}
+
+/// What is in the cell, or else is opened now.
+fn once<T>(cell: &OnceCell<T>, open: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(it) => Ok(it),
+        None => {
+            let it = open()?;
+            Ok(cell.get_or_init(|| it))
+        }
     }
 }
 

@@ -23,15 +23,31 @@ pub struct Entries {
 
 /// All entries, in no order. Nobody else is to change the map meanwhile.
 pub fn read(map: &MapHandle) -> Result<Entries> {
-    let (key_size, value_size) = (map.key_size() as usize, map.value_size() as usize);
+    match read_at_once(map, map.value_size() as usize, AT_ONCE)? {
+        Some(entries) => Ok(entries),
+        None => read_one_by_one(map),
+    }
+}
+
+/// The values of an array of so many entries, in their order; of one that is per CPU, `value_size` is the size
+/// of all of an entry's together. `None` where the kernel has no such call.
+pub fn read_values(map: &MapHandle, value_size: usize, entries: u32) -> Result<Option<Vec<u8>>> {
+    // with room for one more, the first call tells that there is none
+    let read = read_at_once(map, value_size, entries as usize + 1)?;
+    Ok(read.map(|read| read.values))
+}
+
+/// `None` where the kernel has no such call.
+fn read_at_once(map: &MapHandle, value_size: usize, at_once: usize) -> Result<Option<Entries>> {
+    let key_size = map.key_size() as usize;
     let mut all = Entries::default();
-    let mut keys = vec![0_u8; AT_ONCE * key_size];
-    let mut values = vec![0_u8; AT_ONCE * value_size];
+    let mut keys = vec![0_u8; at_once * key_size];
+    let mut values = vec![0_u8; at_once * value_size];
     // where the kernel goes on
     let mut place = vec![0_u8; key_size];
     let mut is_first = true;
     loop {
-        let mut count = AT_ONCE as u32;
+        let mut count = u32::try_from(at_once)?;
         let from = if is_first { ptr::null_mut() } else { place.as_mut_ptr().cast() };
         // SAFETY: buffers for as many entries as `count` says and for a key, and null for options
         let result = unsafe {
@@ -47,13 +63,13 @@ pub fn read(map: &MapHandle) -> Result<Entries> {
         };
         match -result {
             0 | libc::ENOENT => {}
-            ENOTSUPP if is_first => return read_one_by_one(map),
+            ENOTSUPP if is_first => return Ok(None),
             error => return Err(io::Error::from_raw_os_error(error).into()),
         }
         all.keys.extend(&keys[..count as usize * key_size]);
         all.values.extend(&values[..count as usize * value_size]);
         if -result == libc::ENOENT {
-            return Ok(all);
+            return Ok(Some(all));
         }
         is_first = false;
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
+use super::batch;
 use crate::bpf;
 use crate::bpf::mmap_array::Mapped;
 use crate::bpf::pins::{self, Pins};
@@ -45,27 +46,30 @@ impl Counters {
 
     /// What became of all packets that matched since the program was loaded.
     pub fn total(&self) -> Result<bpf::Outcomes> {
-        Ok(of_words(self.sum(0..=RETIRED)?))
+        Ok(of_words(sum(self.all()?)))
     }
 
     /// What became of those that met the rule with this bit.
     pub fn of_bit(&self, bit: u32) -> Result<bpf::Outcomes> {
-        Ok(of_words(self.sum([bit])?))
+        Ok(of_words(sum_of_cpus(&self.per_cpu(bit)?)))
     }
 
     /// What became of those that met rules whose bits are not in the mask.
     pub fn of_all_but(&self, mask: u64) -> Result<bpf::Outcomes> {
-        let is_other = |entry: &u32| *entry == RETIRED || mask >> entry & 1 == 0;
-        Ok(of_words(self.sum((0..=RETIRED).filter(is_other))?))
+        let is_other = |entry: u32| entry == RETIRED || mask >> entry & 1 == 0;
+        let all = (0..).zip(self.all()?);
+        Ok(of_words(sum(all.filter(|(entry, _)| is_other(*entry)).map(|(_, words)| words))))
     }
 
     /// Stores what [`total`](Self::total) gives where anybody can read it, in the order of
-    /// `struct mirroring_outcomes`. In our [turn](crate::bpf::bpffs::Turn): while rules retire, theirs count twice.
-    pub fn publish(&self) -> Result<()> {
-        for (metric, sum) in self.metrics.words().iter().zip(self.sum(0..=RETIRED)?) {
+    /// `struct mirroring_outcomes`, and returns it. While rules retire, theirs count twice: nobody is to be
+    /// replacing rules meanwhile.
+    pub fn publish(&self) -> Result<bpf::Outcomes> {
+        let total = sum(self.all()?);
+        for (metric, sum) in self.metrics.words().iter().zip(total) {
             metric.store(sum, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(of_words(total))
     }
 
     /// Adds what the rules with these bits have counted to that of rules that have gone, so that others
@@ -96,16 +100,25 @@ impl Counters {
         Ok(())
     }
 
-    fn sum(&self, entries: impl IntoIterator<Item = u32>) -> Result<[u64; COUNTERS]> {
-        let mut total = [0; COUNTERS];
-        for entry in entries {
-            for cpu in self.per_cpu(entry)? {
-                for (sum, word) in total.iter_mut().zip(words(&cpu)) {
-                    *sum += word;
-                }
+    /// What was counted for each entry, over all CPUs.
+    fn all(&self) -> Result<Vec<[u64; COUNTERS]>> {
+        let cpus =
+            libbpf_rs::num_possible_cpus().context("cannot tell how many CPUs there may be")?;
+        let value_size = size_of::<bpf::Outcomes>() * cpus;
+        let at_once = batch::read_values(&self.outcomes, value_size, RETIRED + 1);
+        match at_once.context("cannot read the counters")? {
+            Some(values) => {
+                ensure!(
+                    values.len() == value_size * (RETIRED as usize + 1),
+                    "counters are missing"
+                );
+                let entries = values.chunks_exact(value_size);
+                Ok(entries
+                    .map(|entry| sum(entry.chunks_exact(size_of::<bpf::Outcomes>()).map(words)))
+                    .collect())
             }
+            None => (0..=RETIRED).map(|entry| Ok(sum_of_cpus(&self.per_cpu(entry)?))).collect(),
         }
-        Ok(total)
     }
 
     fn per_cpu(&self, entry: u32) -> Result<Vec<Vec<u8>>> {
@@ -114,6 +127,20 @@ impl Counters {
             .context("cannot read the counters")?
             .context("the counters' map is empty")
     }
+}
+
+fn sum(all: impl IntoIterator<Item = [u64; COUNTERS]>) -> [u64; COUNTERS] {
+    let mut total = [0; COUNTERS];
+    for words in all {
+        for (sum, word) in total.iter_mut().zip(words) {
+            *sum += word;
+        }
+    }
+    total
+}
+
+fn sum_of_cpus(cpus: &[Vec<u8>]) -> [u64; COUNTERS] {
+    sum(cpus.iter().map(|cpu| words(cpu)))
 }
 
 fn words(cpu: &[u8]) -> [u64; COUNTERS] {

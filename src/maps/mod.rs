@@ -32,7 +32,7 @@ use endpoints::Endpoint;
 use grace_period::GracePeriod;
 use layout::{MASKS, TABLES, TRIES};
 pub use read_back::as_read_back;
-pub use stable::{Common, are_remains};
+pub use stable::{Common, is_incomplete};
 use tries::Trie;
 pub use tunnels::{cap, set_cap};
 
@@ -85,7 +85,7 @@ impl Maps {
 
     /// Puts rules, and the tunnel of the packets that match them, into force at one instant. The
     /// tunnel's own packets are guarded against from before then on.
-    pub fn install(&self, rules: &CompiledRules, tunnel: bpf::Tunnel) -> Result<()> {
+    pub fn apply(&self, rules: &CompiledRules, tunnel: bpf::Tunnel) -> Result<()> {
         let live = self.common.config.live();
         let in_force = live.load(Ordering::Acquire);
         let free = Generation(usize::from(in_force as u32 != 0));
@@ -170,16 +170,13 @@ pub fn pinned(pins: &Pins, name: &str) -> Result<MapHandle> {
         .with_context(|| format!("cannot open the pinned map {}", path.display()))
 }
 
-/// A tunnel for each generation.
-fn tunnels_of(map: &MapHandle) -> Result<Mapped<bpf::Tunnel>> {
-    Mapped::new(map, 2)
+/// The tunnels of a pinned instance, one for each generation. Its other maps may be another version's.
+pub fn tunnels(pins: &Pins) -> Result<Mapped<bpf::Tunnel>> {
+    tunnels_of(&pinned(pins, &pins::map_name(pins.id.direction, "tunnel"))?)
 }
 
-/// The tunnel of the rules that a pinned instance has in force, whose other maps may be another
-/// version's.
-pub fn tunnel(pins: &Pins, common: &Common) -> Result<Option<bpf::Tunnel>> {
-    let map = pinned(pins, &pins::map_name(pins.id.direction, "tunnel"))?;
-    Ok(common.tunnel(&tunnels_of(&map)?))
+fn tunnels_of(map: &MapHandle) -> Result<Mapped<bpf::Tunnel>> {
+    Mapped::new(map, 2)
 }
 
 /// One of the two halves of every mask.

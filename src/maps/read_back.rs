@@ -11,11 +11,6 @@ use crate::bpf;
 use crate::filter::CompiledRules;
 
 impl Maps {
-    /// Puts another tunnel into force, for the same rules.
-    pub fn redirect(&self, tunnel: bpf::Tunnel) -> Result<()> {
-        self.install(&self.rules_in_force()?, tunnel)
-    }
-
     /// While nobody else changes them.
     pub fn rules_in_force(&self) -> Result<CompiledRules> {
         let generation = self.generation_in_force();

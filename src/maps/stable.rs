@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapHandle, MapType};
 
-use super::{GracePeriod, pinned};
+use super::{GracePeriod, pinned, tunnels};
 use crate::bpf;
 use crate::bpf::mmap_array::Mapped;
 use crate::bpf::pins::{self, Pins};
+use crate::model::Rate;
 
 /// The maps whose meaning is the same in every version, open (`bpf/mirroring.h`). Of the config, that
 /// is true of what this type tells of it.
@@ -20,9 +21,9 @@ pub struct Common {
 }
 
 impl Common {
-    /// Of an instance that is pinned; `None` where there is none, or only [remains](are_remains).
+    /// Of an instance that is pinned; `None` where there is none, or only [remains](is_incomplete).
     pub fn pinned(pins: &Pins) -> Result<Option<Self>> {
-        if !pins.exist() || are_remains(pins) {
+        if !pins.exist() || is_incomplete(pins) {
             return Ok(None);
         }
         let direction = pins.id.direction;
@@ -55,20 +56,31 @@ impl Common {
         Ok(info.info.id)
     }
 
-    /// Of the tunnels of both generations, that of the rules in force.
-    pub(super) fn tunnel(&self, tunnels: &Mapped<bpf::Tunnel>) -> Option<bpf::Tunnel> {
+    /// Of the [tunnels](super::tunnels) of both generations, that of the rules in force.
+    pub fn tunnel(&self, tunnels: &Mapped<bpf::Tunnel>) -> Option<bpf::Tunnel> {
+        self.generation_in_force().map(|generation| tunnels.read(generation))
+    }
+
+    /// Puts another cap on that tunnel, if there is one. Programs read it meanwhile.
+    pub fn set_cap(&self, tunnels: &Mapped<bpf::Tunnel>, cap: Rate) {
+        if let Some(generation) = self.generation_in_force() {
+            tunnels::set_cap_in_force(tunnels, generation, cap);
+        }
+    }
+
+    fn generation_in_force(&self) -> Option<usize> {
         match self.config.live().load(Ordering::Acquire) {
             0 => None,
-            live => Some(tunnels.read(usize::from(live as u32 == 0))),
+            live => Some(usize::from(live as u32 == 0)),
         }
     }
 }
 
 /// Whether the pins are what a start or a stop of ours left that was killed half-way (or, unless we
-/// have our [turn](crate::bpf::bpffs::Turn), what one is about to pin or has not yet removed): of the maps,
+/// have our lock, what one is about to pin or has not yet removed): of the maps,
 /// the jump table is pinned last, and removed first. No packet comes to such an instance. l3afd calls
 /// us only once it has pinned all.
-pub fn are_remains(pins: &Pins) -> bool {
+pub fn is_incomplete(pins: &Pins) -> bool {
     let direction = pins.id.direction;
     let loader = || {
         let config = pinned(pins, &pins::map_name(direction, "config"))?;

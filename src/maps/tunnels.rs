@@ -1,5 +1,8 @@
 //! The tunnel of each generation's rules, as the programs read it.
 
+use std::mem::offset_of;
+
+use crate::bpf::mmap_array::Mapped;
 use crate::bpf::{self, carries};
 use crate::model::Rate;
 
@@ -15,6 +18,22 @@ pub fn set_cap(tunnel: &mut bpf::Tunnel, cap: Rate) {
     let bytes = cap.bytes();
     tunnel.rate = bytes;
     tunnel.burst = (bytes / BURSTS_A_SECOND).clamp(LEAST_BURST, GREATEST_BURST);
+}
+
+/// The same for the entry of a generation that is in force. A program that reads it meanwhile goes by the old
+/// cap or the new one; so does every program if we are killed in between.
+pub fn set_cap_in_force(tunnels: &Mapped<bpf::Tunnel>, generation: usize, cap: Rate) {
+    let mut tunnel = tunnels.read(generation);
+    set_cap(&mut tunnel, cap);
+    let tunnel = entry(tunnel);
+    // the rate last: only now every packet is asked about, and the burst is that of the rate
+    for field in [
+        offset_of!(bpf::Tunnel, unasked_len),
+        offset_of!(bpf::Tunnel, burst),
+        offset_of!(bpf::Tunnel, rate),
+    ] {
+        tunnels.write_word(generation, field, &tunnel);
+    }
 }
 
 /// The cap of the copies that go into a tunnel: in whole bytes.

@@ -3,7 +3,6 @@
 //! live instances only.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use anyhow::Result;
 
@@ -11,13 +10,15 @@ use super::encap;
 use super::external::ROUTE_PROTOCOL;
 use super::users::in_use;
 use crate::bpf::address;
+use crate::instance::host::HostLock;
 use crate::loop_guard;
 use crate::netlink::Netlink;
 
-/// Removes built-in devices, those that were not finished included, and routes, that no live instance of this BPF file system refers to.
-pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
-    loop_guard::retire(bpffs)?;
-    let tunnels = match in_use(bpffs) {
+/// Removes built-in devices, those that were not finished included, and routes, that no live instance of
+/// this BPF file system refers to.
+pub fn clean_up(netlink: &mut Netlink, lock: &HostLock<'_>) -> Result<()> {
+    loop_guard::unregister_unused(lock)?;
+    let tunnels = match in_use(lock) {
         Ok(tunnels) => tunnels,
         Err(error) => {
             log::warn!(
@@ -30,7 +31,7 @@ pub fn sweep(netlink: &mut Netlink, bpffs: &Path) -> Result<()> {
     let collectors: HashSet<_> =
         tunnels.iter().map(|(_, tunnel)| address::address_of(tunnel.collector)).collect();
     for link in netlink.links()? {
-        let idle = encap::is_of(&link, bpffs) && !devices.contains(&link.index);
+        let idle = encap::is_of(&link, lock.host()) && !devices.contains(&link.index);
         if idle || encap::is_half_made(&link) {
             encap::remove(netlink, &link)?;
         }

@@ -1,6 +1,6 @@
 //! The tunnel to the collector: an existing device as it is, or a built-in one.
 //!
-//! `Plan::new` looks at the host and decides, `Plan::carry_out` changes the host, `sweep` removes
+//! `Plan::new` looks at the host and decides, `Plan::carry_out` changes the host, `clean_up` removes
 //! what no instance needs any more.
 
 mod cleanup;
@@ -10,7 +10,6 @@ mod users;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -18,10 +17,11 @@ use ipnetwork::IpNetwork;
 
 use crate::bpf::{self, carries};
 use crate::filter::{Action, CompiledRules};
+use crate::instance::host::HostLock;
 use crate::model;
 use crate::netlink::{Link, Netlink};
 
-pub use cleanup::sweep;
+pub use cleanup::clean_up;
 use encap::BuiltIn;
 use external::Existing;
 
@@ -41,13 +41,13 @@ impl Plan {
         netlink: &mut Netlink,
         wanted: &model::Tunnel,
         mirrored: &Link,
-        bpffs: &Path,
+        lock: &HostLock<'_>,
     ) -> Result<Self> {
         match netlink.link(wanted.name.as_str())? {
             Some(link) if !encap::is_ours(&link) && !encap::is_half_made(&link) => {
                 Existing::plan(netlink, wanted, mirrored, link).map(Self::Existing)
             }
-            found => BuiltIn::plan(netlink, wanted, mirrored, found, bpffs).map(Self::BuiltIn),
+            found => BuiltIn::plan(netlink, wanted, mirrored, found, lock).map(Self::BuiltIn),
         }
     }
 

@@ -238,7 +238,7 @@ fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], nev
     const BATCH: u32 = 512;
     let Harness { object, maps, .. } = &Harness::new(direction, TC_ACT_OK);
     let [one, other] = rules.map(|rule| filter::compile(&[rule]).unwrap());
-    maps.install(&other, nowhere()).unwrap();
+    maps.apply(&other, nowhere()).unwrap();
 
     let (runs, done) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -253,7 +253,7 @@ fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], nev
         });
         let flip = |flip: u32| {
             thread::sleep(Duration::from_micros(u64::from(flip * 37 % 211)));
-            maps.install(if flip.is_multiple_of(2) { &one } else { &other }, nowhere())
+            maps.apply(if flip.is_multiple_of(2) { &one } else { &other }, nowhere())
         };
         let flips =
             preempt_others().map_err(Into::into).and_then(|()| (0..FLIPS).try_for_each(flip));

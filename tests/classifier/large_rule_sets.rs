@@ -123,7 +123,7 @@ fn needs_root_an_update_without_room_changes_nothing() {
     harness.install(&[rule(10)]);
     for _ in 0..2 {
         let too_many = filter::compile(&[rule(20)]).unwrap();
-        let error = harness.maps.install(&too_many, nowhere()).unwrap_err();
+        let error = harness.maps.apply(&too_many, nowhere()).unwrap_err();
         assert_eq!(
             format!("{error:#}"),
             "cannot write prefixes (280000 with those still in force, and room for 262144): \

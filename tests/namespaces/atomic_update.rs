@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use traffic_mirroring::bpf::bpffs::Turn;
 use traffic_mirroring::filter::{self, Action, Rule, Snaplen, file};
+use traffic_mirroring::instance::host::Host;
 use traffic_mirroring::model::Direction as Way;
 
 use testkit::namespaces::*;
@@ -257,22 +257,22 @@ fn take_turns(net: &Topology) {
     let flip = |way: Way| {
         let maps = instance(way).maps().expect("its maps");
         let tunnel = maps.tunnel().expect("a tunnel");
-        (0..FLIPS - BY_COMMAND)
-            .for_each(|n| maps.install(&compiled[n % 4], tunnel).expect("rules"));
+        (0..FLIPS - BY_COMMAND).for_each(|n| maps.apply(&compiled[n % 4], tunnel).expect("rules"));
     };
     let sent = thread::scope(|scope| {
         let sources = [net.client(), net.host()];
         let done = &done;
         let senders = [0, 1].map(|n| scope.spawn(move || traffic(sources[n], n as u64, done)));
         let end = End(done);
-        let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("our turn");
+        let host = Host::open("/sys/fs/bpf".as_ref()).expect("the host");
+        let lock = host.lock().expect("the lock");
         thread::scope(|scope| {
             for way in Way::ALL {
                 let flip = &flip;
                 scope.spawn(move || flip(way));
             }
         });
-        drop(turn);
+        drop(lock);
         for file in files.iter().cycle().take(BY_COMMAND) {
             for way in Way::ALL {
                 let way = format!("--direction={way}");

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::thread;
 
 use libbpf_rs::{TC_INGRESS, TcHook, TcHookBuilder};
-use traffic_mirroring::attach::hook::{Filter, remove_clsact};
+use traffic_mirroring::attach::clsact::{ClsactFilter, remove_qdisc};
 use traffic_mirroring::model::Direction as Way;
 use traffic_mirroring::netlink::Netlink;
 
@@ -27,20 +27,21 @@ fn eth0() -> u32 {
 }
 
 /// Returns what was noted last.
-fn attach(program: &Counter, way: Way) -> (Filter, bool) {
+fn attach(program: &Counter, way: Way) -> (ClsactFilter, bool) {
     let noted = Cell::new(None);
-    let note = |filter: &Filter, made_clsact| noted.set(Some((*filter, made_clsact)));
-    Filter::attach(program.program.as_fd(), eth0(), way, &mut netlink(), note).expect("a filter");
+    let note = |filter: &ClsactFilter, made_clsact| noted.set(Some((*filter, made_clsact)));
+    ClsactFilter::attach(program.program.as_fd(), eth0(), way, &mut netlink(), note)
+        .expect("a filter");
     noted.into_inner().expect("a note")
 }
 
 /// Removes the filter if it runs `program`.
-fn detach(filter: &Filter, program: &Counter) {
+fn detach(filter: &ClsactFilter, program: &Counter) {
     filter.detach(program.program.as_fd(), |id| id == program.id()).expect("a filter to remove");
 }
 
 fn remove(any: &Counter) -> bool {
-    remove_clsact(any.program.as_fd(), eth0(), &mut netlink()).expect("a look at the qdisc")
+    remove_qdisc(any.program.as_fd(), eth0(), &mut netlink()).expect("a look at the qdisc")
 }
 
 /// A program of somebody else on ingress, behind ours.
@@ -219,10 +220,10 @@ fn needs_root_a_clsact_filter_is_noted_before_it_is_made() {
             };
             let ours = Counter::load_undecided();
             let notes = RefCell::new(Vec::new());
-            let note = |filter: &Filter, made_clsact| {
+            let note = |filter: &ClsactFilter, made_clsact| {
                 notes.borrow_mut().push((there(), filter.priority, made_clsact));
             };
-            Filter::attach(ours.program.as_fd(), eth0(), Way::Ingress, &mut netlink(), note)
+            ClsactFilter::attach(ours.program.as_fd(), eth0(), Way::Ingress, &mut netlink(), note)
                 .expect("a filter");
             let notes = notes.into_inner();
             let expected = match foreign {
@@ -302,7 +303,7 @@ fn needs_root_a_qdisc_that_others_deleted_is_no_error() {
             let (filter, _) = attach(&ours, Way::Ingress);
             net.host().sh(deletion);
             detach(&filter, &ours);
-            let gone = remove_clsact(any, ifindex, &mut netlink());
+            let gone = remove_qdisc(any, ifindex, &mut netlink());
             assert!(gone.expect("a look at the qdisc"), "{deletion}");
         }
     });
@@ -315,9 +316,9 @@ fn needs_root_an_attach_that_fails_says_so_and_changes_nothing() {
         net.host().sh("tc qdisc add dev eth0 ingress");
         let before = Snapshot::of(net.host());
         let ours = Counter::load_undecided();
-        let ignore = |_: &Filter, _| {};
+        let ignore = |_: &ClsactFilter, _| {};
         let result =
-            Filter::attach(ours.program.as_fd(), eth0(), Way::Egress, &mut netlink(), ignore);
+            ClsactFilter::attach(ours.program.as_fd(), eth0(), Way::Egress, &mut netlink(), ignore);
         let error = format!("{:#}", result.expect_err("no place on egress"));
         assert!(error.contains("cannot attach to egress (clsact)"), "{error}");
         assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use etherparse::{Icmpv6Type, PacketBuilder};
 use nix::sys::signal::Signal;
-use traffic_mirroring::instance::Instance;
+use traffic_mirroring::instance::host::Host;
 
 use crate::outer_headers::add_up;
 use testkit::namespaces::*;
@@ -291,7 +291,8 @@ fn needs_root_nothing_is_left_behind_of_a_tunnel_over_ipv6() {
         let daemons = start_both(net, &[]);
         let tunnels = net.host().sh("ip -o link show type veth | grep -c 'mirroring: GUE'");
         assert_eq!(tunnels.trim(), "1", "shared");
-        for instance in Instance::all(Path::new("/sys/fs/bpf")) {
+        let host = Host::open(Path::new("/sys/fs/bpf")).expect("the host");
+        for instance in host.instances_unlocked() {
             let tunnel = instance.tunnel().expect("its tunnels").expect("a tunnel in force");
             assert_eq!(tunnel.overhead, 52, "what the cap on the rate counts");
         }

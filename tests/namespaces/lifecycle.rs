@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use traffic_mirroring::bpf::bpffs::Turn;
+use traffic_mirroring::instance::host::Host;
 use traffic_mirroring::model::Direction as Way;
 
 use testkit::namespaces::*;
@@ -63,18 +63,19 @@ fn needs_root_stop_from_outside_ends_a_process_in_order() {
 fn needs_root_a_stop_ends_the_start_that_it_waited_for() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
-        let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("our turn");
+        let host = Host::open("/sys/fs/bpf".as_ref()).expect("the host");
+        let lock = host.lock().expect("the lock");
         let args = args("ingress", &[]);
         let mut daemon = Daemon::mirroring(net.host(), args.iter().map(|arg| arg.as_ref()));
         let mut stop = Daemon::mirroring(net.host(), ["--cmd=stop", "--iface=eth0"]);
-        eventually(Duration::from_secs(20), "a stop that waits for its turn", || {
+        eventually(Duration::from_secs(20), "a stop that waits for the lock", || {
             let open = fs::read_dir(format!("/proc/{}/fd", stop.pid())).into_iter().flatten();
             let mut open = open.flatten().flat_map(|entry| fs::read_link(entry.path()));
             open.any(|path| path == Path::new("/sys/fs/bpf"))
         });
         // the start shall be first
         stop.signal(Signal::SIGSTOP);
-        drop(turn);
+        drop(lock);
         daemon.wait_ready("mirroring eth0 ingress", Duration::from_secs(20));
         stop.signal(Signal::SIGCONT);
         assert!(stop.wait().success());

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::process::Command;
 
-use traffic_mirroring::attach::hook::Filter;
+use traffic_mirroring::attach::clsact::ClsactFilter;
 use traffic_mirroring::model::Direction as Way;
 use traffic_mirroring::netlink::Netlink;
 
@@ -42,8 +42,13 @@ fn refusal(net: &Topology) -> String {
     let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0");
     let mut netlink = Netlink::open().expect("netlink");
     let program = Counter::load();
-    let attached =
-        Filter::attach(program.program.as_fd(), ifindex, Way::Egress, &mut netlink, |_, _| {});
+    let attached = ClsactFilter::attach(
+        program.program.as_fd(),
+        ifindex,
+        Way::Egress,
+        &mut netlink,
+        |_, _| {},
+    );
     assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
     format!("{:#}", attached.expect_err("a filter without its module"))
 }

@@ -9,7 +9,7 @@ use etherparse::{Icmpv4Type, PacketBuilder};
 use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
 use traffic_mirroring::bpf;
-use traffic_mirroring::instance::Instance;
+use traffic_mirroring::instance::host::Host;
 use traffic_mirroring::tunnel::encap::counters;
 
 use testkit::namespaces::*;
@@ -108,7 +108,8 @@ fn needs_root_with_local_port_auto_each_flow_has_its_own_port() {
 /// The sum over the instances, and what the tunnel says of their copies.
 fn totals() -> (bpf::Outcomes, bpf::GueCounters) {
     let mut sum = bpf::Outcomes::default();
-    for instance in Instance::all(Path::new("/sys/fs/bpf")) {
+    let host = Host::open(Path::new("/sys/fs/bpf")).expect("the host");
+    for instance in host.instances_unlocked() {
         let outcomes =
             instance.counters().and_then(|it| it.total()).expect("the counters of an instance");
         sum.matched += outcomes.matched;

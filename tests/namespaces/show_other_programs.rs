@@ -3,7 +3,8 @@
 use std::os::fd::AsFd;
 
 use serde_json::{Value, json};
-use traffic_mirroring::attach::hook::{Filter, TcxLink};
+use traffic_mirroring::attach::clsact::ClsactFilter;
+use traffic_mirroring::attach::tcx::TcxLink;
 use traffic_mirroring::bpf::pins;
 use traffic_mirroring::model::Direction as Way;
 use traffic_mirroring::netlink::Netlink;
@@ -121,14 +122,14 @@ fn needs_root_clsact_filters_are_shown_with_their_priorities() {
         if has_tcx() {
             // from the one hook to the other
             let program = libbpf_rs::Program::fd_from_pinned_path(instance.pins.program());
-            let note = |filter: &Filter, _| {
+            let note = |filter: &ClsactFilter, _| {
                 let mut record = instance.record();
                 filter.note_in(&mut record);
                 instance.common.instance.write(0, record);
             };
             let mut netlink = Netlink::open().expect("netlink");
             let program = program.expect("the program");
-            Filter::attach(program.as_fd(), eth0(), Way::Ingress, &mut netlink, note)
+            ClsactFilter::attach(program.as_fd(), eth0(), Way::Ingress, &mut netlink, note)
                 .expect("a filter");
             pins::remove(&instance.pins.link()).expect("the link's pin");
         }
@@ -141,7 +142,7 @@ fn needs_root_clsact_filters_are_shown_with_their_priorities() {
 
         // the kernel ends a link some time after its pin
         eventually(std::time::Duration::from_secs(5), "the end of the link", || {
-            traffic_mirroring::attach::hook::tcx_programs(eth0(), Way::Ingress).is_empty()
+            traffic_mirroring::attach::tcx::programs(eth0(), Way::Ingress).is_empty()
         });
         let shown = shown_one(net);
         assert_eq!((&shown["launch_mode"], &shown["attached"]), (&json!("clsact"), &json!(true)));

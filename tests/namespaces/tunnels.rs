@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
-use traffic_mirroring::attach::hook::tcx_programs;
+use traffic_mirroring::attach::tcx;
 use traffic_mirroring::model::Direction as Way;
 
 use testkit::namespaces::*;
@@ -64,7 +64,7 @@ fn needs_root_instances_with_one_collector_share_a_tunnel() {
 fn needs_root_each_hook_of_a_shared_tunnel_runs_one_program() {
     let programs = |net: &Topology, direction: Way, device: &str| -> Vec<u32> {
         let device = device.to_owned();
-        let ids = move || tcx_programs(if_nametoindex(&*device).expect("a device"), direction);
+        let ids = move || tcx::programs(if_nametoindex(&*device).expect("a device"), direction);
         net.host().run(ids)
     };
     Topology::run(|net| {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use traffic_mirroring::bpf::bpffs::Turn;
+use traffic_mirroring::instance::host::Host;
 use traffic_mirroring::model::Direction as Way;
 
 use testkit::namespaces::*;
@@ -110,13 +110,14 @@ fn needs_root_an_update_waits_for_a_start_that_is_on_its_way() {
                 load();
             }
 
-            // neither gets its turn before both run
-            let turn = Turn::take("/sys/fs/bpf".as_ref()).expect("a turn");
+            // neither gets the lock before both run
+            let host = Host::open("/sys/fs/bpf".as_ref()).expect("the host");
+            let lock = host.lock().expect("the lock");
             let flags = args("ingress", &flags);
             let _daemon = Daemon::mirroring(net.host(), flags.iter().map(|flag| flag.as_ref()));
             let update = [&UPDATE[..4], &["--protocol=icmp"]].concat();
             let mut update = Daemon::mirroring(net.host(), update);
-            drop(turn);
+            drop(lock);
             assert!(update.wait().success());
             assert_eq!(mirrored(net), [None; 3]);
         });

@@ -6,11 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::bpf::bpffs::{self, Turn};
-use crate::bpf::pins::Pins;
+use crate::bpf::bpffs;
 use crate::filter::explanation::{self, Explanation};
 use crate::filter::{self, Action, CompiledRules, MAX_RULES, Rule, SampleBy};
-use crate::instance::Instance;
+use crate::instance::host::Host;
 use crate::model::{Direction, InstanceId};
 use crate::packet;
 use crate::request::{Explain, RuleSource};
@@ -46,7 +45,7 @@ pub fn explain(bpffs: &Path, explain: &Explain) -> Result<()> {
 /// By rules that need not be in force anywhere, for a tunnel that carries everything.
 pub fn by_rules(direction: Direction, rules: &[Rule], frame: &[u8]) -> Result<Explanation> {
     let program = TestRun::new(direction)?;
-    program.install(&without_luck(filter::compile(rules)?), test_run::any_tunnel())?;
+    program.apply(&without_luck(filter::compile(rules)?), test_run::any_tunnel())?;
     explained(&program, rules, frame)
 }
 
@@ -59,11 +58,12 @@ fn by_instance(bpffs: &Path, id: &InstanceId, frame: &[u8]) -> Result<(Vec<Rule>
         )
     };
     let program = TestRun::new(id.direction)?;
-    let is_mounted = bpffs::check_bpffs(bpffs)?;
+    let host = Host::open(bpffs)?;
+    let is_mounted = host.is_mounted()?;
     let rules = {
         // while we read, nobody writes
-        let _turn = is_mounted.then(|| Turn::take(bpffs)).transpose()?.with_context(not_running)?;
-        let instance = Instance::open(Pins::find(bpffs, id))?.with_context(not_running)?;
+        let lock = is_mounted.then(|| host.lock()).transpose()?.with_context(not_running)?;
+        let instance = lock.find(id)?.with_context(not_running)?;
         let maps = instance.maps()?;
         let tunnel = maps.tunnel().with_context(not_running)?;
         let in_force = maps.rules_in_force()?;
@@ -71,7 +71,7 @@ fn by_instance(bpffs: &Path, id: &InstanceId, frame: &[u8]) -> Result<(Vec<Rule>
         if !tunnel::cuts(&tunnel) {
             rules.iter_mut().for_each(Rule::leave_whole);
         }
-        program.install(&without_luck(in_force), tunnel)?;
+        program.apply(&without_luck(in_force), tunnel)?;
         program.guard_as(&maps);
         rules
     };
@@ -105,7 +105,7 @@ fn explained(program: &TestRun, rules: &[Rule], frame: &[u8]) -> Result<Explanat
     let mut refused = vec![Vec::new(); in_front];
     for questions in questions.chunks(MAX_RULES) {
         let rules: Vec<Rule> = questions.iter().map(|(_, rule)| rule.clone()).collect();
-        program.install(&filter::compile(&rules)?, test_run::any_tunnel())?;
+        program.apply(&filter::compile(&rules)?, test_run::any_tunnel())?;
         for (number, (about, _)) in (0..).zip(questions) {
             match (program.accepts(number, frame)?, about) {
                 (true, _) => {}

@@ -36,9 +36,9 @@ impl TestRun {
     }
 
     /// Puts rules into force, for a tunnel that takes what this one takes, and lets nothing out.
-    pub fn install(&self, rules: &CompiledRules, tunnel: bpf::Tunnel) -> Result<()> {
+    pub fn apply(&self, rules: &CompiledRules, tunnel: bpf::Tunnel) -> Result<()> {
         // a cap is on many packets, not on one
-        self.maps.install(rules, bpf::Tunnel { ifindex: NO_SUCH_DEVICE, rate: 0, ..tunnel })
+        self.maps.apply(rules, bpf::Tunnel { ifindex: NO_SUCH_DEVICE, rate: 0, ..tunnel })
     }
 
     /// Guards the tunnels that an instance guards.

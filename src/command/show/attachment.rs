@@ -2,7 +2,7 @@
 
 use super::report::{By, Neighbour, Program};
 use crate::attach::chain::Slot;
-use crate::attach::hook;
+use crate::attach::tcx;
 use crate::bpf::loaded_programs;
 use crate::model::Direction;
 use crate::netlink::Netlink;
@@ -97,13 +97,13 @@ fn on_hook(
     programs: &Programs,
     netlink: &mut Netlink,
 ) -> Vec<Neighbour> {
-    let tcx = hook::tcx_programs(ifindex, direction).into_iter();
-    let tcx = tcx.map(|id| programs.neighbour(By::Tcx, id));
+    let by_tcx = tcx::programs(ifindex, direction).into_iter();
+    let by_tcx = by_tcx.map(|id| programs.neighbour(By::Tcx, id));
     // the interface may be gone meanwhile
     let filters = netlink.filters(ifindex, direction).unwrap_or_default().into_iter();
     let filters = filters.map(|filter| match filter.program {
         Some(id) => programs.neighbour(By::Clsact, id),
         None => Neighbour { by: By::Clsact, id: None, name: filter.kind },
     });
-    tcx.chain(filters).collect()
+    by_tcx.chain(filters).collect()
 }

@@ -1,6 +1,5 @@
 //! Reads what runs here from pinned maps and from the kernel. It changes nothing.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -9,45 +8,45 @@ use super::attachment::{Place, Programs};
 use super::report::{Entry, Instance, LaunchMode, Process, Rule, State};
 use super::tunnel;
 use crate::attach::chain::Slot;
-use crate::attach::hook::Filter;
-use crate::bpf::bpffs::Turn;
-use crate::bpf::pins::Pins;
+use crate::attach::clsact::ClsactFilter;
 use crate::filter;
 use crate::instance;
+use crate::instance::host::Host;
 use crate::maps::Maps;
 use crate::model::{InstanceId, Selection};
 use crate::netlink::{Link, Netlink};
 
 /// All that is selected, in the order of their names.
-pub fn gather(bpffs: &Path, selection: &Selection) -> Result<Vec<Entry>> {
+pub fn gather(host: &Host, selection: &Selection) -> Result<Vec<Entry>> {
     // while we read, nobody writes
-    let _turn = Turn::take(bpffs)?;
+    let lock = host.lock()?;
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
-    let mut host = Host { netlink, links, programs: Programs::look() };
+    let mut reader = Reader { netlink, links, programs: Programs::look() };
     let mut entries = Vec::new();
-    for pins in Pins::all(bpffs) {
-        let id = pins.id.clone();
-        let found = instance::Instance::open(pins).and_then(|instance| {
+    for pins in lock.pins() {
+        let found = lock.instance(&pins).and_then(|instance| {
             instance.context(
                 "a start or a stop was cut short, and this is what it left; --cmd=stop clears it away",
             )
         });
-        if selection.includes(&id) || host.is_now(found.as_ref().ok(), &id, selection) {
-            let found = found.and_then(|it| host.show(&it)).map_err(|error| format!("{error:#}"));
+        let id = pins.id;
+        let instance = found.as_deref().ok();
+        if selection.includes(&id) || reader.is_now(instance, &id, selection) {
+            let found = found.and_then(|it| reader.show(&it)).map_err(|error| format!("{error:#}"));
             entries.push(Entry { id, found });
         }
     }
     Ok(entries)
 }
 
-struct Host {
+struct Reader {
     netlink: Netlink,
     links: Vec<Link>,
     programs: Programs,
 }
 
-impl Host {
+impl Reader {
     /// The mirrored interface, whatever its name is by now.
     fn interface(&self, instance: &instance::Instance) -> Option<&Link> {
         let (index, name) = (instance.record().ifindex, instance.pins.id.interface.as_str());
@@ -113,7 +112,7 @@ fn launch_mode(it: &instance::Instance) -> LaunchMode {
         LaunchMode::L3afd
     } else if record.previous_map != 0 {
         LaunchMode::Chain
-    } else if Filter::of(&record, it.pins.id.direction).is_some() {
+    } else if ClsactFilter::of(&record, it.pins.id.direction).is_some() {
         LaunchMode::Clsact
     } else {
         LaunchMode::Tcx

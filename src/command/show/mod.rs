@@ -5,7 +5,6 @@ use std::ffi::CStr;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::bpf::bpffs;
+use crate::instance::host::Host;
 use crate::model::Selection;
 use crate::request::{Format, Show};
 
@@ -41,14 +40,13 @@ const NAME: &CStr = c"mirror-show";
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints all that is selected, in one of three formats.
-pub fn show(bpffs: &Path, show: &Show) -> Result<()> {
-    bpffs::check_privileges()?;
+pub fn show(host: &Host, show: &Show) -> Result<()> {
     // l3afd, when it starts the package, kills every process that has `mirroring` in its name and is not its own:
     // a terminal would be left as we draw on it
     prctl::set_name(NAME).context("cannot take another name")?;
     // what libbpf says when it finds nothing is no news
     libbpf_rs::set_print(None);
-    let look = || look(bpffs, &show.selection);
+    let look = || look(host, &show.selection);
     match show.format {
         Format::Table { watch: true } => watch(look),
         Format::Table { watch: false } => say(&table::text(&with_rates(look)?)),
@@ -57,11 +55,11 @@ pub fn show(bpffs: &Path, show: &Show) -> Result<()> {
     }
 }
 
-fn look(bpffs: &Path, selection: &Selection) -> Result<Vec<Entry>> {
-    if !bpffs::check_bpffs(bpffs)? {
+fn look(host: &Host, selection: &Selection) -> Result<Vec<Entry>> {
+    if !host.is_mounted()? {
         return Ok(Vec::new());
     }
-    gather::gather(bpffs, selection)
+    gather::gather(host, selection)
 }
 
 fn with_rates(look: impl Fn() -> Result<Vec<Entry>>) -> Result<Vec<Entry>> {

@@ -12,8 +12,6 @@ use std::fmt;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use etherparse::IpNumber;
@@ -23,6 +21,7 @@ use super::{addresses, next_hop, nic, trouble_with, users};
 use crate::bpf::address;
 use crate::bpf::mmap_array::Mapped;
 use crate::bpf::{self, carries};
+use crate::instance::host::{Host, HostLock};
 use crate::model;
 use crate::model::{Direction, Oversize};
 use crate::netlink::{Link, Netlink, VethPair};
@@ -44,16 +43,15 @@ pub fn is_half_made(link: &Link) -> bool {
 }
 
 /// Whether the device was made by an instance whose pins are in this BPF file system.
-pub fn is_of(link: &Link, bpffs: &Path) -> bool {
+pub fn is_of(link: &Link, host: &Host) -> bool {
     is_ours(link)
         && link.alias.as_deref().and_then(|alias| alias.split_once(", ")).map(|parts| parts.1)
-            == Some(&home(bpffs))
+            == Some(&bpffs_tag(host))
 }
 
 /// Names a BPF file system, of which a host may have several.
-fn home(bpffs: &Path) -> String {
-    let device = fs::metadata(bpffs).map_or(0, |metadata| metadata.dev());
-    format!("bpffs {device}")
+fn bpffs_tag(host: &Host) -> String {
+    format!("bpffs {}", host.device())
 }
 
 /// Removes a device of ours, and says what became of the copies that it took.
@@ -77,7 +75,7 @@ pub struct BuiltIn {
     path: template::Path,
     nic: Link,
     identity: Identity,
-    home: String,
+    bpffs_tag: String,
     oversize: Oversize,
     /// a device of this name that is another tunnel, and that nobody uses any more
     replaces: Option<Link>,
@@ -92,7 +90,7 @@ impl BuiltIn {
         wanted: &model::Tunnel,
         mirrored: &Link,
         found: Option<Link>,
-        bpffs: &Path,
+        lock: &HostLock<'_>,
     ) -> Result<Self> {
         let name = wanted.name.to_string();
         let collector = wanted.remote_address.with_context(|| {
@@ -105,7 +103,7 @@ impl BuiltIn {
         let identity = Identity::new(wanted, collector);
         let (nic, path) = way(netlink, wanted, &identity)?;
         let replaces = match found {
-            Some(link) => to_replace(link, &identity, bpffs)?,
+            Some(link) => to_replace(link, &identity, lock)?,
             None => None,
         };
 
@@ -132,7 +130,7 @@ impl BuiltIn {
             path,
             nic,
             identity,
-            home: home(bpffs),
+            bpffs_tag: bpffs_tag(lock.host()),
             oversize,
             replaces,
             trouble,
@@ -216,7 +214,7 @@ impl BuiltIn {
             name: &self.name,
             peer: &peer_name(&self.name),
             address: ADDRESS,
-            alias: &format!("{}, {}", self.identity, self.home),
+            alias: &format!("{}, {}", self.identity, self.bpffs_tag),
             peer_alias: &format!("mirroring: far end of {}", self.name),
             mtu: MTU,
         })?;
@@ -269,7 +267,7 @@ impl BuiltIn {
 }
 
 /// The device that has the name, where it is to make way: another tunnel, which nobody uses.
-fn to_replace(link: Link, identity: &Identity, bpffs: &Path) -> Result<Option<Link>> {
+fn to_replace(link: Link, identity: &Identity, lock: &HostLock<'_>) -> Result<Option<Link>> {
     if is_half_made(&link) {
         return Ok(Some(link));
     }
@@ -281,7 +279,7 @@ fn to_replace(link: Link, identity: &Identity, bpffs: &Path) -> Result<Option<Li
         // of a version that says more, say
         Err(_) => "another meaning".to_owned(),
     };
-    let tunnels = users::in_use(bpffs).with_context(|| {
+    let tunnels = users::in_use(lock).with_context(|| {
         format!(
             "the tunnel \"{}\" has {difference} ({alias}), and may be in use; give this one another \
              --tunnel-interface-name",
@@ -297,7 +295,7 @@ fn to_replace(link: Link, identity: &Identity, bpffs: &Path) -> Result<Option<Li
     }
     // whom it serves is not known here, so it is not ours to replace
     ensure!(
-        is_of(&link, bpffs),
+        is_of(&link, lock.host()),
         "the tunnel \"{0}\" of instances in another BPF file system has {difference} ({alias}); \
          give this one another --tunnel-interface-name, or, where they are gone, \
          `ip link delete {0}`",

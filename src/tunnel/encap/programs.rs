@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use libbpf_rs::Program;
 use nix::errno::Errno;
 
-use crate::attach::hook::{Filter, add, make_clsact, tcx, tcx_programs};
+use crate::attach::clsact::{self, ClsactFilter};
+use crate::attach::tcx;
 use crate::model::Direction;
 
 /// Our filter on each end of the device.
@@ -17,12 +18,12 @@ const FILTER_PRIORITY: u32 = 1;
 
 /// Puts a program on a device's hook, in place of those that are there, at one instant.
 pub fn put(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> Result<()> {
-    let before = tcx_programs(ifindex, direction);
+    let before = tcx::programs(ifindex, direction);
     if !put_in_front(program, ifindex, direction)? {
         let mut hook = filter(ifindex, direction).hook(program);
         hook.replace(true);
-        make_clsact(&mut hook)?;
-        add(&mut hook)?;
+        clsact::make_qdisc(&mut hook)?;
+        clsact::add(&mut hook)?;
     }
     // behind the new one, they see nothing any more
     for id in before {
@@ -33,7 +34,7 @@ pub fn put(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> Resul
 
 /// Id of the program that the device's hook runs; `None` where there is none.
 pub fn program(ifindex: u32, direction: Direction) -> Option<u32> {
-    let first = tcx_programs(ifindex, direction).first().copied();
+    let first = tcx::programs(ifindex, direction).first().copied();
     first.or_else(|| filter(ifindex, direction).hook(io::stdin().as_fd()).query().ok())
 }
 
@@ -46,7 +47,7 @@ fn put_in_front(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> 
     };
     // SAFETY: a descriptor that is open, and options that say their size
     let result = unsafe {
-        let hook = tcx(direction);
+        let hook = tcx::attach_type(direction);
         libbpf_sys::bpf_prog_attach_opts(program.as_raw_fd(), ifindex as i32, hook, &options)
     };
     match result {
@@ -60,7 +61,7 @@ fn put_in_front(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> 
 /// Takes a program off a TCX hook. One that has gone by now is no loss.
 fn take_off(id: u32, ifindex: u32, direction: Direction) {
     let Ok(program) = Program::fd_from_id(id) else { return };
-    let (program, hook) = (program.as_raw_fd(), tcx(direction));
+    let (program, hook) = (program.as_raw_fd(), tcx::attach_type(direction));
     // SAFETY: a descriptor that is open, and null for options that there are none of
     unsafe {
         libbpf_sys::bpf_prog_detach_opts(program, ifindex as i32, hook, std::ptr::null());
@@ -68,6 +69,6 @@ fn take_off(id: u32, ifindex: u32, direction: Direction) {
 }
 
 /// Where the program is without TCX.
-fn filter(ifindex: u32, direction: Direction) -> Filter {
-    Filter { ifindex, direction, handle: FILTER_HANDLE, priority: FILTER_PRIORITY }
+fn filter(ifindex: u32, direction: Direction) -> ClsactFilter {
+    ClsactFilter { ifindex, direction, handle: FILTER_HANDLE, priority: FILTER_PRIORITY }
 }

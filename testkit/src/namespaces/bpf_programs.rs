@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, TC_EGRESS, TC_INGRESS, TcHookBuilder};
-use traffic_mirroring::attach::hook::{Filter, remove_clsact};
+use traffic_mirroring::attach::clsact::{ClsactFilter, remove_qdisc};
 use traffic_mirroring::model::Direction as Way;
 use traffic_mirroring::netlink::Netlink;
 
@@ -99,7 +99,7 @@ impl Root {
 /// dropped, by a thread in the host's namespace: a test's own.
 enum Attached {
     Tcx { _link: OwnedFd },
-    Clsact { filter: Filter, program: OwnedFd },
+    Clsact { filter: ClsactFilter, program: OwnedFd },
 }
 
 impl Attached {
@@ -114,7 +114,7 @@ impl Attached {
         }
         let mut hook = TcHookBuilder::new(program).ifindex(ifindex).priority(7).hook(point);
         let hook = hook.create().and_then(|mut hook| hook.attach()).expect("a filter");
-        let filter = Filter {
+        let filter = ClsactFilter {
             ifindex: ifindex as u32,
             direction,
             handle: hook.get_handle(),
@@ -131,7 +131,7 @@ impl Drop for Attached {
         // the interface may be gone by now, and the qdisc somebody else's
         let _ = filter.detach(program.as_fd(), |_| true);
         if let Ok(mut netlink) = Netlink::open() {
-            let _ = remove_clsact(program.as_fd(), filter.ifindex, &mut netlink);
+            let _ = remove_qdisc(program.as_fd(), filter.ifindex, &mut netlink);
         }
     }
 }

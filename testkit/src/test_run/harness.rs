@@ -189,7 +189,7 @@ impl Harness {
     }
 
     pub fn install_to(&self, rules: &[Rule], tunnel: bpf::Tunnel) {
-        self.maps.install(&filter::compile(rules).unwrap(), tunnel).unwrap();
+        self.maps.apply(&filter::compile(rules).unwrap(), tunnel).unwrap();
     }
 
     /// Runs the program on a frame with an ordinary context.

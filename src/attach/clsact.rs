@@ -1,0 +1,157 @@
+//! Filters on an interface's clsact qdisc, for kernels that have no TCX.
+
+use std::os::fd::BorrowedFd;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use libbpf_rs::{ErrorKind, TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
+
+use crate::bpf;
+use crate::model::Direction;
+use crate::netlink::Netlink;
+
+/// Of our clsact filters. Noted before it is used, a filter is found whenever we are killed.
+const FILTER_HANDLE: u32 = 0x6d69;
+
+/// Priorities that we try: the first that no other kind of filter has.
+const FILTER_PRIORITIES: std::ops::RangeInclusive<u32> = 1..=32;
+
+/// A filter of ours on an interface's clsact qdisc.
+#[derive(Clone, Copy, Debug)]
+pub struct ClsactFilter {
+    pub ifindex: u32,
+    pub direction: Direction,
+    pub handle: u32,
+    pub priority: u32,
+}
+
+impl ClsactFilter {
+    /// The filter that an instance's record tells of.
+    pub fn of(record: &bpf::Instance, direction: Direction) -> Option<Self> {
+        (record.filter_handle != 0).then_some(Self {
+            ifindex: record.ifindex,
+            direction,
+            handle: record.filter_handle,
+            priority: record.filter_priority,
+        })
+    }
+
+    pub fn note_in(&self, record: &mut bpf::Instance) {
+        record.ifindex = self.ifindex;
+        record.filter_handle = self.handle;
+        record.filter_priority = self.priority;
+    }
+
+    /// Attaches a program in front of the filters that are there, as far as priorities allow.
+    /// Before it makes a filter, `note` learns of it, and whether the clsact qdisc is our work, too.
+    pub fn attach(
+        program: BorrowedFd<'_>,
+        ifindex: u32,
+        direction: Direction,
+        netlink: &mut Netlink,
+        note: impl Fn(&Self, bool),
+    ) -> Result<()> {
+        let had_clsact = netlink.has_clsact(ifindex)?;
+        let priority = *FILTER_PRIORITIES.start();
+        let mut filter = Self { ifindex, direction, handle: FILTER_HANDLE, priority };
+        note(&filter, !had_clsact);
+        make_qdisc(&mut filter.hook(program))?;
+        // the older ingress qdisc may stand in its place: that has one hook, whichever is named
+        let has_clsact = netlink.has_clsact(ifindex)?;
+        ensure!(
+            has_clsact || direction == Direction::Ingress,
+            "cannot attach to {direction} (clsact): an ingress qdisc stands where a clsact qdisc \
+             would; `tc qdisc delete … ingress`, and then start again"
+        );
+        let made_clsact = has_clsact && !had_clsact;
+        // a priority is for one kind of filter: where another has it, the next one
+        let mut refused = None;
+        for priority in FILTER_PRIORITIES {
+            filter.priority = priority;
+            note(&filter, made_clsact);
+            match add(&mut filter.hook(program)) {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        if made_clsact {
+            remove_qdisc(program, ifindex, netlink)?;
+        }
+        let error = refused.expect("there are priorities to try");
+        Err(error.context(format!("cannot attach to {direction} (clsact)")))
+    }
+
+    /// Puts another program in place of ours, at one instant.
+    pub fn replace(&self, program: BorrowedFd<'_>) -> Result<()> {
+        let mut hook = self.hook(program);
+        hook.replace(true);
+        hook.attach().context("cannot replace the clsact filter")?;
+        Ok(())
+    }
+
+    /// Removes the filter, if it runs a program of ours. `any` is any open descriptor: libbpf's
+    /// builder wants one.
+    pub fn detach(&self, any: BorrowedFd<'_>, is_ours: impl Fn(u32) -> bool) -> Result<()> {
+        let mut hook = self.hook(any);
+        // where there is no such filter (any more), nothing is left to do
+        if !hook.query().is_ok_and(is_ours) {
+            return Ok(());
+        }
+        hook.detach().context("cannot remove the clsact filter")
+    }
+
+    /// libbpf's handle for the filter. Where nothing is attached by it, `program` is any open descriptor.
+    pub fn hook(&self, program: BorrowedFd<'_>) -> TcHook {
+        let point = match self.direction {
+            Direction::Ingress => TC_INGRESS,
+            Direction::Egress => TC_EGRESS,
+        };
+        TcHookBuilder::new(program)
+            .ifindex(self.ifindex as i32)
+            .handle(self.handle)
+            .priority(self.priority)
+            .hook(point)
+    }
+}
+
+/// Makes the clsact qdisc on the hook's interface, unless it is there.
+pub fn make_qdisc(hook: &mut TcHook) -> Result<()> {
+    let made = hook.create().map(drop).map_err(|error| {
+        or_missing(error, "clsact qdisc", "CONFIG_NET_SCH_INGRESS", "sch_ingress")
+    });
+    made.context("cannot make the clsact qdisc")
+}
+
+/// Adds the hook's filter.
+pub fn add(hook: &mut TcHook) -> Result<()> {
+    let added = hook.attach().map(drop);
+    added.map_err(|error| or_missing(error, "bpf filter", "CONFIG_NET_CLS_BPF", "cls_bpf"))
+}
+
+/// The error, or that the kernel does not know what it was asked for, which it says by the same errno as
+/// it says that a file is missing (`qdisc_create` and `tc_new_tfilter` in net/sched).
+fn or_missing(error: libbpf_rs::Error, what: &str, option: &str, module: &str) -> anyhow::Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error.into();
+    }
+    anyhow!(
+        "the kernel has no {what} ({option}, module {module}); `modprobe {module}` says why, or take \
+         Linux 6.6 or later, where none is needed"
+    )
+}
+
+/// Removes a clsact qdisc that we made, unless somebody has a filter on it by now. Returns whether
+/// it is gone, be it with its interface. `any` is any open descriptor.
+pub fn remove_qdisc(any: BorrowedFd<'_>, ifindex: u32, netlink: &mut Netlink) -> Result<bool> {
+    if !netlink.has_clsact(ifindex)? {
+        return Ok(true);
+    }
+    if netlink.has_filters(ifindex)? {
+        return Ok(false);
+    }
+    TcHookBuilder::new(any)
+        .ifindex(ifindex as i32)
+        .hook(TC_INGRESS | TC_EGRESS)
+        .destroy()
+        .context("cannot remove the clsact qdisc")?;
+    Ok(true)
+}
