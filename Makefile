@@ -18,6 +18,8 @@ $(error "$(CARGO_TARGET_DIR)" has a space, where libbpf does not build; give ano
 endif
 BUILT := $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release
 PACKAGE := dist/$(if $(TARGET),$(TARGET)/)l3af_traffic_mirroring.tar.gz
+# the arm64 compiler, where TARGET needs it
+CROSS := $(if $(filter aarch64-%,$(filter-out $(shell uname -m)-%,$(TARGET))),cross)
 # that programs load, that copies arrive, and that an update changes what is mirrored
 BASIC_TESTS := delivery:: objects:: encap_ipv6:: update_command:: oversize_copies::
 # with no shared library, so that it runs on hosts that have another libc, or an older one, than this
@@ -25,11 +27,11 @@ RUSTC := rustc --locked --release --bin mirroring -- -C target-feature=+crt-stat
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build setup demo bench check package publish payload clean help
+.PHONY: build setup demo bench check manual package publish payload clean help
 .PHONY: test test-l3afd test-kernels test-arm64 test-clang test-fresh
 
 build: ## Build the release binary and the tc programs [TARGET=aarch64-unknown-linux-gnu]
-	$(Q)scripts/setup --check build $(if $(TARGET),cross)
+	$(Q)scripts/setup --check build $(CROSS)
 	$(Q)$(AS_USER) $(if $(TARGET),scripts/cross $(TARGET),cargo) $(RUSTC)
 
 setup: ## Install what is missing for the below, guests apart (Debian, Ubuntu)
@@ -66,6 +68,9 @@ bench: ## Measure what mirroring costs: [BENCH=quick JSON=<path> PLOT=<path>.svg
 	$(Q)$(AS_USER) cargo bench --locked --bench mirroring --no-run
 	$(Q)$(AS_USER) --still-root cargo bench --locked --bench mirroring -- $(if $(filter quick,$(BENCH)),--quick) \
 		--json="$(or $(JSON),$(BUILT)/../bench.json)" $(if $(PLOT),--plot="$(PLOT)")
+
+manual: ## Write manual/ anew, the man page and the shells' completions, from the flags
+	$(Q)WRITE_MANUAL=1 $(AS_USER) cargo test --locked --test manual
 
 check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy, clang's warnings
 	$(Q)scripts/setup --check build check

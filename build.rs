@@ -53,7 +53,7 @@ fn clang() -> Result<OsString> {
 
 /// What the compiler said.
 fn refusal(name: &str, clang: &OsStr, error: &Error) -> Error {
-    anyhow!("{} does not compile bpf/{name}.bpf.c:\n{error:#}", clang.display())
+    anyhow!("{} does not compile bpf/{name}.bpf.c:\n{error:#}", Path::new(clang).display())
 }
 
 fn clang_args() -> Result<Vec<OsString>> {

@@ -14,7 +14,7 @@ use crate::{logging, rules_file};
 
 /// `--cmd=status`: what was asked about is not running (as in the LSB's init scripts).
 const NOT_RUNNING: u8 = 3;
-/// The command line makes no sense.
+/// A flag, its value or the file of rules is wrong.
 const USAGE: u8 = 2;
 
 /// Runs one command. Errors are on stderr and in the log when it returns.
@@ -28,17 +28,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(request) => request,
         Err(error) => {
             logging::init(&args::log_dir_of(&args), true);
-            return failure(&error);
+            failure(&error);
+            return USAGE.into();
         }
     };
     logging::set_subject(request.command.subject());
-    // l3afd takes anything but the one word that status prints for a failure; and what is shown again and
-    // again is no event
+    // l3afd takes anything but the one word that status prints for a failure, and `show --watch` would fill the
+    // log
     if !matches!(request.command, Command::Status(_) | Command::Show(_)) {
         logging::init(&request.log_dir, request.quiet);
     }
     log::debug!("command line: {args:?}");
-    carry_out(&request).unwrap_or_else(|error| failure(&error))
+    carry_out(&request).unwrap_or_else(|error| {
+        failure(&error);
+        ExitCode::FAILURE
+    })
 }
 
 fn carry_out(request: &Request) -> Result<ExitCode> {
@@ -63,10 +67,9 @@ fn carry_out(request: &Request) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn failure(error: &anyhow::Error) -> ExitCode {
+fn failure(error: &anyhow::Error) {
     log::error!("{error:#}");
     logging::to_stderr("error: ", &format!("{error:#}"));
-    ExitCode::FAILURE
 }
 
 /// Help that was asked for, or what is wrong with the flags.

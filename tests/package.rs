@@ -225,6 +225,7 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
         "grafana-dashboard.json",
         "ingress/",
         "l3af-manifest.json",
+        "manual/",
         "mirroring",
         "mirroring_egress.bpf.o",
         "mirroring_egress_kern.o",
@@ -235,10 +236,13 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
     ]
     .map(|name| format!("{FOLDER}{name}"))
     .into();
-    let docs = fs::read_dir(Path::new(TOP).join("docs")).unwrap();
-    expected.extend(
-        docs.map(|file| format!("{FOLDER}docs/{}", file.unwrap().file_name().to_str().unwrap())),
-    );
+    for folder in ["docs", "manual"] {
+        let files = fs::read_dir(Path::new(TOP).join(folder)).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        expected.extend(names.map(|name| format!("{FOLDER}{folder}/{name}")));
+    }
+    let page = format!("{FOLDER}manual/mirroring.8");
+    assert!(expected.contains(&page), "{expected:?}");
     assert_eq!(members, expected);
 
     let (_folder, unpacked) = unpacked();

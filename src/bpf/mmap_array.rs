@@ -66,7 +66,7 @@ impl<T: Entry> Mapped<T> {
     }
 
     fn map(map: &MapHandle, entries: usize) -> Result<Self> {
-        const { assert!(size_of::<T>().is_multiple_of(8)) };
+        const { assert!(size_of::<T>() % 8 == 0) };
         let length = NonZeroUsize::new(entries * size_of::<T>()).context("an empty map")?;
         // SAFETY: a new mapping, wherever the kernel has room for it
         let memory = unsafe {
@@ -135,7 +135,7 @@ impl<T: Entry> Mapped<T> {
 impl Mapped<bpf::Config> {
     /// The word at `offset` bytes, as `offset_of!` gives it for one of the masks.
     pub fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset < size_of::<bpf::Config>());
+        assert!(offset % 8 == 0 && offset < size_of::<bpf::Config>());
         // SAFETY: an aligned word of the mapping that lives as long, shared with the programs
         unsafe { AtomicU64::from_ptr(self.entry(0).cast::<u64>().byte_add(offset)) }
     }

@@ -151,7 +151,9 @@ fn longest_matches(mut named: Vec<(Prefix, u32, u32)>) -> Vec<(Prefix, u32)> {
     let mut covering: Vec<(Prefix, u32, u32)> = Vec::new();
     for same in named.chunk_by(|a, b| a.0 == b.0) {
         let prefix = same[0].0;
-        while covering.pop_if(|(outer, ..)| !outer.covers(prefix)).is_some() {}
+        while covering.last().is_some_and(|(outer, ..)| !outer.covers(prefix)) {
+            covering.pop();
+        }
         let (only, not) = covering.last().map_or((0, 0), |&(_, only, not)| (only, not));
         let before = only & !not;
         let (only, not) =

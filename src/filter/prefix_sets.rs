@@ -76,7 +76,9 @@ impl<'a> LongestMatch<'a> {
 
 impl Covering {
     fn leave_behind(&mut self, prefix: Prefix) {
-        while self.0.pop_if(|entry| !entry.0.covers(prefix)).is_some() {}
+        while self.0.last().is_some_and(|entry| !entry.0.covers(prefix)) {
+            self.0.pop();
+        }
     }
 
     fn mask(&mut self, prefix: Prefix) -> u64 {

@@ -66,7 +66,7 @@ fn decimal(text: &str, unit: u64) -> Option<u64> {
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, bits) =
-            UNITS.iter().find(|(_, bits)| self.0.is_multiple_of(*bits)).expect("1 divides all");
+            UNITS.iter().find(|(_, bits)| self.0 % bits == 0).expect("1 divides all");
         write!(f, "{}{name}", self.0 / bits)
     }
 }

@@ -284,10 +284,11 @@ fn address(message: RouteNetlinkMessage) -> Option<IpNetwork> {
         }
     }
     let local = local.or(far)?;
-    if let IpAddr::V6(local) = local
-        && (local.is_unicast_link_local() || flags.intersects(UNFIT))
-    {
-        return None;
+    match local {
+        IpAddr::V6(local) if local.is_unicast_link_local() || flags.intersects(UNFIT) => {
+            return None;
+        }
+        _ => {}
     }
     let alone = IpNetwork::from(local);
     let has_peer = far.is_some_and(|far| far != local);

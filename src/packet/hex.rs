@@ -74,7 +74,7 @@ fn bytes(text: &str) -> Result<Vec<u8>> {
             digits.push(digit as u8);
         }
     }
-    ensure!(digits.len().is_multiple_of(2), "there is an odd number of hex digits");
+    ensure!(digits.len() % 2 == 0, "there is an odd number of hex digits");
     ensure!(!digits.is_empty(), "there is no packet");
     Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }

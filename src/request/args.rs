@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{Arg, ArgAction, Parser};
+use clap::{Arg, ArgAction, Parser, ValueHint};
 
 /// Where l3afd keeps its logs.
 pub const DEFAULT_LOG_DIR: &str = "/var/log/l3af";
@@ -134,7 +134,7 @@ pub struct Cli {
     ///
     /// rules.schema.json in the package describes it. The rule of these flags comes behind those
     /// of the file, if it is given any field.
-    #[arg(long, value_name = "PATH", help_heading = FILTER, verbatim_doc_comment)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, help_heading = FILTER, verbatim_doc_comment)]
     pub rules_file: Option<String>,
 
     /// IPv4 or IPv6 address of the collector; needed unless the tunnel interface exists
@@ -229,7 +229,7 @@ pub struct Cli {
     ///
     /// Without it, mirroring fills in the maps of the program that l3afd loaded, or else
     /// attaches a program to the interface itself.
-    #[arg(long, value_name = "PATH", help_heading = RUNNING, verbatim_doc_comment)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, help_heading = RUNNING, verbatim_doc_comment)]
     pub map_name: Option<String>,
 
     /// Version of the package, a part of the names of pins [default: latest]
@@ -242,11 +242,11 @@ pub struct Cli {
     pub resident: Option<String>,
 
     /// Root of the BPF file system [default: /sys/fs/bpf]
-    #[arg(long, value_name = "PATH", help_heading = RUNNING)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath, help_heading = RUNNING)]
     pub bpffs: Option<String>,
 
     /// Directory of the log file, mirroring.log [default: /var/log/l3af]
-    #[arg(long, value_name = "PATH", help_heading = RUNNING)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath, help_heading = RUNNING)]
     pub log_dir: Option<String>,
 
     /// Log to the file only, not to the terminal [default: false]

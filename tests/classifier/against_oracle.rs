@@ -148,7 +148,7 @@ fn given() -> Option<Case> {
     let rules = env::var("ORACLE_RULES").ok()?;
     let frames = env::var("ORACLE_FRAMES").expect("ORACLE_FRAMES goes with ORACLE_RULES");
     let bytes = |frame: &str| -> Vec<u8> {
-        let pairs = frame.as_bytes().chunks_exact(2).map(|pair| str::from_utf8(pair).unwrap());
+        let pairs = frame.as_bytes().chunks_exact(2).map(|pair| std::str::from_utf8(pair).unwrap());
         pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hex")).collect()
     };
     let rules = file::rules(rules.as_bytes()).expect("ORACLE_RULES is a file of rules");

@@ -253,7 +253,7 @@ fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], nev
         });
         let flip = |flip: u32| {
             thread::sleep(Duration::from_micros(u64::from(flip * 37 % 211)));
-            maps.apply(if flip.is_multiple_of(2) { &one } else { &other }, nowhere())
+            maps.apply(if flip % 2 == 0 { &one } else { &other }, nowhere())
         };
         let flips =
             preempt_others().map_err(Into::into).and_then(|()| (0..FLIPS).try_for_each(flip));

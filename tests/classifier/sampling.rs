@@ -40,8 +40,8 @@ fn needs_root_one_packet_in_so_many_is_mirrored() {
 /// Four packets of a flow, two in each direction.
 fn of_flow(n: u32) -> [Vec<u8>; 4] {
     let port = 1024 + n;
-    if n.is_multiple_of(2) {
-        let protocol = if n.is_multiple_of(4) { 6 } else { 17 };
+    if n % 2 == 0 {
+        let protocol = if n % 4 == 0 { 6 } else { 17 };
         let (a, b) = (format!("10.0.0.1:{port}"), "192.0.2.1:443");
         let packet = |src: &str, dst: &str| Packet::new(protocol, src, dst);
         [

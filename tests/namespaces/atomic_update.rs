@@ -187,7 +187,7 @@ fn number_of(packet: &[u8]) -> u64 {
 fn traffic(ns: &Ns, first: u64, done: &AtomicBool) -> u64 {
     let mut number = first;
     let frames = std::iter::from_fn(|| {
-        if (number / 2).is_multiple_of(BURST) {
+        if (number / 2) % BURST == 0 {
             thread::sleep(patient(PAUSE));
         }
         let frame = (!done.load(Ordering::Relaxed)).then(|| numbered(number))?;

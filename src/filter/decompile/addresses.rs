@@ -19,7 +19,9 @@ pub fn named<N: Copy + Into<IpNetwork>>(prefixes: &[(N, u32)]) -> Vec<Named> {
     let mut covering: Vec<(IpNetwork, u32)> = Vec::new();
     for &(network, mask) in prefixes {
         let network = network.into();
-        while covering.pop_if(|(outer, _)| !covers(*outer, network)).is_some() {}
+        while covering.last().is_some_and(|(outer, _)| !covers(*outer, network)) {
+            covering.pop();
+        }
         let before = covering.last().map_or(0, |&(_, mask)| mask);
         covering.push((network, mask));
         for (index, rule) in rules.iter_mut().enumerate() {
