@@ -46,6 +46,8 @@ enum {
 	PIECE = 0x10000,
 	/* Only for packet sockets on the device: the far end drops it. Over the pair, this is in skb->mark. */
 	TAP_COPY = 0x20000,
+	/* In skb->mark, over the pair: a copy that the far end is to send, with its enum mirroring_oversize. */
+	TO_FAR_END = 0x40000,
 };
 
 struct {
@@ -310,7 +312,7 @@ int gue_encapsulate(struct __sk_buff *skb)
 		return drop(&counters->uncuttable);
 	counters->paired++;
 	counters->packets += segment_count(skb, headers);
-	skb->mark = skb->cb[2];
+	skb->mark = TO_FAR_END | skb->cb[2];
 	return TC_ACT_OK;
 }
 
@@ -327,10 +329,13 @@ int gue_cut(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (skb->mark == TAP_COPY)
 		return TC_ACT_SHOT;
+	/* one that came past gue_encapsulate, which is no longer there, would go round for ever */
+	if (!(skb->mark & TO_FAR_END))
+		return drop(&counters->foreign);
 	whole_len = template->whole_len;
 	piece_len = template->piece_len;
 	counters->arrived++;
-	if (skb->mark == MIRRORING_TRUNCATE && skb->len - ETH_HLEN > whole_len &&
+	if (skb->mark == (TO_FAR_END | MIRRORING_TRUNCATE) && skb->len - ETH_HLEN > whole_len &&
 	    bpf_skb_change_tail(skb, ETH_HLEN + whole_len, 0))
 		return drop(&counters->untrimmed);
 	if (template->is_ipv6) {

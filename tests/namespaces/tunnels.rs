@@ -1,11 +1,14 @@
 //! The tunnel: built in or existing, shared, never mirrored itself.
 
+use std::thread;
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
+use nix::sys::signal::Signal;
 use traffic_mirroring::attach::tcx;
 use traffic_mirroring::model::Direction as Way;
 
+use testkit::namespaces::tcx::detach_all;
 use testkit::namespaces::*;
 
 /// Collectors that get copies about their own copies would see ever more of them.
@@ -86,6 +89,29 @@ fn needs_root_each_hook_of_a_shared_tunnel_runs_one_program() {
         for daemon in [ingress, egress] {
             assert!(daemon.terminate().success());
         }
+    });
+}
+
+/// Nobody puts it back here: the process was killed.
+#[test]
+fn needs_root_a_tunnel_without_its_program_carries_no_loop() {
+    Topology::run(|net| {
+        let mut daemon = start(net, "ingress", &["--protocol=icmp"]);
+        ping(net.client(), net.host(), 3, 1472);
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait();
+        let sent = || -> u64 {
+            let path = "/sys/class/net/gue1/statistics/tx_packets";
+            net.host().sh(&format!("cat {path}")).trim().parse().expect("a count")
+        };
+        detach_all(net.host(), "gue1", Way::Egress);
+        let before = sent();
+        for size in [56, 1472] {
+            ping(net.client(), net.host(), 3, size);
+        }
+        // time for many rounds, if there were a loop
+        thread::sleep(QUIET);
+        assert_eq!(sent() - before, 6, "each copy once, as the kernel sends what no program takes");
     });
 }
 

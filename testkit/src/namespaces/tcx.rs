@@ -3,12 +3,16 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
 
+use libbpf_rs::Program;
 use libbpf_sys::{BPF_F_AFTER, BPF_F_BEFORE, BPF_F_ID, BPF_TCX_EGRESS, BPF_TCX_INGRESS};
 use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 use traffic_mirroring::model::Direction as Way;
 
 use super::bpf_programs::owned;
+use super::{Ns, has_tcx};
 
 /// Where a program is to run; the number is the id of another program of the hook.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,26 @@ pub fn query(ifindex: i32, hook: libbpf_sys::bpf_attach_type) -> Attached {
         libc::ENOENT | libc::EINVAL => Attached::default(),
         error => panic!("TCX programs of {ifindex}: {}", io::Error::from_raw_os_error(error)),
     }
+}
+
+/// Takes off what was attached without a link, as `bpftool net detach` does. Before Linux 6.6, takes the clsact qdisc
+/// away, and its filters with it.
+pub fn detach_all(ns: &Ns, ifname: &str, way: Way) {
+    if !has_tcx() {
+        ns.sh(&format!("tc qdisc del dev {ifname} clsact"));
+        return;
+    }
+    ns.run(|| {
+        let ifindex = if_nametoindex(ifname).expect("an interface") as i32;
+        for (id, _) in query(ifindex, hook(way)).attached {
+            let program = Program::fd_from_id(id).expect("a program");
+            let (fd, hook) = (program.as_raw_fd(), hook(way));
+            // SAFETY: an open descriptor, and null for options that there are none of
+            let result =
+                unsafe { libbpf_sys::bpf_prog_detach_opts(fd, ifindex, hook, ptr::null()) };
+            assert_eq!(result, 0, "program {id} is taken off {ifname}");
+        }
+    });
 }
 
 /// Attaches a program to `eth0` for as long as the link is there.
