@@ -36,13 +36,13 @@ unsafe impl<const N: usize> Entry for [u64; N] {}
 
 /// The memory of an array map made with `BPF_F_MMAPABLE`.
 #[derive(Debug)]
-pub struct Mapped<T: Entry> {
+pub struct MmapArray<T: Entry> {
     memory: NonNull<T>,
     entries: usize,
     _entries: PhantomData<T>,
 }
 
-impl<T: Entry> Mapped<T> {
+impl<T: Entry> MmapArray<T> {
     /// Maps all entries of `map`, for reading and writing. There must be as many as it says here.
     pub fn new(map: &MapHandle, entries: usize) -> Result<Self> {
         let found = (map.value_size() as usize, map.max_entries() as usize);
@@ -132,7 +132,7 @@ impl<T: Entry> Mapped<T> {
     }
 }
 
-impl Mapped<bpf::Config> {
+impl MmapArray<bpf::Config> {
     /// The word at `offset` bytes, as `offset_of!` gives it for one of the masks.
     pub fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset % 8 == 0 && offset < size_of::<bpf::Config>());
@@ -156,7 +156,7 @@ impl Mapped<bpf::Config> {
     }
 }
 
-impl<T: Entry> Drop for Mapped<T> {
+impl<T: Entry> Drop for MmapArray<T> {
     fn drop(&mut self) {
         let length = self.entries * size_of::<T>();
         // SAFETY: our own mapping; nothing borrows from it any more

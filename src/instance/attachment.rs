@@ -14,7 +14,7 @@ use crate::attach::clsact::{self, ClsactFilter};
 use crate::attach::tcx::TcxLink;
 use crate::bpf;
 use crate::bpf::loaded_programs;
-use crate::bpf::mmap_array::Mapped;
+use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::pins::{self, Pins};
 use crate::maps::Common;
 use crate::netlink::Netlink;
@@ -91,7 +91,7 @@ fn attach(
     ifindex: u32,
     pins: &Pins,
     netlink: &mut Netlink,
-    records: &[&Mapped<bpf::Instance>],
+    records: &[&MmapArray<bpf::Instance>],
 ) -> Result<()> {
     let direction = pins.id.direction;
     if let Some(link) = TcxLink::attach(program, ifindex, direction)? {

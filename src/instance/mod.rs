@@ -16,7 +16,7 @@ use nix::net::if_::if_nameindex;
 
 use crate::bpf;
 use crate::bpf::loaded_programs;
-use crate::bpf::mmap_array::Mapped;
+use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::pins::Pins;
 use crate::instance::process::Process;
 use crate::maps::{self, Common, Counters, Maps};
@@ -29,7 +29,7 @@ pub struct Instance {
     pub pins: Pins,
     pub common: Common,
     program: OnceCell<Option<u32>>,
-    tunnels: OnceCell<Mapped<bpf::Tunnel>>,
+    tunnels: OnceCell<MmapArray<bpf::Tunnel>>,
     counters: OnceCell<Counters>,
 }
 
@@ -152,7 +152,7 @@ impl Instance {
         Ok(())
     }
 
-    fn tunnels(&self) -> Result<&Mapped<bpf::Tunnel>> {
+    fn tunnels(&self) -> Result<&MmapArray<bpf::Tunnel>> {
         once(&self.tunnels, || maps::tunnels(&self.pins))
     }
 

@@ -1,11 +1,13 @@
 //! Which process stays with an instance, and whether it still lives.
 
 use std::fs;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// A process, told from a later one with the same id by the time it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,43 +55,27 @@ impl Process {
     /// Asks the process to end (SIGTERM) and waits for it, for as long as `patience`.
     /// Returns whether it has ended.
     pub fn terminate(self, patience: Duration) -> Result<bool> {
-        self.end(libc::SIGTERM, patience)
+        self.end(Signal::TERM, patience)
     }
 
     /// Ends the process wherever it is (SIGKILL), and waits likewise.
     pub fn kill(self, patience: Duration) -> Result<bool> {
-        self.end(libc::SIGKILL, patience)
+        self.end(Signal::KILL, patience)
     }
 
-    fn end(self, signal: i32, patience: Duration) -> Result<bool> {
-        // SAFETY: makes a descriptor or fails; no memory of ours is involved
-        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
-        if pidfd < 0 {
+    fn end(self, signal: Signal, patience: Duration) -> Result<bool> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
             return Ok(!self.is_alive());
-        }
-        // SAFETY: just opened, and nobody else's
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as i32) };
+        };
         if !self.is_alive() {
             return Ok(true);
         }
         // by descriptor: the id may by now be another process's
-        // SAFETY: plain integers; a null siginfo is allowed (pidfd_send_signal(2))
-        let sent = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                pidfd.as_raw_fd(),
-                signal,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        };
-        let error = std::io::Error::last_os_error();
-        ensure!(
-            sent == 0 || error.raw_os_error() == Some(libc::ESRCH),
-            "cannot signal process {}: {error}",
-            self.pid
-        );
-        use std::os::fd::AsFd;
+        match pidfd_send_signal(&pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => bail!("cannot signal process {}: {error}", self.pid),
+        }
         let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         Ok(poll(&mut ended, timeout)? > 0)

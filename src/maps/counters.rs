@@ -7,7 +7,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use super::batch;
 use crate::bpf;
-use crate::bpf::mmap_array::Mapped;
+use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::pins::{self, Pins};
 
 /// Entries of the map: one for each bit of a mask, and one for rules that have gone
@@ -23,7 +23,7 @@ pub struct Counters {
     /// per CPU and rule
     outcomes: MapHandle,
     /// over all of them, for whoever watches: l3afd's `monitor_maps` can read no maps that are per CPU
-    metrics: Mapped<u64>,
+    metrics: MmapArray<u64>,
 }
 
 impl Counters {
@@ -35,7 +35,7 @@ impl Counters {
             found == (size_of::<bpf::Outcomes>(), RETIRED + 1),
             "the counters are another version's"
         );
-        let metrics = Mapped::new(&open("metrics")?, COUNTERS)?;
+        let metrics = MmapArray::new(&open("metrics")?, COUNTERS)?;
         Ok(Self { outcomes, metrics })
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::pinned;
 use crate::bpf;
-use crate::bpf::mmap_array::Mapped;
+use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::pins::{self, Pins};
 
 /// Entries of a list (`MIRRORING_ENDPOINTS` in `bpf/mirroring.h`).
@@ -44,7 +44,7 @@ impl Endpoint {
 
 /// The list of one instance.
 #[derive(Debug)]
-pub struct List(Mapped<[u64; WORDS * LENGTH]>);
+pub struct List(MmapArray<[u64; WORDS * LENGTH]>);
 
 /// What a list holds. An entry whose last word is 0 is empty, and ends it.
 type Entries = [[u64; WORDS]; LENGTH];
@@ -55,7 +55,7 @@ fn is_empty(entry: &[u64; WORDS]) -> bool {
 
 impl List {
     pub fn new(map: &libbpf_rs::MapHandle) -> Result<Self> {
-        Mapped::new(map, 1).map(Self)
+        MmapArray::new(map, 1).map(Self)
     }
 
     pub fn pinned(pins: &Pins) -> Result<Self> {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::{MapHandle, Object};
 
 use crate::bpf;
-use crate::bpf::mmap_array::Mapped;
+use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::pins::{self, Pins};
 use crate::filter::{CompiledRules, Segments};
 use crate::model::Direction;
@@ -44,10 +44,10 @@ const GENERATION_BITS: u32 = 32;
 pub struct Maps {
     pub common: Common,
     pub endpoints: endpoints::List,
-    tunnel: Mapped<bpf::Tunnel>,
-    rule: Mapped<bpf::Rule>,
+    tunnel: MmapArray<bpf::Tunnel>,
+    rule: MmapArray<bpf::Rule>,
     /// in the order of [`TABLES`]
-    tables: Vec<Mapped<u64>>,
+    tables: Vec<MmapArray<u64>>,
     /// in the order of [`TRIES`]
     tries: Vec<MapHandle>,
     counters: Counters,
@@ -56,17 +56,17 @@ pub struct Maps {
 impl Maps {
     fn open(direction: Direction, open: impl Fn(&str) -> Result<MapHandle>) -> Result<Self> {
         let map = |name: &str| open(&pins::map_name(direction, name));
-        let tables = TABLES.iter().map(|table| Mapped::new(&map(table.name)?, table.entries));
+        let tables = TABLES.iter().map(|table| MmapArray::new(&map(table.name)?, table.entries));
         let tries = TRIES.iter().map(|trie| map(trie.name));
         Ok(Self {
             common: Common {
-                config: Mapped::new(&map("config")?, 1)?,
-                instance: Mapped::new(&map("instance")?, 1)?,
+                config: MmapArray::new(&map("config")?, 1)?,
+                instance: MmapArray::new(&map("instance")?, 1)?,
                 jmp_table: open(&pins::jmp_table(direction))?,
             },
             endpoints: endpoints::List::new(&map("endpoints")?)?,
             tunnel: tunnels_of(&map("tunnel")?)?,
-            rule: Mapped::new(&map("rule")?, 2 * GENERATION_BITS as usize)?,
+            rule: MmapArray::new(&map("rule")?, 2 * GENERATION_BITS as usize)?,
             tables: tables.collect::<Result<_>>()?,
             tries: tries.collect::<Result<_>>()?,
             counters: Counters::open(map)?,
@@ -171,12 +171,12 @@ pub fn pinned(pins: &Pins, name: &str) -> Result<MapHandle> {
 }
 
 /// The tunnels of a pinned instance, one for each generation. Its other maps may be another version's.
-pub fn tunnels(pins: &Pins) -> Result<Mapped<bpf::Tunnel>> {
+pub fn tunnels(pins: &Pins) -> Result<MmapArray<bpf::Tunnel>> {
     tunnels_of(&pinned(pins, &pins::map_name(pins.id.direction, "tunnel"))?)
 }
 
-fn tunnels_of(map: &MapHandle) -> Result<Mapped<bpf::Tunnel>> {
-    Mapped::new(map, 2)
+fn tunnels_of(map: &MapHandle) -> Result<MmapArray<bpf::Tunnel>> {
+    MmapArray::new(map, 2)
 }
 
 /// One of the two halves of every mask.
@@ -218,7 +218,7 @@ impl Generation {
     }
 }
 
-fn write_masks(table: &Mapped<u64>, segments: &Segments, generation: Generation) {
+fn write_masks(table: &MmapArray<u64>, segments: &Segments, generation: Generation) {
     let mut rest = table.words();
     let mut first = 0;
     for (range, rules) in segments {

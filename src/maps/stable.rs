@@ -7,7 +7,7 @@ use libbpf_rs::{MapCore, MapHandle, MapType};
 
 use super::{GracePeriod, pinned, tunnels};
 use crate::bpf;
-use crate::bpf::mmap_array::Mapped;
+use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::pins::{self, Pins};
 use crate::model::Rate;
 
@@ -15,8 +15,8 @@ use crate::model::Rate;
 /// is true of what this type tells of it.
 #[derive(Debug)]
 pub struct Common {
-    pub config: Mapped<bpf::Config>,
-    pub instance: Mapped<bpf::Instance>,
+    pub config: MmapArray<bpf::Config>,
+    pub instance: MmapArray<bpf::Instance>,
     pub jmp_table: MapHandle,
 }
 
@@ -35,8 +35,8 @@ impl Common {
             pins.id
         );
         Ok(Some(Self {
-            config: Mapped::of_any_version(&map("config")?)?,
-            instance: Mapped::of_any_version(&map("instance")?)?,
+            config: MmapArray::of_any_version(&map("config")?)?,
+            instance: MmapArray::of_any_version(&map("instance")?)?,
             jmp_table,
         }))
     }
@@ -57,12 +57,12 @@ impl Common {
     }
 
     /// Of the [tunnels](super::tunnels) of both generations, that of the rules in force.
-    pub fn tunnel(&self, tunnels: &Mapped<bpf::Tunnel>) -> Option<bpf::Tunnel> {
+    pub fn tunnel(&self, tunnels: &MmapArray<bpf::Tunnel>) -> Option<bpf::Tunnel> {
         self.generation_in_force().map(|generation| tunnels.read(generation))
     }
 
     /// Puts another cap on that tunnel, if there is one. Programs read it meanwhile.
-    pub fn set_cap(&self, tunnels: &Mapped<bpf::Tunnel>, cap: Rate) {
+    pub fn set_cap(&self, tunnels: &MmapArray<bpf::Tunnel>, cap: Rate) {
         if let Some(generation) = self.generation_in_force() {
             tunnels::set_cap_in_force(tunnels, generation, cap);
         }
@@ -84,7 +84,7 @@ pub fn is_incomplete(pins: &Pins) -> bool {
     let direction = pins.id.direction;
     let loader = || {
         let config = pinned(pins, &pins::map_name(direction, "config"))?;
-        Mapped::<bpf::Config>::of_any_version(&config).map(|config| config.read(0).loader)
+        MmapArray::<bpf::Config>::of_any_version(&config).map(|config| config.read(0).loader)
     };
     pins.exist()
         && !pins.map(&pins::jmp_table(direction)).exists()

@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use crate::bpf::mmap_array::Mapped;
+use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::{self, carries};
 use crate::model::Rate;
 
@@ -22,7 +22,7 @@ pub fn set_cap(tunnel: &mut bpf::Tunnel, cap: Rate) {
 
 /// The same for the entry of a generation that is in force. A program that reads it meanwhile goes by the old
 /// cap or the new one; so does every program if we are killed in between.
-pub fn set_cap_in_force(tunnels: &Mapped<bpf::Tunnel>, generation: usize, cap: Rate) {
+pub fn set_cap_in_force(tunnels: &MmapArray<bpf::Tunnel>, generation: usize, cap: Rate) {
     let mut tunnel = tunnels.read(generation);
     set_cap(&mut tunnel, cap);
     let tunnel = entry(tunnel);

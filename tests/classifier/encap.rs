@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use etherparse::{Ipv4HeaderSlice, UdpHeaderSlice};
 use libbpf_rs::Object;
 use traffic_mirroring::bpf;
-use traffic_mirroring::bpf::mmap_array::Mapped;
+use traffic_mirroring::bpf::mmap_array::MmapArray;
 use traffic_mirroring::model::LocalPort;
 use traffic_mirroring::tunnel::encap::counters;
 use traffic_mirroring::tunnel::encap::template::{Path, Sizes, TTL};
@@ -48,7 +48,7 @@ pub fn encapsulator(path: &Path) -> Object {
 pub fn tunnel(path: &Path, ifindex: u32) -> Object {
     let object = bpf::load(tunnel_bytes(), &[]).expect("load (are we root?)");
     let map = bpf::map(&object, "gue_template").unwrap();
-    Mapped::new(&map, 1).unwrap().write(0, path.template(ifindex));
+    MmapArray::new(&map, 1).unwrap().write(0, path.template(ifindex));
     object
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use traffic_mirroring::bpf;
-use traffic_mirroring::bpf::mmap_array::Mapped;
+use traffic_mirroring::bpf::mmap_array::MmapArray;
 use traffic_mirroring::bpf::pins::map_name;
 use traffic_mirroring::filter::{self, Rule};
 use traffic_mirroring::model::Direction;
@@ -59,7 +59,7 @@ const CONFIG_MASKS: [usize; 16] = [
 
 /// All that an update writes.
 struct Tables {
-    masks: Vec<Mapped<u64>>,
+    masks: Vec<MmapArray<u64>>,
     prefixes: Vec<MapHandle>,
 }
 
@@ -76,7 +76,7 @@ impl Tables {
         Self {
             masks: TABLES
                 .iter()
-                .map(|(name, entries)| Mapped::new(&open(name), *entries).unwrap())
+                .map(|(name, entries)| MmapArray::new(&open(name), *entries).unwrap())
                 .collect(),
             prefixes: PREFIXES.iter().map(|name| open(name)).collect(),
         }

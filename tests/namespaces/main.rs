@@ -3,6 +3,7 @@
 mod atomic_update;
 mod attach;
 mod bad_input;
+mod bpf_calls;
 mod chain;
 mod chaos;
 mod coexistence;

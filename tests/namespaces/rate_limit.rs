@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use traffic_mirroring::model::Direction as Way;
 
 use testkit::namespaces::*;
 
@@ -118,6 +119,34 @@ fn needs_root_an_update_keeps_the_cap_unless_its_flag_is_given() {
         update(&["--src-address=10.1.0.0/24"]);
         check_cap(net, 1_000_000.0, &two_cpus());
         assert!(Summary::at_end_of(daemon).over_rate > 0);
+    });
+}
+
+#[test]
+fn needs_root_another_cap_alone_leaves_the_rules_and_their_counts() {
+    in_every_launch_mode(|net, launcher| {
+        let daemon = launcher.start(Way::Ingress, &["--protocol=icmp"]);
+        let look = || {
+            let maps = instance(Way::Ingress).maps().expect("the maps");
+            (maps.installation(), maps.outcomes_of(0).expect("the counters of the rule").matched)
+        };
+        let (installation, _) = look();
+        for (sent, cap, bytes, burst) in
+            [(3, "800mbit", 100_000_000, 1_000_000), (6, "400mbit", 50_000_000, 500_000)]
+        {
+            ping(net.client(), net.host(), 3, 56);
+            assert_eq!(look(), (installation, sent));
+            let cap = format!("--max-rate={cap}");
+            let update = ["--cmd=update", "--iface=eth0", "--direction=ingress", &cap];
+            command(net.host(), &update);
+            assert_eq!(look(), (installation, sent), "they go on");
+            let tunnel =
+                instance(Way::Ingress).tunnel().expect("the tunnel").expect("one in force");
+            assert_eq!((tunnel.rate, tunnel.burst, tunnel.unasked_len), (bytes, burst, 0));
+        }
+        assert_eq!(copies_of_three_pings(net), 3);
+        assert_eq!(look(), (installation, 9));
+        daemon.map(Daemon::terminate);
     });
 }
 

@@ -1,7 +1,8 @@
 //! A terminal on which something is shown again and again, in the same place.
 
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::termios::tcgetwinsize;
 
 /// The terminal's other screen, which has no history; lines that are too long end at its edge. What was
 /// there before is there again when this is dropped.
@@ -41,12 +42,9 @@ fn write(text: &str) -> io::Result<()> {
 
 /// How many lines fit.
 fn rows() -> usize {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    let fd = io::stdout().as_fd().as_raw_fd();
-    // SAFETY: the kernel writes a struct of this type
-    let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) };
+    let rows = tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_row);
     // one that does not say how large it is takes everything
-    if result == 0 && size.ws_row > 0 { size.ws_row.into() } else { usize::MAX }
+    if rows > 0 { rows.into() } else { usize::MAX }
 }
 
 /// From the upper left corner on, over what was there: without a moment at which nothing is.

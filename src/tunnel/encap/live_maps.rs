@@ -6,7 +6,7 @@ use libbpf_rs::{MapCore, MapHandle};
 use super::programs;
 use crate::bpf::GueTemplate;
 use crate::bpf::loaded_programs;
-use crate::bpf::mmap_array::Mapped;
+use crate::bpf::mmap_array::MmapArray;
 use crate::model::Direction;
 
 /// The map that has the name, with values of this size; `None` where no program of this version is
@@ -23,7 +23,7 @@ pub fn map(ifindex: u32, name: &str, value_size: usize) -> Result<Option<MapHand
 }
 
 /// The template that copies are sent by.
-pub fn template(ifindex: u32) -> Option<Mapped<GueTemplate>> {
+pub fn template(ifindex: u32) -> Option<MmapArray<GueTemplate>> {
     let map = map(ifindex, "gue_template", size_of::<GueTemplate>()).ok()??;
-    Mapped::new(&map, 1).ok()
+    MmapArray::new(&map, 1).ok()
 }

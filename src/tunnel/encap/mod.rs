@@ -19,7 +19,7 @@ use etherparse::IpNumber;
 use self::alias::Identity;
 use super::{addresses, next_hop, nic, trouble_with, users};
 use crate::bpf::address;
-use crate::bpf::mmap_array::Mapped;
+use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::{self, carries};
 use crate::instance::host::{Host, HostLock};
 use crate::model;
@@ -258,7 +258,7 @@ impl BuiltIn {
             load(bpf::gue_tunnel_bytes())
         })?;
         let template = self.path.template(ifindex);
-        Mapped::new(&bpf::map(&object, "gue_template")?, 1)?.write(0, template);
+        MmapArray::new(&bpf::map(&object, "gue_template")?, 1)?.write(0, template);
         programs::put(bpf::cutter(&object).as_fd(), far.index, Direction::Ingress)
             .with_context(|| format!("cannot attach the cutter to \"{peer}\""))?;
         programs::put(bpf::program(&object).as_fd(), ifindex, Direction::Egress)

@@ -19,6 +19,7 @@
 //! them, also after a panic or a SIGKILL, and topologies do not see each other.
 
 mod another_version;
+mod bpf_calls;
 pub mod bpf_programs;
 mod capture;
 mod collector;
@@ -59,6 +60,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use another_version::{make_another_version, shorten_record};
+pub use bpf_calls::BpfCalls;
 pub use bpf_programs::{Counter, Root};
 pub use capture::{Capture, Direction, Frame, Frames};
 pub use collector::{Collector, Copies, GUE_PORT};
