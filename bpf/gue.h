@@ -30,6 +30,8 @@ struct gue_outer6 {
 } __attribute__((packed, aligned(2)));
 
 enum gue_size {
+	/* the outer headers behind IP, which only the first fragment has */
+	GUE_HEADERS_LEN = sizeof(struct udphdr) + sizeof(struct gue_header),
 	GUE_LONGEST_PIECE = 8976, /* payload of the longest outer fragment, for an MTU of 9000 */
 };
 
@@ -88,6 +90,22 @@ struct gue_counters {
 	__u64 untrimmed; /* could not be truncated */
 	__u64 unsummed; /* could not be read for the UDP checksum */
 	__u64 torn; /* a piece was refused, so that the others are of no use */
+};
+
+/*
+ * What gue_cut tells gue_encapsulate about a copy, in skb->cb[2], beside or instead of enum
+ * mirroring_oversize.
+ */
+enum gue_mark {
+	/*
+	 * Send one outer fragment: the low 16 bits are its iphdr.frag_off, cb[3] is its id, and to a collector
+	 * over IPv6 cb[4] is the checksum of the copy.
+	 */
+	GUE_PIECE = 0x10000,
+	/* Only for packet sockets on the device: the far end drops it. Over the pair, this is in skb->mark. */
+	GUE_TAP_COPY = 0x20000,
+	/* In skb->mark, over the pair: a copy that the far end is to send, with its enum mirroring_oversize. */
+	GUE_TO_FAR_END = 0x40000,
 };
 
 #endif /* GUE_H */

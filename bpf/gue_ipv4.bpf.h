@@ -105,7 +105,7 @@ static __always_inline int send_encapsulated(struct __sk_buff *skb,
 		       frag_off);
 	out->outer.udp.source = source;
 	out->outer.gue.protocol = protocol;
-	out->outer.udp.len = bpf_htons(len + UDP_GUE_LEN);
+	out->outer.udp.len = bpf_htons(len + GUE_HEADERS_LEN);
 	return redirect_ipv4(template);
 }
 
@@ -119,7 +119,8 @@ static __always_inline int send_first_ipv4(struct __sk_buff *skb,
 	__u8 protocol = gue_protocol(skb);
 	__u32 len = skb->len - ETH_HLEN;
 
-	if (frag_off && bpf_skb_change_tail(skb, ETH_HLEN + template->piece_len - UDP_GUE_LEN, 0))
+	if (frag_off &&
+	    bpf_skb_change_tail(skb, ETH_HLEN + template->piece_len - GUE_HEADERS_LEN, 0))
 		return TC_ACT_SHOT;
 	if (make_room(skb, 0))
 		return TC_ACT_SHOT;

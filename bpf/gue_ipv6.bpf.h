@@ -101,7 +101,7 @@ static __always_inline int send_first_ipv6(struct __sk_buff *skb,
 					   __u32 frag_off, __u32 copy_sum)
 {
 	const struct gue_outer6 *outer = (const struct gue_outer6 *)template->outer;
-	__u32 len = skb->len - ETH_HLEN + UDP_GUE_LEN;
+	__u32 len = skb->len - ETH_HLEN + GUE_HEADERS_LEN;
 	__u32 extra_len = is_ipv6(skb) ? 0 : IPV6_EXTRA_LEN;
 	__u32 at = frag_off ? sizeof(struct fragment_frame6) : sizeof(struct frame6);
 	__u32 sum;
@@ -121,7 +121,7 @@ static __always_inline int send_first_ipv6(struct __sk_buff *skb,
 	first.udp.check = csum_fold(sum) ?: 0xffff;
 	if (frag_off) {
 		len = template->piece_len;
-		if (bpf_skb_change_tail(skb, ETH_HLEN + len - UDP_GUE_LEN, 0))
+		if (bpf_skb_change_tail(skb, ETH_HLEN + len - GUE_HEADERS_LEN, 0))
 			return TC_ACT_SHOT;
 	}
 	/* not marked as encapsulated: the kernel has nothing left to do for the inner packet */

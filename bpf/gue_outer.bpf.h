@@ -12,8 +12,6 @@
 #include "parse.h"
 
 enum {
-	/* the outer headers that only the first fragment has */
-	UDP_GUE_LEN = sizeof(struct udphdr) + sizeof(struct gue_header),
 	/* bpf_skb_change_tail does not cut into the IP header, which is 60 bytes at most */
 	MIN_CUT_LEN = ETH_HLEN + 60,
 	/* how much longer an IPv6 header is than one of IPv4 */
@@ -54,7 +52,7 @@ static __always_inline __be16 source_port(struct __sk_buff *skb, __be16 fixed)
 /* Where the bytes of a later fragment begin in the copy. */
 static __always_inline __u32 piece_start(__u32 frag_off)
 {
-	return ETH_HLEN + (frag_off & IP_OFFSET) * 8 - UDP_GUE_LEN;
+	return ETH_HLEN + (frag_off & IP_OFFSET) * 8 - GUE_HEADERS_LEN;
 }
 
 /*

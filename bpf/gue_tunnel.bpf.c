@@ -37,19 +37,6 @@ enum {
 	MAX_PIECES = 128,
 };
 
-/* Flags in skb->cb[2], beside or instead of enum mirroring_oversize. */
-enum {
-	/*
-	 * Send one outer fragment: the low 16 bits are its iphdr.frag_off, cb[3] is its id, and to a collector
-	 * over IPv6 cb[4] is the checksum of the copy.
-	 */
-	PIECE = 0x10000,
-	/* Only for packet sockets on the device: the far end drops it. Over the pair, this is in skb->mark. */
-	TAP_COPY = 0x20000,
-	/* In skb->mark, over the pair: a copy that the far end is to send, with its enum mirroring_oversize. */
-	TO_FAR_END = 0x40000,
-};
-
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -227,7 +214,7 @@ static __always_inline void show_to_taps(struct __sk_buff *skb)
 {
 	__u32 oversize = skb->cb[2];
 
-	skb->cb[2] = TAP_COPY;
+	skb->cb[2] = GUE_TAP_COPY;
 	bpf_clone_redirect(skb, skb->ifindex, 0);
 	skb->cb[2] = oversize;
 }
@@ -281,10 +268,10 @@ int gue_encapsulate(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (!is_copy(skb))
 		return drop(&counters->foreign);
-	if (skb->cb[2] & (PIECE | TAP_COPY)) {
-		if (skb->cb[2] & PIECE)
+	if (skb->cb[2] & (GUE_PIECE | GUE_TAP_COPY)) {
+		if (skb->cb[2] & GUE_PIECE)
 			return send_piece(skb, template, counters);
-		skb->mark = TAP_COPY;
+		skb->mark = GUE_TAP_COPY;
 		return TC_ACT_OK;
 	}
 	counters->copies++;
@@ -312,7 +299,7 @@ int gue_encapsulate(struct __sk_buff *skb)
 		return drop(&counters->uncuttable);
 	counters->paired++;
 	counters->packets += segment_count(skb, headers);
-	skb->mark = TO_FAR_END | skb->cb[2];
+	skb->mark = GUE_TO_FAR_END | skb->cb[2];
 	return TC_ACT_OK;
 }
 
@@ -327,15 +314,15 @@ int gue_cut(struct __sk_buff *skb)
 
 	if (!template || !counters)
 		return TC_ACT_SHOT;
-	if (skb->mark == TAP_COPY)
+	if (skb->mark == GUE_TAP_COPY)
 		return TC_ACT_SHOT;
 	/* one that came past gue_encapsulate, which is no longer there, would go round for ever */
-	if (!(skb->mark & TO_FAR_END))
+	if (!(skb->mark & GUE_TO_FAR_END))
 		return drop(&counters->foreign);
 	whole_len = template->whole_len;
 	piece_len = template->piece_len;
 	counters->arrived++;
-	if (skb->mark == (TO_FAR_END | MIRRORING_TRUNCATE) && skb->len - ETH_HLEN > whole_len &&
+	if (skb->mark == (GUE_TO_FAR_END | MIRRORING_TRUNCATE) && skb->len - ETH_HLEN > whole_len &&
 	    bpf_skb_change_tail(skb, ETH_HLEN + whole_len, 0))
 		return drop(&counters->untrimmed);
 	if (template->is_ipv6) {
@@ -357,9 +344,9 @@ int gue_cut(struct __sk_buff *skb)
 	skb->cb[3] = bpf_get_prandom_u32();
 	len = skb->len - ETH_HLEN;
 	for (int i = 0; i < MAX_PIECES; i++) {
-		bool last = len <= whole_len || offset + piece_len >= len + UDP_GUE_LEN;
+		bool last = len <= whole_len || offset + piece_len >= len + GUE_HEADERS_LEN;
 
-		skb->cb[2] = PIECE | offset / 8 | (last ? 0 : IP_MF);
+		skb->cb[2] = GUE_PIECE | offset / 8 | (last ? 0 : IP_MF);
 		/*
 		 * The last redirect takes the copy away. TC_ACT_STOLEN would not: TCX does not know that verdict,
 		 * and the host's stack would receive the copy as production traffic.

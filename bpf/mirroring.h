@@ -46,7 +46,6 @@ enum mirroring_size {
 	MIRRORING_ICMP_TYPES = 2 * MIRRORING_ICMPV6,
 	MIRRORING_NAME = 64, /* bytes of a rule's name */
 	MIRRORING_DATAGRAMS = 8192, /* fragmented datagrams that are remembered */
-	MIRRORING_METRICS = 9, /* counters in struct mirroring_outcomes */
 };
 
 /* Who loaded the program, and therefore owns its pins. Maps that l3afd has just made are all 0. */
@@ -94,8 +93,9 @@ enum mirroring_sample_by {
 	MIRRORING_BY_FLOW = 1,
 };
 
-enum {
-	MIRRORING_EVERY = 0xffffffff, /* in mirroring_rule.sample_below: no sampling */
+/* Special value of mirroring_rule.sample_below. */
+enum mirroring_sample {
+	MIRRORING_EVERY = 0xffffffff, /* no sampling */
 };
 
 /* Special values of mirroring_rule.snaplen. */
@@ -251,5 +251,27 @@ enum mirroring_mark {
 	MIRRORING_MARK_0 = 0x4d697272,
 	MIRRORING_MARK_1 = 0x6f72e8a7,
 };
+
+/* Every other version relies on these places. Never change an assertion: add new members behind them. */
+#define STABLE(type, member, offset)                                        \
+	_Static_assert(__builtin_offsetof(struct type, member) == (offset), \
+		       "versions share " #type "." #member)
+STABLE(mirroring_config, live, 0);
+STABLE(mirroring_config, loader, 56);
+STABLE(mirroring_instance, start_time, 0);
+STABLE(mirroring_instance, program, 8);
+STABLE(mirroring_instance, pid, 12);
+STABLE(mirroring_instance, ifindex, 16);
+STABLE(mirroring_instance, previous_map, 20);
+STABLE(mirroring_instance, filter_handle, 24);
+STABLE(mirroring_instance, filter_priority, 28);
+STABLE(mirroring_instance, made_clsact, 32);
+STABLE(mirroring_endpoint, address, 0);
+STABLE(mirroring_endpoint, port, 16);
+STABLE(mirroring_endpoint, protocol, 18);
+_Static_assert(sizeof(struct mirroring_endpoint) == 24, "versions share the list of endpoints");
+_Static_assert(sizeof(struct mirroring_endpoints) == 32 * 24,
+	       "versions share the list of endpoints");
+#undef STABLE
 
 #endif /* MIRRORING_H */

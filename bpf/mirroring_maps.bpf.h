@@ -90,7 +90,7 @@ struct {
 PER_CPU(outcomes, struct mirroring_outcomes, MIRRORING_RETIRED + 1);
 
 /* sums over all CPUs and rules, written by user space, read by l3afd's monitor_maps */
-ARRAY(metrics, __u64, MIRRORING_METRICS);
+ARRAY(metrics, __u64, sizeof(struct mirroring_outcomes) / sizeof(__u64));
 
 /* the cap on the rate: each CPU's credit, and the bucket that all CPUs share */
 PER_CPU(credit, struct mirroring_credit, 1);

@@ -4,6 +4,7 @@
 //! Data flows one way: `request::args` → `request` → `filter` and `model` → `command` → `instance` and
 //! `maps` → `bpf`. docs/architecture.md says what each room is for.
 
+pub mod abi;
 pub mod app;
 pub mod attach;
 pub mod bpf;

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the lowest to the highest. The first ones are pure.
-const ROOMS: [&str; 17] = [
+const ROOMS: [&str; 18] = [
+    "abi",
     "model",
     "filter",
     "packet",
@@ -25,7 +26,7 @@ const ROOMS: [&str; 17] = [
     "app",
     "lib",
 ];
-const PURE: &[&str] = &["model", "filter", "packet", "request"];
+const PURE: &[&str] = &["abi", "model", "filter", "packet", "request"];
 
 /// What asks the machine, or changes it.
 const MACHINE: [&str; 12] = [

@@ -1,8 +1,8 @@
-//! Addresses as the programs have them.
+//! IP addresses in the form that the BPF programs use.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An address as the programs have it, in network byte order: an IPv4 one is a part of IPv6's.
+/// The four 32-bit words of an address in network byte order. An IPv4 address becomes ::ffff:a.b.c.d.
 pub fn words_of(address: IpAddr) -> [u32; 4] {
     let address = match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -15,7 +15,7 @@ pub fn words_of(address: IpAddr) -> [u32; 4] {
     words
 }
 
-/// The address that [`words_of`] made such words of.
+/// The inverse of [`words_of`].
 pub fn address_of(words: [u32; 4]) -> IpAddr {
     let mut octets = [0; 16];
     for (place, word) in octets.chunks_exact_mut(4).zip(words) {

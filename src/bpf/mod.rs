@@ -1,5 +1,4 @@
-//! The compiled tc programs, and the types they share with user space (`bpf/mirroring.h`,
-//! `bpf/gue.h`).
+//! The compiled tc programs: loading them, their maps and pins, and what the kernel offers for them.
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::{AsRawLibbpf, MapCore, MapHandle, Object, ObjectBuilder, ProgramMut};
@@ -10,39 +9,16 @@ pub mod address;
 pub mod bpffs;
 pub mod features;
 pub mod loaded_programs;
+pub mod map_defs;
 pub mod mmap_array;
 pub mod pins;
 
-/// Skeletons: only their types are used, which come from the objects' BTF. The objects are loaded
-/// by name, so that one code path serves both directions.
-#[allow(clippy::all, unused_imports, dead_code)]
-mod skeleton {
-    pub mod mirroring {
-        include!(concat!(env!("OUT_DIR"), "/mirroring_ingress.skel.rs"));
-    }
-    pub mod gue {
-        include!(concat!(env!("OUT_DIR"), "/gue_tunnel.skel.rs"));
-    }
-}
-
-pub use skeleton::gue::types::{
-    gue_counters as GueCounters, gue_piece as GuePiece, gue_template as GueTemplate,
-};
-pub use skeleton::mirroring::types::{
-    mirroring_action as Action, mirroring_config as Config, mirroring_instance as Instance,
-    mirroring_loader as Loader, mirroring_outcomes as Outcomes, mirroring_oversize as Oversize,
-    mirroring_rule as Rule, mirroring_sample_by as SampleBy, mirroring_tunnel as Tunnel,
+pub use crate::abi::{
+    Action, Config, Endpoint, Endpoints, GueCounters, GueMark, GuePiece, GueTemplate, Instance,
+    Loader, Mark, Outcomes, Oversize, Rule, SampleBy, Tunnel, carries,
 };
 
-/// `enum mirroring_carries`, which no struct has in it, and so the objects' BTF neither.
-pub mod carries {
-    pub const IPV6: u8 = 1;
-    pub const TAGS: u8 = 2;
-    pub const CUT: u8 = 4;
-    pub const FRAMES: u8 = 8;
-}
-
-/// The programs as files: what the package ships for l3afd to load.
+/// The object file of a direction, which the package also ships for l3afd to load.
 pub fn object_bytes(direction: Direction) -> &'static [u8] {
     match direction {
         Direction::Ingress => {
@@ -52,33 +28,32 @@ pub fn object_bytes(direction: Direction) -> &'static [u8] {
     }
 }
 
-/// The two programs of the built-in tunnel that let packet sockets on the device see copies. A kernel without BTF
-/// refuses them.
+/// The object of the built-in tunnel that also lets packet sockets on the device see copies. A kernel without BTF
+/// refuses it.
 pub fn gue_tunnel_taps_bytes() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/gue_tunnel_taps.bpf.o"))
 }
 
-/// The same without that.
+/// The object of the built-in tunnel for kernels without BTF.
 pub fn gue_tunnel_bytes() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/gue_tunnel.bpf.o"))
 }
 
-/// Loads an object into the kernel. `reuse` names maps that exist already, to take in place of
-/// new ones.
+/// Loads an object into the kernel. The maps that `reuse` names exist already and are used instead of new ones.
 pub fn load(bytes: &[u8], reuse: &[(&str, &MapHandle)]) -> Result<Object> {
     let mut object = ObjectBuilder::default()
         .open_memory(bytes)
         .context("cannot open the built-in BPF object")?;
     for mut map in object.maps_mut() {
-        // pinning by name is a word to l3afd's loader: what we take up and pin, and when, we say
-        // SAFETY: a map of an open object, and null for no path
+        // LIBBPF_PIN_BY_NAME is for l3afd's loader: this program reuses and pins maps explicitly
+        // SAFETY: a map of an open object; null means no path
         unsafe {
             libbpf_sys::bpf_map__set_pin_path(map.as_libbpf_object().as_ptr(), std::ptr::null());
         }
         if let Some((name, existing)) = reuse.iter().find(|(name, _)| map.name() == *name) {
             use std::os::fd::AsFd;
             map.reuse_fd(existing.as_fd())
-                .with_context(|| format!("cannot use the existing map \"{name}\" again"))?;
+                .with_context(|| format!("cannot reuse the existing map \"{name}\""))?;
         }
     }
     object.load().map_err(|error| {
@@ -88,17 +63,20 @@ pub fn load(bytes: &[u8], reuse: &[(&str, &MapHandle)]) -> Result<Object> {
     })
 }
 
-/// The program of a mirroring object; of the tunnel's, the encapsulator.
+/// The second program of a tunnel object, on the far end of its device.
+const GUE_CUT: &str = "gue_cut";
+
+/// The program of a mirroring object, or `gue_encapsulate` of a tunnel object.
 pub fn program(object: &Object) -> ProgramMut<'_> {
-    object.progs_mut().find(|it| it.name() != "gue_cut").expect("every object has one")
+    object.progs_mut().find(|it| it.name() != GUE_CUT).expect("every object has one")
 }
 
-/// The other program of the tunnel, which cuts what does not fit.
+/// The other program of a tunnel object, `gue_cut`.
 pub fn cutter(object: &Object) -> ProgramMut<'_> {
-    object.progs_mut().find(|it| it.name() == "gue_cut").expect("the tunnel has one")
+    object.progs_mut().find(|it| it.name() == GUE_CUT).expect("the tunnel has one")
 }
 
-/// A handle of its own on one of the object's maps.
+/// Opens one of the object's maps; the handle outlives the object.
 pub fn map(object: &Object, name: &str) -> Result<MapHandle> {
     let map = object.maps().find(|map| map.name() == name);
     let map = map.with_context(|| format!("the BPF object has no map \"{name}\""))?;

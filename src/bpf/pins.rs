@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 
+use crate::bpf::map_defs;
 use crate::model::{Direction, InstanceId, InterfaceName, Version};
 
 /// What payloads call the package; a part of its paths.
@@ -84,7 +85,7 @@ impl Pins {
 
     /// Whether there are any: the first of [`map_names`] is what tells, in every version.
     pub fn exist(&self) -> bool {
-        self.map(&map_name(self.id.direction, "config")).exists()
+        self.map(&map_defs::CONFIG.name(self.id.direction)).exists()
     }
 
     /// Removes all pins of the instance, and the directories that are empty then.
@@ -92,9 +93,9 @@ impl Pins {
         remove(&self.link())?;
         remove(&self.program())?;
         // cut short from here on, this is known for remains
-        remove(&self.map(&jmp_table(self.id.direction)))?;
+        remove(&self.map(&map_defs::JMP_TABLE.name(self.id.direction)))?;
         // the one that tells of the others goes last: cut short, this is still found
-        let config = map_name(self.id.direction, "config");
+        let config = map_defs::CONFIG.name(self.id.direction);
         self.remove_maps_but(&[&config])?;
         remove(&self.map(&config))?;
         for kind in [LINKS, PROGRAMS, MAPS] {
@@ -106,7 +107,7 @@ impl Pins {
     /// Removes the pins of all other maps of the direction, the jump table apart: also of those that
     /// only another version has, where no map of another package can be.
     pub fn remove_maps_but(&self, kept: &[impl AsRef<str>]) -> Result<()> {
-        let of_direction = map_name(self.id.direction, "");
+        let of_direction = format!("{}_", self.id.direction);
         let known = map_names(self.id.direction);
         let is_ours = |name: &str| match self.id.version.name() {
             Some(_) => name.starts_with(&of_direction),
@@ -178,16 +179,6 @@ fn interface_of(dir: &str) -> Option<InterfaceName> {
     dir.replace("%2e", ".").parse().ok()
 }
 
-/// `<direction>_<name>`: both directions' maps are pinned into one directory.
-pub fn map_name(direction: Direction, name: &str) -> String {
-    format!("{direction}_{name}")
-}
-
-/// The map that holds the next program of the chain.
-pub fn jmp_table(direction: Direction) -> String {
-    format!("mirroring_{direction}_jmp_table")
-}
-
 pub fn program_name(direction: Direction) -> String {
     format!("_{direction}_redirect")
 }
@@ -215,40 +206,9 @@ impl Place {
     }
 }
 
-/// The names of all maps of a direction's object (`bpf/mirroring_maps.bpf.h`), in the order in
-/// which they are pinned. In every version the config is the first, and the jump table the last.
+/// The names of all maps of a direction's object, in the order in which they are pinned.
 pub fn map_names(direction: Direction) -> Vec<String> {
-    const NAMES: [&str; 26] = [
-        "config",
-        "tunnel",
-        "instance",
-        "endpoints",
-        "rule",
-        "protocol",
-        "src_port",
-        "dst_port",
-        "dscp",
-        "vlan",
-        "length",
-        "tcp_flags",
-        "icmp_type",
-        "src_net",
-        "dst_net",
-        "src_net6",
-        "dst_net6",
-        "src_prefix",
-        "dst_prefix",
-        "src_prefix6",
-        "dst_prefix6",
-        "datagram",
-        "outcomes",
-        "metrics",
-        "credit",
-        "bucket",
-    ];
-    let mut names: Vec<String> = NAMES.map(|name| map_name(direction, name)).into();
-    names.push(jmp_table(direction));
-    names
+    map_defs::ALL.iter().map(|map| map.name(direction)).collect()
 }
 
 /// Pins a map, program or link at `path`, in place of a pin that is there, at one instant: whoever

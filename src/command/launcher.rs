@@ -10,6 +10,7 @@ use libbpf_rs::{MapCore, MapHandle};
 use nix::unistd::getppid;
 
 use crate::attach::tcx;
+use crate::bpf::map_defs;
 use crate::bpf::pins::{self, Pins};
 use crate::model::Direction;
 use crate::netlink::Netlink;
@@ -101,7 +102,7 @@ impl L3afd {
 
     /// Where maps are pinned that it holds and that have the name of our jump table.
     fn jump_tables(&self, direction: Direction) -> Vec<PathBuf> {
-        let name = pins::jmp_table(direction);
+        let name = map_defs::JMP_TABLE.name(direction);
         let mut dirs = Vec::new();
         for root in mounts_of_bpf(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()) {
             visit(&root, &mut |dir| {

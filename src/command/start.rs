@@ -12,6 +12,7 @@ use libbpf_rs::{Object, Program, ProgramMut};
 
 use crate::attach::chain::Slot;
 use crate::bpf;
+use crate::bpf::map_defs;
 use crate::bpf::pins::{self, Pins};
 use crate::command::launcher::L3afd;
 use crate::command::rollback::Undo;
@@ -268,7 +269,7 @@ impl Launch<'_> {
         undo: &mut Undo,
     ) -> Result<()> {
         let direction = self.pins.id.direction;
-        let jmp_table = pins::jmp_table(direction);
+        let jmp_table = map_defs::JMP_TABLE.name(direction);
         // whoever is linked behind the previous program is behind this one at once
         let reuse = previous.map(|previous| (jmp_table.as_str(), &previous.common.jmp_table));
         let object = bpf::load(bpf::object_bytes(direction), reuse.as_slice())?;

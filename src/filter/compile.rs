@@ -6,15 +6,17 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
+use crate::abi;
+
 use super::networks::{Family, Networks, Prefix};
 use super::ranges::{Ranges, Segments, difference, segments};
 use super::rule::{Action, Field, IcmpType, Rule, TcpFlags, UNTAGGED};
 
 /// The rules that one generation of the tc programs' masks has bits for.
-pub const MAX_RULES: usize = u32::BITS as usize;
+pub const MAX_RULES: usize = abi::GENERATION_BITS as usize;
 
-/// In the table of ICMP types: what is added to a type of ICMPv6.
-pub const ICMPV6: u16 = 256;
+/// In the table of ICMP types, this is added to a type of ICMPv6.
+pub const ICMPV6: u16 = abi::Size::MIRRORING_ICMPV6.0 as u16;
 
 /// The masks that `bpf/mirroring.bpf.h` classifies by. A rule that leaves a field open stands in
 /// the field's `any_` mask and in none of its tables. Values that no rule accepts have no entry.

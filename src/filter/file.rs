@@ -5,13 +5,15 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::compile::MAX_RULES;
 use super::json::Json;
+use crate::abi;
+
 use super::parse;
 use super::rule::{Action, Field, Rule, Sample, SampleBy};
 
 /// The longest file; lists of 100,000 prefixes are a third of it.
 pub const MAX_BYTES: usize = 16 << 20;
 
-const MAX_NAME: usize = 64;
+const MAX_NAME: usize = abi::Size::MIRRORING_NAME.0 as usize;
 /// What is quoted of a text in an error.
 const MAX_QUOTED: usize = 60;
 

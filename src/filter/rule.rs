@@ -5,8 +5,10 @@ use std::ops::RangeInclusive;
 
 use ipnetwork::IpNetwork;
 
+use crate::abi;
+
 /// In place of a VLAN ID: the packet has no tag.
-pub const UNTAGGED: u16 = 4096;
+pub const UNTAGGED: u16 = abi::Size::MIRRORING_UNTAGGED.0 as u16;
 
 /// What a rule accepts in one field: what at least one entry of `only` is or contains (everything,
 /// where there are none), less what an entry of `not` is or contains. Entries may overlap.

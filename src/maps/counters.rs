@@ -6,16 +6,17 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use super::batch;
+use crate::abi::Size;
 use crate::bpf;
+use crate::bpf::map_defs::{self, MapDef};
 use crate::bpf::mmap_array::MmapArray;
-use crate::bpf::pins::{self, Pins};
+use crate::bpf::pins::Pins;
 
-/// Entries of the map: one for each bit of a mask, and one for rules that have gone
-/// (`MIRRORING_RETIRED` in `bpf/mirroring.h`).
-const RETIRED: u32 = 64;
+/// The entry of former rules, behind those of all bits of a mask.
+const RETIRED: u32 = Size::MIRRORING_RETIRED.0;
 
-/// Counters of a rule (`MIRRORING_METRICS`, there).
-const COUNTERS: usize = size_of::<bpf::Outcomes>() / 8;
+/// Counters of a rule.
+const COUNTERS: usize = map_defs::METRICS.entries as usize;
 
 /// The counters of one instance.
 #[derive(Debug)]
@@ -27,21 +28,21 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// `open` opens a map of the instance by its name without the direction.
-    pub fn open(open: impl Fn(&str) -> Result<MapHandle>) -> Result<Self> {
-        let outcomes = open("outcomes")?;
+    /// `open` opens a map of the instance.
+    pub fn open(open: impl Fn(MapDef) -> Result<MapHandle>) -> Result<Self> {
+        let outcomes = open(map_defs::OUTCOMES)?;
         let found = (outcomes.value_size() as usize, outcomes.max_entries());
         ensure!(
-            found == (size_of::<bpf::Outcomes>(), RETIRED + 1),
+            found == (size_of::<bpf::Outcomes>(), map_defs::OUTCOMES.entries),
             "the counters are another version's"
         );
-        let metrics = MmapArray::new(&open("metrics")?, COUNTERS)?;
+        let metrics = MmapArray::new(&open(map_defs::METRICS)?, COUNTERS)?;
         Ok(Self { outcomes, metrics })
     }
 
     /// Of a pinned instance, whose other maps may be another version's.
     pub fn pinned(pins: &Pins) -> Result<Self> {
-        Self::open(|name| super::pinned(pins, &pins::map_name(pins.id.direction, name)))
+        Self::open(|map| super::pinned(pins, map))
     }
 
     /// What became of all packets that matched since the program was loaded.

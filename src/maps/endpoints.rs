@@ -6,20 +6,23 @@ use std::sync::atomic::Ordering;
 use anyhow::{Result, ensure};
 
 use super::pinned;
+use crate::abi::Size;
 use crate::bpf;
+use crate::bpf::map_defs;
 use crate::bpf::mmap_array::MmapArray;
-use crate::bpf::pins::{self, Pins};
+use crate::bpf::pins::Pins;
 
-/// Entries of a list (`MIRRORING_ENDPOINTS` in `bpf/mirroring.h`).
-pub const LENGTH: usize = 32;
+/// Entries of a list.
+pub const LENGTH: usize = Size::MIRRORING_ENDPOINTS.0 as usize;
 
 /// In place of a tunnel's protocol that nobody told: reserved by IANA, and no packet's.
 const NO_PROTOCOL: u8 = 255;
 
-/// Words of an entry.
-const WORDS: usize = 3;
+/// 8-byte words of an entry.
+const WORDS: usize = size_of::<bpf::Endpoint>() / size_of::<u64>();
 
-/// The far end of a tunnel, as the bytes of `struct mirroring_endpoint`. The last word is never 0.
+/// The far end of a tunnel: a [`bpf::Endpoint`] as words, which are stored one by one. The last word, which holds the
+/// protocol, is never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint([u64; WORDS]);
 
@@ -28,17 +31,14 @@ pub type Endpoints = BTreeSet<Endpoint>;
 impl Endpoint {
     pub fn of(tunnel: &bpf::Tunnel) -> Self {
         let protocol = if tunnel.protocol == 0 { NO_PROTOCOL } else { tunnel.protocol };
-        let mut bytes = [0; 8 * WORDS];
-        for (place, word) in bytes.chunks_exact_mut(4).zip(tunnel.collector) {
-            place.copy_from_slice(&word.to_ne_bytes());
-        }
-        bytes[16..18].copy_from_slice(&tunnel.port.to_ne_bytes());
-        bytes[18] = protocol;
-        let mut words = [0; WORDS];
-        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *word = u64::from_ne_bytes(bytes.try_into().expect("chunks_exact gives 8 bytes"));
-        }
-        Self(words)
+        let endpoint = bpf::Endpoint {
+            address: tunnel.collector,
+            port: tunnel.port,
+            protocol,
+            ..Default::default()
+        };
+        // SAFETY: the same size, and integers without padding
+        Self(unsafe { std::mem::transmute::<bpf::Endpoint, [u64; WORDS]>(endpoint) })
     }
 }
 
@@ -59,7 +59,7 @@ impl List {
     }
 
     pub fn pinned(pins: &Pins) -> Result<Self> {
-        Self::new(&pinned(pins, &pins::map_name(pins.id.direction, "endpoints"))?)
+        Self::new(&pinned(pins, map_defs::ENDPOINTS)?)
     }
 
     fn entries(&self) -> Entries {

@@ -5,41 +5,35 @@ use std::mem::offset_of;
 use anyhow::Result;
 
 use crate::bpf;
+use crate::bpf::map_defs::{self, MapDef};
 use crate::filter::{CompiledRules, Prefix, Segments};
 
 /// From the values of a field to the rules that accept them.
 pub struct Table {
-    /// of the map, without its direction
-    pub name: &'static str,
-    pub entries: usize,
+    pub map: MapDef,
     pub of: fn(&CompiledRules) -> &Segments,
     pub of_mut: fn(&mut CompiledRules) -> &mut Segments,
 }
 
 macro_rules! table {
-    ($name:literal, $entries:expr, $part:ident) => {
-        Table {
-            name: $name,
-            entries: $entries,
-            of: |rules| &rules.$part,
-            of_mut: |rules| &mut rules.$part,
-        }
+    ($map:ident, $part:ident) => {
+        Table { map: map_defs::$map, of: |rules| &rules.$part, of_mut: |rules| &mut rules.$part }
     };
 }
 
 pub const TABLES: [Table; 12] = [
-    table!("protocol", 256, protocols),
-    table!("src_port", 1 << 16, src_ports),
-    table!("dst_port", 1 << 16, dst_ports),
-    table!("dscp", 64, dscps),
-    table!("vlan", 4097, vlans),
-    table!("length", 1 << 16, lengths),
-    table!("tcp_flags", 256, tcp_flags),
-    table!("icmp_type", 512, icmp_types),
-    table!("src_net", 1 << 16, src_nets),
-    table!("dst_net", 1 << 16, dst_nets),
-    table!("src_net6", 1 << 16, src_nets6),
-    table!("dst_net6", 1 << 16, dst_nets6),
+    table!(PROTOCOL, protocols),
+    table!(SRC_PORT, src_ports),
+    table!(DST_PORT, dst_ports),
+    table!(DSCP, dscps),
+    table!(VLAN, vlans),
+    table!(LENGTH, lengths),
+    table!(TCP_FLAGS, tcp_flags),
+    table!(ICMP_TYPE, icmp_types),
+    table!(SRC_NET, src_nets),
+    table!(DST_NET, dst_nets),
+    table!(SRC_NET6, src_nets6),
+    table!(DST_NET6, dst_nets6),
 ];
 
 /// Prefixes, each with the rules that accept all of it.
@@ -47,15 +41,15 @@ pub type Accepted = Vec<(Prefix, u32)>;
 
 /// From prefixes to the rules that accept all of them, for longest matches.
 pub struct Trie {
-    pub name: &'static str,
+    pub map: MapDef,
     pub of: fn(&CompiledRules) -> Accepted,
     pub put: fn(&mut CompiledRules, Accepted) -> Result<()>,
 }
 
 macro_rules! trie {
-    ($name:literal, $part:ident, $network:path) => {
+    ($map:ident, $part:ident, $network:path) => {
         Trie {
-            name: $name,
+            map: map_defs::$map,
             of: |rules| {
                 rules.$part.iter().map(|(network, mask)| ((*network).into(), *mask)).collect()
             },
@@ -70,10 +64,10 @@ macro_rules! trie {
 }
 
 pub const TRIES: [Trie; 4] = [
-    trie!("src_prefix", src_prefixes, Prefix::v4),
-    trie!("dst_prefix", dst_prefixes, Prefix::v4),
-    trie!("src_prefix6", src_prefixes6, Prefix::v6),
-    trie!("dst_prefix6", dst_prefixes6, Prefix::v6),
+    trie!(SRC_PREFIX, src_prefixes, Prefix::v4),
+    trie!(DST_PREFIX, dst_prefixes, Prefix::v4),
+    trie!(SRC_PREFIX6, src_prefixes6, Prefix::v6),
+    trie!(DST_PREFIX6, dst_prefixes6, Prefix::v6),
 ];
 
 /// A mask in the config entry.

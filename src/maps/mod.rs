@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, Result};
 use libbpf_rs::{MapHandle, Object};
 
+use crate::abi::{GENERATION_BITS, MASK_BITS};
 use crate::bpf;
+use crate::bpf::map_defs::{self, MapDef};
 use crate::bpf::mmap_array::MmapArray;
-use crate::bpf::pins::{self, Pins};
+use crate::bpf::pins::Pins;
 use crate::filter::{CompiledRules, Segments};
 use crate::model::Direction;
 
@@ -36,9 +38,6 @@ pub use stable::{Common, is_incomplete};
 use tries::Trie;
 pub use tunnels::{cap, set_cap};
 
-/// Rules of a generation (`bpf/mirroring.h`).
-const GENERATION_BITS: u32 = 32;
-
 /// All maps of one instance of this version, open.
 #[derive(Debug)]
 pub struct Maps {
@@ -55,18 +54,18 @@ pub struct Maps {
 
 impl Maps {
     fn open(direction: Direction, open: impl Fn(&str) -> Result<MapHandle>) -> Result<Self> {
-        let map = |name: &str| open(&pins::map_name(direction, name));
-        let tables = TABLES.iter().map(|table| MmapArray::new(&map(table.name)?, table.entries));
-        let tries = TRIES.iter().map(|trie| map(trie.name));
+        let map = |map: MapDef| open(&map.name(direction));
+        let tables = TABLES.iter().map(|it| MmapArray::new(&map(it.map)?, it.map.entries as usize));
+        let tries = TRIES.iter().map(|trie| map(trie.map));
         Ok(Self {
             common: Common {
-                config: MmapArray::new(&map("config")?, 1)?,
-                instance: MmapArray::new(&map("instance")?, 1)?,
-                jmp_table: open(&pins::jmp_table(direction))?,
+                config: MmapArray::new(&map(map_defs::CONFIG)?, 1)?,
+                instance: MmapArray::new(&map(map_defs::INSTANCE)?, 1)?,
+                jmp_table: map(map_defs::JMP_TABLE)?,
             },
-            endpoints: endpoints::List::new(&map("endpoints")?)?,
-            tunnel: tunnels_of(&map("tunnel")?)?,
-            rule: MmapArray::new(&map("rule")?, 2 * GENERATION_BITS as usize)?,
+            endpoints: endpoints::List::new(&map(map_defs::ENDPOINTS)?)?,
+            tunnel: tunnels_of(&map(map_defs::TUNNEL)?)?,
+            rule: MmapArray::new(&map(map_defs::RULE)?, MASK_BITS as usize)?,
             tables: tables.collect::<Result<_>>()?,
             tries: tries.collect::<Result<_>>()?,
             counters: Counters::open(map)?,
@@ -80,7 +79,7 @@ impl Maps {
 
     /// The maps that are pinned.
     pub fn pinned(pins: &Pins) -> Result<Self> {
-        Self::open(pins.id.direction, |name| pinned(pins, name))
+        Self::open(pins.id.direction, |name| open_pin(pins, name))
     }
 
     /// Puts rules, and the tunnel of the packets that match them, into force at one instant. The
@@ -152,7 +151,7 @@ impl Maps {
 
     /// The number of the last installation; 0 where there was none.
     fn last_installed(&self) -> u64 {
-        let bits = 0..2 * GENERATION_BITS as usize;
+        let bits = 0..MASK_BITS as usize;
         bits.map(|bit| self.rule.read(bit).installed).max().unwrap_or(0)
     }
 
@@ -164,7 +163,11 @@ impl Maps {
 }
 
 /// One of the maps that are pinned.
-pub fn pinned(pins: &Pins, name: &str) -> Result<MapHandle> {
+pub fn pinned(pins: &Pins, map: MapDef) -> Result<MapHandle> {
+    open_pin(pins, &map.name(pins.id.direction))
+}
+
+fn open_pin(pins: &Pins, name: &str) -> Result<MapHandle> {
     let path = pins.map(name);
     MapHandle::from_pinned_path(&path)
         .with_context(|| format!("cannot open the pinned map {}", path.display()))
@@ -172,11 +175,11 @@ pub fn pinned(pins: &Pins, name: &str) -> Result<MapHandle> {
 
 /// The tunnels of a pinned instance, one for each generation. Its other maps may be another version's.
 pub fn tunnels(pins: &Pins) -> Result<MmapArray<bpf::Tunnel>> {
-    tunnels_of(&pinned(pins, &pins::map_name(pins.id.direction, "tunnel"))?)
+    tunnels_of(&pinned(pins, map_defs::TUNNEL)?)
 }
 
 fn tunnels_of(map: &MapHandle) -> Result<MmapArray<bpf::Tunnel>> {
-    MmapArray::new(map, 2)
+    MmapArray::new(map, map_defs::TUNNEL.entries as usize)
 }
 
 /// One of the two halves of every mask.

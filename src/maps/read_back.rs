@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Result;
 
 use super::layout::{MASKS, TABLES, TRIES};
-use super::{GENERATION_BITS, Generation, Maps, rules, tries};
+use super::{Generation, Maps, rules, tries};
+use crate::abi::GENERATION_BITS;
 use crate::bpf;
 use crate::filter::CompiledRules;
 

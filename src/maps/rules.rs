@@ -2,13 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use crate::bpf;
 use crate::filter::{Action, CompiledRule, Sample, SampleBy, Snaplen};
+use crate::{abi, bpf};
 
-/// `MIRRORING_EVERY`, `MIRRORING_WHOLE` and `MIRRORING_HEADERS` in `bpf/mirroring.h`.
-const EVERY: u32 = u32::MAX;
-const WHOLE: u32 = 0;
-const HEADERS: u32 = 0xffff;
+const EVERY: u32 = abi::SampleBelow::MIRRORING_EVERY.0;
+const WHOLE: u32 = abi::Snaplen::MIRRORING_WHOLE.0;
+const HEADERS: u32 = abi::Snaplen::MIRRORING_HEADERS.0;
 
 /// The entry of a rule that is the `installed`-th in its place.
 pub fn entry(rule: &CompiledRule, installed: u64) -> bpf::Rule {

@@ -7,8 +7,9 @@ use libbpf_rs::{MapCore, MapHandle, MapType};
 
 use super::{GracePeriod, pinned, tunnels};
 use crate::bpf;
+use crate::bpf::map_defs;
 use crate::bpf::mmap_array::MmapArray;
-use crate::bpf::pins::{self, Pins};
+use crate::bpf::pins::Pins;
 use crate::model::Rate;
 
 /// The maps whose meaning is the same in every version, open (`bpf/mirroring.h`). Of the config, that
@@ -26,17 +27,15 @@ impl Common {
         if !pins.exist() || is_incomplete(pins) {
             return Ok(None);
         }
-        let direction = pins.id.direction;
-        let map = |name| pinned(pins, &pins::map_name(direction, name));
-        let jmp_table = pinned(pins, &pins::jmp_table(direction))?;
+        let jmp_table = pinned(pins, map_defs::JMP_TABLE)?;
         ensure!(
             jmp_table.map_type() == MapType::ProgArray,
             "what is pinned as the jump table of {} is none",
             pins.id
         );
         Ok(Some(Self {
-            config: MmapArray::of_any_version(&map("config")?)?,
-            instance: MmapArray::of_any_version(&map("instance")?)?,
+            config: MmapArray::of_any_version(&pinned(pins, map_defs::CONFIG)?)?,
+            instance: MmapArray::of_any_version(&pinned(pins, map_defs::INSTANCE)?)?,
             jmp_table,
         }))
     }
@@ -81,12 +80,11 @@ impl Common {
 /// the jump table is pinned last, and removed first. No packet comes to such an instance. l3afd calls
 /// us only once it has pinned all.
 pub fn is_incomplete(pins: &Pins) -> bool {
-    let direction = pins.id.direction;
     let loader = || {
-        let config = pinned(pins, &pins::map_name(direction, "config"))?;
+        let config = pinned(pins, map_defs::CONFIG)?;
         MmapArray::<bpf::Config>::of_any_version(&config).map(|config| config.read(0).loader)
     };
     pins.exist()
-        && !pins.map(&pins::jmp_table(direction)).exists()
+        && !pins.map(&map_defs::JMP_TABLE.name(pins.id.direction)).exists()
         && loader().is_ok_and(|loader| loader == bpf::Loader::MIRRORING_LOADER_SELF)
 }

@@ -1,17 +1,25 @@
 //! Prefixes in the kernel's tries of longest matches. Those of both generations share one: each entry
 //! holds the answers of both.
 
+use std::mem::offset_of;
+
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapHandle};
 
 use super::Generation;
 use super::batch::{self, Entries};
+use crate::abi;
 use crate::filter::Prefix;
 use crate::filter::prefix_sets::{self, Prefixes};
 
-/// What leads a key, of `struct mirroring_prefix` and of `struct mirroring_prefix6`: bits of the address
-/// behind it that count.
-const LEN: usize = size_of::<u32>();
+/// Where the address is in a key. The length of the prefix is in front of it, for IPv4 and IPv6 alike.
+const ADDRESS: usize = offset_of!(abi::Prefix6, address);
+
+const _: () = {
+    assert!(offset_of!(abi::Prefix, address) == ADDRESS);
+    assert!(offset_of!(abi::Prefix, len) == 0 && offset_of!(abi::Prefix6, len) == 0);
+    assert!(ADDRESS == size_of::<u32>());
+};
 
 /// A trie, and what it holds.
 pub struct Trie<'a> {
@@ -53,7 +61,7 @@ impl<'a> Trie<'a> {
     }
 
     fn keys(&self, prefixes: impl IntoIterator<Item = Prefix>) -> Vec<u8> {
-        let address_len = self.map.key_size() as usize - LEN;
+        let address_len = self.map.key_size() as usize - ADDRESS;
         let mut keys = Vec::new();
         for prefix in prefixes {
             keys.extend(u32::from(prefix.len).to_ne_bytes());
@@ -74,7 +82,7 @@ pub fn read(map: &MapHandle) -> Result<Prefixes> {
 }
 
 fn prefix(key: &[u8]) -> Prefix {
-    let (len, address) = key.split_at(LEN);
+    let (len, address) = key.split_at(ADDRESS);
     let mut bits = [0; size_of::<u128>()];
     bits[..address.len()].copy_from_slice(address);
     Prefix {

@@ -264,8 +264,8 @@ fn needs_root_copies_that_do_not_fit_fall_through_as_they_are() {
     }
 }
 
-/// `PIECE` of `gue_tunnel.bpf.c`, in the third word of a copy's mark.
-pub const PIECE: u32 = 0x1_0000;
+/// In the third word of a copy's mark.
+pub const PIECE: u32 = bpf::GueMark::GUE_PIECE.0;
 pub const MORE: u32 = 0x2000;
 const ID: u16 = 0x1234;
 

@@ -2,7 +2,7 @@
 
 use libbpf_rs::MapCore;
 use traffic_mirroring::bpf;
-use traffic_mirroring::bpf::pins::map_name;
+use traffic_mirroring::bpf::map_defs;
 use traffic_mirroring::model::Direction;
 
 use testkit::test_run::harness::{Context, Fate, Harness, TC_ACT_OK, exclude, rule, side_by_side};
@@ -10,7 +10,7 @@ use testkit::test_run::packets::{Packet, udp};
 use testkit::test_run::packets_ipv6::{Packet6, udp6};
 
 /// `MIRRORING_DATAGRAMS` of `bpf/mirroring.h`.
-const ROOM: usize = 8192;
+const ROOM: usize = map_defs::DATAGRAM.entries as usize;
 
 const A: &str = "10.0.0.1:1000";
 const A6: &str = "[2001:db8::1]:1000";
@@ -159,7 +159,7 @@ fn needs_root_a_full_map_knows_the_newest_datagrams() {
         newest.for_each(|id| pass(&later(id).frame()));
         assert_eq!(harness.met(0), 2 * ROOM as u64 + 1000);
         assert_eq!(harness.fate(&later(0).frame()), Fate::NoMatch);
-        let datagrams = bpf::map(&harness.object, &map_name(direction, "datagram")).unwrap();
+        let datagrams = bpf::map(&harness.object, &map_defs::DATAGRAM.name(direction)).unwrap();
         let known = datagrams.keys().count();
         assert!((ROOM / 2..=ROOM).contains(&known), "{known}");
     });

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use traffic_mirroring::bpf;
+use traffic_mirroring::bpf::map_defs::{self, MapDef};
 use traffic_mirroring::bpf::mmap_array::MmapArray;
-use traffic_mirroring::bpf::pins::map_name;
 use traffic_mirroring::filter::{self, Rule};
 use traffic_mirroring::model::Direction;
 
@@ -20,22 +20,22 @@ use testkit::test_run::packets::{tcp, udp};
 /// For each direction.
 const FLIPS: u32 = 100;
 
-/// With the number of their entries.
-const TABLES: [(&str, usize); 12] = [
-    ("protocol", 256),
-    ("src_port", 65536),
-    ("dst_port", 65536),
-    ("dscp", 64),
-    ("vlan", 4097),
-    ("length", 65536),
-    ("tcp_flags", 256),
-    ("icmp_type", 512),
-    ("src_net", 65536),
-    ("dst_net", 65536),
-    ("src_net6", 65536),
-    ("dst_net6", 65536),
+const TABLES: [MapDef; 12] = [
+    map_defs::PROTOCOL,
+    map_defs::SRC_PORT,
+    map_defs::DST_PORT,
+    map_defs::DSCP,
+    map_defs::VLAN,
+    map_defs::LENGTH,
+    map_defs::TCP_FLAGS,
+    map_defs::ICMP_TYPE,
+    map_defs::SRC_NET,
+    map_defs::DST_NET,
+    map_defs::SRC_NET6,
+    map_defs::DST_NET6,
 ];
-const PREFIXES: [&str; 4] = ["src_prefix", "dst_prefix", "src_prefix6", "dst_prefix6"];
+const PREFIXES: [MapDef; 4] =
+    [map_defs::SRC_PREFIX, map_defs::DST_PREFIX, map_defs::SRC_PREFIX6, map_defs::DST_PREFIX6];
 
 /// Of the masks of `struct mirroring_config`.
 const CONFIG_MASKS: [usize; 16] = [
@@ -72,13 +72,13 @@ struct Contents {
 
 impl Tables {
     fn of(harness: &Harness, direction: Direction) -> Self {
-        let open = |name: &str| bpf::map(&harness.object, &map_name(direction, name)).unwrap();
+        let open = |map: &MapDef| bpf::map(&harness.object, &map.name(direction)).unwrap();
         Self {
             masks: TABLES
                 .iter()
-                .map(|(name, entries)| MmapArray::new(&open(name), *entries).unwrap())
+                .map(|map| MmapArray::new(&open(map), map.entries as usize).unwrap())
                 .collect(),
-            prefixes: PREFIXES.iter().map(|name| open(name)).collect(),
+            prefixes: PREFIXES.iter().map(open).collect(),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use traffic_mirroring::bpf;
 use traffic_mirroring::bpf::address::words_of;
+use traffic_mirroring::bpf::{self, Mark};
 use traffic_mirroring::maps::endpoints::{Endpoint, Endpoints};
 
 use testkit::test_run::harness::{Context, Fate, Harness, rule, tunnel};
@@ -17,7 +17,7 @@ const OTHER_PORT: &str = "203.0.113.9:6081";
 const OTHER_HOST: &str = "203.0.113.8:6080";
 
 /// `MIRRORING_MARK_0` and `MIRRORING_MARK_1` of `bpf/mirroring.h`.
-pub const MARK: [u32; 2] = [0x4d69_7272, 0x6f72_e8a7];
+pub const MARK: [u32; 2] = [Mark::MIRRORING_MARK_0.0, Mark::MIRRORING_MARK_1.0];
 
 fn check(cases: &[(&str, Packet, Fate)]) {
     Harness::each(|harness| {

@@ -8,6 +8,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use traffic_mirroring::bpf;
+use traffic_mirroring::bpf::map_defs;
 use traffic_mirroring::bpf::pins::{self, Pins};
 use traffic_mirroring::instance::Instance;
 use traffic_mirroring::model::{Direction as Way, InstanceId};
@@ -177,7 +178,7 @@ fn needs_root_a_stop_finds_the_slot_that_a_killed_start_took() {
         };
         let dead = Instance::open(Pins::new("/sys/fs/bpf".as_ref(), &id));
         let dead = dead.expect("the pins").expect("an instance");
-        let jmp_table = pins::jmp_table(Way::Ingress);
+        let jmp_table = map_defs::JMP_TABLE.name(Way::Ingress);
         let reuse = [(jmp_table.as_str(), &dead.common.jmp_table)];
         let killed = bpf::load(bpf::object_bytes(Way::Ingress), &reuse).expect("the object");
         root.put(bpf::program(&killed).as_fd());

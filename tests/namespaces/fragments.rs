@@ -6,12 +6,13 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use etherparse::PacketBuilder;
 use libbpf_rs::{MapCore, MapHandle};
+use traffic_mirroring::bpf::map_defs;
 use traffic_mirroring::model::Direction as Way;
 
 use testkit::namespaces::*;
 
 /// `MIRRORING_DATAGRAMS` of `bpf/mirroring.h`.
-const ROOM: usize = 8192;
+const ROOM: usize = map_defs::DATAGRAM.entries as usize;
 
 /// Two fragments, the second of which is as short as can be; three; six.
 const SIZES: [usize; 3] = [1473, 4000, 8000];

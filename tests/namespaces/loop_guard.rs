@@ -10,7 +10,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapHandle, MapType};
-use traffic_mirroring::bpf::pins::{self, Pins};
+use traffic_mirroring::bpf;
+use traffic_mirroring::bpf::map_defs::{self, MapDef};
+use traffic_mirroring::bpf::pins::Pins;
 use traffic_mirroring::model::{Direction as Way, InstanceId};
 
 use testkit::namespaces::*;
@@ -305,9 +307,8 @@ fn needs_root_instances_on_lo_have_no_loop() {
     });
 }
 
-/// Of the 32 far ends that there can be in a list.
-const ENDPOINT_LEN: usize = 24;
-const LIST_LEN: usize = 32 * ENDPOINT_LEN;
+const ENDPOINT_LEN: usize = size_of::<bpf::Endpoint>();
+const LIST_LEN: usize = size_of::<bpf::Endpoints>();
 
 /// A far end over IPv4, as a list has it.
 fn far_end(address: [u8; 4], port: u16, protocol: u8) -> [u8; ENDPOINT_LEN] {
@@ -327,8 +328,8 @@ fn pin_another_version(name: &str, endpoint: Option<[u8; ENDPOINT_LEN]>) -> Pins
         version: name.parse().expect("a version"),
     };
     let pins = Pins::new("/sys/fs/bpf".as_ref(), &id);
-    let path = |name| pins.map(&pins::map_name(Way::Egress, name));
-    let config = path("config");
+    let path = |map: MapDef| pins.map(&map.name(Way::Egress));
+    let config = path(map_defs::CONFIG);
     fs::create_dir_all(config.parent().expect("a directory")).expect("a directory");
     Counter::load().pin_counts(config.to_str().expect("a path"));
     if let Some(endpoint) = endpoint {
@@ -343,13 +344,13 @@ fn pin_another_version(name: &str, endpoint: Option<[u8; ENDPOINT_LEN]>) -> Pins
         let mut value = [0; LIST_LEN];
         value[..ENDPOINT_LEN].copy_from_slice(&endpoint);
         list.update(&[0; 4], &value, libbpf_rs::MapFlags::ANY).expect("an entry");
-        list.pin(path("endpoints")).expect("a pin");
+        list.pin(path(map_defs::ENDPOINTS)).expect("a pin");
     }
     pins
 }
 
 fn entry(pins: &Pins, index: usize) -> Vec<u8> {
-    let path = pins.map(&pins::map_name(Way::Egress, "endpoints"));
+    let path = pins.map(&map_defs::ENDPOINTS.name(Way::Egress));
     let list = MapHandle::from_pinned_path(path).expect("a list");
     let value = list.lookup(&[0; 4], libbpf_rs::MapFlags::ANY).expect("a look").expect("an entry");
     value.chunks(ENDPOINT_LEN).nth(index).expect("a place").to_vec()

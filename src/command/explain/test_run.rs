@@ -18,7 +18,7 @@ pub const LONGEST: usize = 3500;
 /// No network namespace has it: copies to there are made, and fail.
 const NO_SUCH_DEVICE: u32 = i32::MAX as u32;
 
-/// One that carries whatever there is (all of `enum mirroring_carries`), and leads nowhere.
+/// A tunnel that carries every kind of packet, and leads nowhere.
 pub fn any_tunnel() -> bpf::Tunnel {
     bpf::Tunnel { carries: u8::MAX, ..Default::default() }
 }

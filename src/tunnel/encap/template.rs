@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use etherparse::{IpDscp, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, UdpHeader};
 use ipnetwork::IpNetwork;
 
+use crate::abi::GueSize;
+use crate::bpf::GueTemplate;
 use crate::bpf::address;
-use crate::bpf::{GuePiece, GueTemplate};
 use crate::model::LocalPort;
 
 /// UDP and GUE.
-const FIRST_HEADERS: u32 = 8 + 4;
+const FIRST_HEADERS: u32 = GueSize::GUE_HEADERS_LEN.0;
 
 /// What differs between IPv4 and IPv6.
 struct Family {
@@ -49,7 +50,7 @@ const LONGEST_LENGTHENED: u32 = 16_384 - 512 - 14;
 
 /// The most that the program moves at once, and a multiple of 8, as the payload of a fragment has to
 /// be (RFC 791, RFC 8200).
-const LONGEST_PIECE: u32 = size_of::<GuePiece>() as u32;
+const LONGEST_PIECE: u32 = GueSize::GUE_LONGEST_PIECE.0;
 
 /// What fits an outer packet, and how the tunnel cuts what does not. All lengths in bytes, those of
 /// copies from their IP header on.

@@ -48,5 +48,5 @@ fn path(direction: Way, name: &str) -> PathBuf {
         direction,
         version: Default::default(),
     };
-    Pins::new("/sys/fs/bpf".as_ref(), &id).map(&pins::map_name(direction, name))
+    Pins::new("/sys/fs/bpf".as_ref(), &id).map(&format!("{direction}_{name}"))
 }

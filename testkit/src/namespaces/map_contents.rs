@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use traffic_mirroring::bpf::pins;
+use traffic_mirroring::bpf::{map_defs, pins};
 use traffic_mirroring::model::Direction as Way;
 
 /// Key to value, of all CPUs where each has its own, by the name of the map; that of the jump table,
@@ -12,7 +12,7 @@ pub type Contents = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
 
 /// Of the instance on `eth0`.
 pub fn map_contents(direction: Way) -> Contents {
-    let jmp_table = pins::jmp_table(direction);
+    let jmp_table = map_defs::JMP_TABLE.name(direction);
     let names = pins::map_names(direction).into_iter().filter(|name| *name != jmp_table);
     let contents = names.map(|name| {
         let path = format!("/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/{name}");

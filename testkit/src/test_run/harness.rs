@@ -11,7 +11,7 @@ use std::{env, fs};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ProgramInput, ProgramMut};
 use nix::sched::{CloneFlags, unshare};
 use traffic_mirroring::bpf::address;
-use traffic_mirroring::bpf::pins::map_name;
+use traffic_mirroring::bpf::map_defs;
 use traffic_mirroring::bpf::{self, carries};
 use traffic_mirroring::filter::{self, Action, Rule, Sample, SampleBy, parse};
 use traffic_mirroring::maps::Maps;
@@ -172,7 +172,7 @@ impl Harness {
         let maps = Maps::of(&object, direction).unwrap();
         let loader = bpf::Loader::MIRRORING_LOADER_SELF;
         maps.common.config.write(0, bpf::Config { loader, verdict, ..Default::default() });
-        let outcomes = bpf::map(&object, &map_name(direction, "outcomes")).unwrap();
+        let outcomes = bpf::map(&object, &map_defs::OUTCOMES.name(direction)).unwrap();
         Self { object, maps, outcomes, verdict }
     }
 
