@@ -14,6 +14,7 @@ use netlink_packet_route::neighbour::{
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+use super::essentials;
 use super::routes::Route;
 
 /// linux/rtnetlink.h
@@ -89,7 +90,7 @@ fn decode(datagram: &[u8], events: &mut Vec<Event>) {
     let mut rest = datagram;
     while let Ok(header) = NetlinkBuffer::new_checked(rest) {
         let length = header.length() as usize;
-        match NetlinkMessage::deserialize(&rest[..length]) {
+        match NetlinkMessage::deserialize(&essentials::of(&rest[..length])) {
             Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(message), .. }) => {
                 events.extend(Event::of(&message));
             }

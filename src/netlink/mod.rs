@@ -1,6 +1,7 @@
 //! A small synchronous rtnetlink client (rtnetlink(7)): devices, addresses, routes and the neighbour
 //! table, of IPv4 and IPv6, as typed values.
 
+mod essentials;
 mod events;
 mod links;
 mod neighbours;

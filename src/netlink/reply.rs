@@ -11,6 +11,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 
+use super::essentials;
+
 /// Length of struct nlmsghdr (netlink(7)).
 const HEADER_LEN: usize = 16;
 /// The attribute of a refusal that holds its reason in words (linux/netlink.h).
@@ -49,7 +51,7 @@ impl Reply {
 
     fn take_message(&mut self, message: &[u8], flags: u16) -> Result<bool> {
         self.interrupted |= flags & NLM_F_DUMP_INTR != 0;
-        let payload = match NetlinkMessage::deserialize(message) {
+        let payload = match NetlinkMessage::deserialize(&essentials::of(message)) {
             Ok(message) => message.payload,
             // One odd device must not hide all others.
             Err(error) if flags & NLM_F_MULTIPART != 0 => {

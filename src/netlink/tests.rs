@@ -1,8 +1,10 @@
 //! The client against the kernel, each test in a network namespace of its own.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, id};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -134,6 +136,24 @@ fn needs_root_links_lists_more_than_one_buffer_holds() {
         );
         let lo = links.iter().find(|link| link.name == "lo").unwrap();
         assert!(lo.loopback && lo.ethernet && lo.kind.is_none());
+    });
+}
+
+/// Network automation writes whatever it likes there, and others' devices have attributes of any kind.
+#[test]
+fn needs_root_an_alias_of_any_bytes_hides_no_device() {
+    in_namespace(|netlink| {
+        let near = network(netlink);
+        let alias = OsStr::from_bytes(b"Anschlu\xdf B\xfcro");
+        let status = Command::new("ip")
+            .args(["link", "set", "near", "alias"].map(OsStr::new))
+            .arg(alias)
+            .status();
+        assert!(status.unwrap().success());
+        let link = netlink.link("near").unwrap().unwrap();
+        assert_eq!((link.index, link.alias.as_deref()), (near, Some("Anschlu? B?ro")));
+        let names: Vec<_> = netlink.links().unwrap().into_iter().map(|link| link.name).collect();
+        assert!(names.contains(&"near".to_owned()), "{names:?}");
     });
 }
 
