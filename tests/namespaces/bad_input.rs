@@ -2,7 +2,6 @@
 //! changed on the host.
 
 use std::fs;
-use std::time::Duration;
 
 use testkit::namespaces::*;
 
@@ -64,7 +63,7 @@ fn needs_root_bad_flags_are_refused_by_name_and_change_nothing() {
         let host = net.host();
         host.sh("ip tuntap add dev tun0 mode tun; ip link set tun0 up");
         host.sh("ip link add bare0 type veth peer name bare1; ip link set bare0 up");
-        eventually(Duration::from_secs(20), "a link that has settled", || {
+        eventually("a link that has settled", || {
             host.sh("ip -o link show bare0").contains("LOWERLAYERDOWN")
         });
         let no_prog_array = Counter::load();
@@ -179,7 +178,7 @@ fn needs_root_a_limit_of_locked_memory_is_named_where_it_counts() {
             assert!(!stderr.contains("lacks"), "{stderr}");
             assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
         } else {
-            eventually(Duration::from_secs(20), "an instance that runs", || {
+            eventually("an instance that runs", || {
                 let status = ["--cmd=status", "--iface=eth0", "--direction=ingress"];
                 mirroring(net.host(), status).stdout.starts_with(b"RUNNING")
             });

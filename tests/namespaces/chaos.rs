@@ -16,9 +16,6 @@ use testkit::namespaces::*;
 
 const DEFAULT_SECONDS: u64 = 12;
 
-/// For things to be as they should be, once nobody disturbs them.
-const SOON: Duration = Duration::from_secs(20);
-
 const SIDES: [(&str, Way); 2] = [("ingress", Way::Ingress), ("egress", Way::Egress)];
 
 const FLAPS: [&str; 6] = [
@@ -184,7 +181,7 @@ impl Chaos<'_> {
         let live = self.sides[side].daemon.is_some();
         let mut settled = false;
         let stays = self.sides[side].l3afd.is_none() || command.contains(&"--resident".to_owned());
-        eventually(SOON, "a start or a refusal", || {
+        eventually("a start or a refusal", || {
             let said = daemon.output();
             // also for what flapped at that moment
             settled = said.contains("mirroring eth0") || said.contains("error: ");
@@ -262,14 +259,14 @@ impl Chaos<'_> {
                 command.push("--resident".to_owned());
             }
             let mut daemon = Daemon::mirroring(self.net.host(), &command);
-            daemon.wait_ready("mirroring eth0", SOON);
+            daemon.wait_ready("mirroring eth0");
             self.sides[side].daemon = Some(daemon);
         } else {
             let direction = format!("--direction={}", SIDES[side].0);
             let update = ["--cmd=update", "--iface=eth0", &direction, "--protocol=udp"];
             command(self.net.host(), &update);
         }
-        eventually(SOON, "copies", || {
+        eventually("copies", || {
             let copies = Capture::start(self.net.collector(), "eth0");
             thread::sleep(Duration::from_millis(50));
             let frames = copies.stop_now();
@@ -294,7 +291,7 @@ impl Chaos<'_> {
         }
         host.sh("ip link set eth1 up; ip link set eth1 mtu 1500");
         self.net.collector().sh("ip link set eth0 up");
-        eventually(SOON, "links that are up", || {
+        eventually("links that are up", || {
             let links = host.sh("ip -o link show type veth");
             links.lines().all(|link| link.contains("state UP"))
         });

@@ -2,7 +2,6 @@
 //! remove nothing of theirs, whoever comes or goes first.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use traffic_mirroring::model::Direction as Way;
@@ -144,7 +143,7 @@ fn needs_root_tcx_programs_at_named_places_are_undisturbed() {
             assert_eq!(links().collect::<Vec<_>>(), before, "the same links in the same places");
             assert_eq!(send(net, way), FRAMES);
             assert!(ours.terminate().success());
-            eventually(Duration::from_secs(10), "the end of our link", || links().count() == 2);
+            eventually("the end of our link", || links().count() == 2);
             assert_eq!(links().collect::<Vec<_>>(), [before[0], before[2]]);
         }
     });

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::net::{Ipv6Addr, UdpSocket};
 use std::path::Path;
-use std::time::Duration;
 
 use etherparse::{Icmpv6Type, PacketBuilder};
 use nix::sys::signal::Signal;
@@ -12,9 +11,6 @@ use traffic_mirroring::instance::host::Host;
 
 use crate::outer_headers::add_up;
 use testkit::namespaces::*;
-
-/// For the process to notice, be it on a machine that is busy with other tests.
-const SOON: Duration = Duration::from_secs(20);
 
 const ICMPV6: u8 = 58;
 
@@ -251,7 +247,7 @@ fn needs_root_the_ipv6_tunnel_and_its_errors_are_not_mirrored() {
             let direction_flag = format!("--direction={direction}");
             let flags = ["--iface=eth1", &direction_flag, "--redirect-to=eth1"];
             let mut daemon = Daemon::mirroring(net.host(), [&flags[..], &TO_COLLECTOR6].concat());
-            daemon.wait_ready("mirroring eth1", SOON);
+            daemon.wait_ready("mirroring eth1");
             daemon
         };
         let daemons = ["ingress", "egress"].map(on_eth1);
@@ -342,7 +338,7 @@ fn needs_root_an_existing_ipv6_device_is_routed_and_guarded() {
         // its packets leave by eth1: no copies of copies
         let on_eth1 = ["--iface=eth1", "--direction=egress", "--tunnel-interface-name=vx0"];
         let mut egress = Daemon::mirroring(host, [&on_eth1[..], &TO_COLLECTOR6].concat());
-        egress.wait_ready("mirroring eth1", SOON);
+        egress.wait_ready("mirroring eth1");
         let capture = Capture::start(host, "eth1");
         ping(net.host(), net.collector(), 5, 56);
         let frames = capture.stop();
@@ -363,7 +359,7 @@ fn change(net: &Topology, daemon: &Daemon, script: &str, text: &str) {
     let count = || daemon.log().matches(text).count();
     let before = count();
     net.host().sh(script);
-    eventually(SOON, &format!("another {text:?} in the log"), || count() > before);
+    eventually(&format!("another {text:?} in the log"), || count() > before);
 }
 
 /// The kernel takes the addresses of a NIC that is set down.
@@ -378,7 +374,7 @@ fn needs_root_ipv6_copies_go_on_when_the_nic_and_its_address_do() {
             "ip link set eth1 up; ip address add fd02::7/64 dev eth1 nodad",
             "resolved",
         );
-        eventually(SOON, "copies", || copies_of_three_pings6(net) == 3);
+        eventually("copies", || copies_of_three_pings6(net) == 3);
         let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
         ping(net.client(), net.host(), 1, 56);
         let copies = collector.stop_after_quiet(QUIET);
@@ -388,7 +384,7 @@ fn needs_root_ipv6_copies_go_on_when_the_nic_and_its_address_do() {
         net.host().sh("echo 1 > /proc/sys/net/ipv6/conf/eth1/keep_addr_on_down");
         change(net, &daemon, "ip link set eth1 down", "is down: no copy leaves by it");
         change(net, &daemon, "ip link set eth1 up", "resolved: the interface \"eth1\"");
-        eventually(SOON, "copies", || copies_of_three_pings6(net) == 3);
+        eventually("copies", || copies_of_three_pings6(net) == 3);
         assert!(daemon.terminate().success());
     });
 }

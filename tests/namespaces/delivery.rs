@@ -1,8 +1,6 @@
 //! In every launch mode: real traffic passes, every matching packet and no other arrives at the
 //! collector, as it was.
 
-use std::time::Duration;
-
 use etherparse::IpNumber;
 use traffic_mirroring::model::Direction as Way;
 
@@ -178,7 +176,7 @@ fn needs_root_an_old_payload_works_with_every_flag_l3afd_adds() {
         let map_name = format!("--map-name={}", root.map_path.display());
         let start = [&of_l3afd[..], &["--rules-file=", &map_name], &of_payload].concat();
         let mut daemon = Daemon::mirroring(net.host(), start);
-        daemon.wait_ready("mirroring eth0 ingress", Duration::from_secs(20));
+        daemon.wait_ready("mirroring eth0 ingress");
         assert_eq!(copies_of_three_pings(net), 3);
     });
 }

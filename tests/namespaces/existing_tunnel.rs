@@ -1,6 +1,7 @@
 //! A tunnel device that somebody else made, and packets that are too long for it: to send those there
 //! would have the kernel tell production's sender to send shorter ones.
 
+use std::slice;
 use std::thread;
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ fn needs_root_a_bridge_gets_no_icmp_about_copies_too_long() {
         collector.sh("ip address add 10.7.0.3/24 dev eth8; ip link set eth8 up");
         let flags = ["--iface=eth7", "--direction=ingress", "--protocol=icmp", VXLAN];
         let mut daemon = Daemon::mirroring(host, [&flags[..], &TO_COLLECTOR].concat());
-        daemon.wait_ready("mirroring eth7 ingress", Duration::from_secs(20));
+        daemon.wait_ready("mirroring eth7 ingress");
 
         for _ in 0..3 {
             client.sh("ping -q -c 1 -W 5 -M do -s 1472 10.7.0.3");
@@ -105,14 +106,12 @@ fn needs_root_a_device_too_small_is_not_reconciled_repeatedly() {
         vxlan(net);
         let daemon = start(net, "ingress", &[VXLAN]);
         assert!(daemon.output().contains("longer than 1450 bytes"), "{}", daemon.output());
-        let looks = || daemon.log().matches("reconciling eth0 ingress").count();
-        // the start's own events are over
-        thread::sleep(patient(Duration::from_secs(2)));
-        let before = looks();
+        wait_until_calm(slice::from_ref(&daemon));
+        let before = daemon.reconciliations();
         assert!(before > 0, "{}", daemon.log());
-        // what may heal is looked at every five seconds
+        // where a problem may go away by itself, there is a look every five seconds
         thread::sleep(Duration::from_secs(6));
-        assert_eq!(looks(), before);
+        assert_eq!(daemon.reconciliations(), before);
     });
 }
 

@@ -143,7 +143,7 @@ fn needs_root_a_process_is_awaited_signalled_and_killed() {
             let mut command = net.host().command("sh");
             command.args(["-c", script]);
             let mut daemon = Daemon::start(command);
-            daemon.wait_ready("ready", Duration::from_secs(5));
+            daemon.wait_ready("ready");
             daemon
         };
         assert_eq!(start().terminate().code(), Some(3));
@@ -173,7 +173,7 @@ fn needs_root_a_process_that_dies_early_shows_what_it_said() {
         Topology::run(|net| {
             let mut command = net.host().command("sh");
             command.args(["-c", "echo no such interface >&2; exit 2"]);
-            Daemon::start(command).wait_ready("ready", Duration::from_secs(5));
+            Daemon::start(command).wait_ready("ready");
         })
     });
     let message = *result.unwrap_err().downcast::<String>().expect("a message");
@@ -251,7 +251,7 @@ fn needs_root_a_topology_goes_with_its_test_even_after_a_panic() {
         assert_eq!(look(), before);
 
         let mut status = None;
-        eventually(Duration::from_secs(5), "the child's end", || {
+        eventually("the child's end", || {
             status = child.try_wait().expect("the child");
             status.is_some()
         });

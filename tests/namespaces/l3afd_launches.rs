@@ -87,7 +87,7 @@ fn needs_root_where_l3afd_loaded_nothing_a_start_loads() {
         let _root = Root::attach(net.host(), "ingress");
         let elsewhere = Root::attach(net.host(), "egress");
         let mut daemon = launch(net, &elsewhere, &[], &[]);
-        daemon.wait_ready("mirroring eth0 ingress", std::time::Duration::from_secs(20));
+        daemon.wait_ready("mirroring eth0 ingress");
         assert_eq!(copies_of_three_pings(net), 3);
         command(net.host(), &["--cmd=stop", "--iface=eth0"]);
         assert!(daemon.wait().success());

@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
@@ -14,7 +13,6 @@ use traffic_mirroring::model::Direction as Way;
 use testkit::namespaces::*;
 
 const PORT: u16 = 5300;
-const READY: Duration = Duration::from_secs(20);
 /// What l3afd gives for a direction.
 const RESTART: &str = "xdpingress";
 
@@ -65,7 +63,7 @@ impl<'a> Stage<'a> {
 
     fn await_running(&self, daemons: &[Daemon]) {
         for side in [0, 1] {
-            eventually(READY, "a process", || self.instance(side).is_running());
+            eventually("a process", || self.instance(side).is_running());
         }
         assert!(daemons.iter().all(|daemon| !daemon.output().contains("ERROR")));
     }
@@ -112,7 +110,7 @@ fn needs_root_five_restarts_leave_no_gap_and_keep_the_rules() {
                 for (side, daemon) in daemons.iter_mut().enumerate() {
                     // each has gone on with what has its tunnel
                     let way = Way::ALL[side];
-                    daemon.wait_ready(&format!("resumed eth0 {way}"), READY);
+                    daemon.wait_ready(&format!("resumed eth0 {way}"));
                 }
             }
             let sent = stream.stop();
@@ -137,7 +135,7 @@ fn needs_root_l3afds_signal_without_a_restart_ends_it() {
         let args: Vec<&str> = args.iter().map(|arg| arg.as_ref()).collect();
         // it has no such socket
         let mut daemon = Daemon::mirroring_by_l3afd(net.host(), &[root.program()], &args);
-        daemon.wait_ready("mirroring eth0 ingress", READY);
+        daemon.wait_ready("mirroring eth0 ingress");
         assert_eq!(copies_of_three_pings(net), 3);
         kill(stage.pid(0), Signal::SIGTERM).expect("a process");
         assert!(daemon.wait().success());
@@ -152,15 +150,15 @@ fn needs_root_after_a_restart_a_lone_program_has_no_process() {
         let stage = Stage::new(net, Release::Main);
         run_as_l3afd(net, "ingress", &[]);
         let mut egress = stage.launch(1, "egress");
-        egress.wait_ready("mirroring eth0 egress", READY);
+        egress.wait_ready("mirroring eth0 egress");
         kill(stage.pid(1), Signal::SIGTERM).expect("a process");
         egress.wait();
         let mut egress = stage.launch(1, RESTART);
-        egress.wait_ready("resumed eth0 egress", READY);
+        egress.wait_ready("resumed eth0 egress");
         assert_eq!(stage.instance(0).record().pid, 0);
         // there is none for another
         let mut another = stage.launch(1, RESTART);
-        another.wait_ready("resumed eth0 ingress", READY);
+        another.wait_ready("resumed eth0 ingress");
         let mut third = stage.launch(1, RESTART);
         assert_eq!(third.wait().code(), Some(1));
         assert!(

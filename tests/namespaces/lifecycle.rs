@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -68,7 +67,7 @@ fn needs_root_a_stop_ends_the_start_that_it_waited_for() {
         let args = args("ingress", &[]);
         let mut daemon = Daemon::mirroring(net.host(), args.iter().map(|arg| arg.as_ref()));
         let mut stop = Daemon::mirroring(net.host(), ["--cmd=stop", "--iface=eth0"]);
-        eventually(Duration::from_secs(20), "a stop that waits for the lock", || {
+        eventually("a stop that waits for the lock", || {
             let open = fs::read_dir(format!("/proc/{}/fd", stop.pid())).into_iter().flatten();
             let mut open = open.flatten().flat_map(|entry| fs::read_link(entry.path()));
             open.any(|path| path == Path::new("/sys/fs/bpf"))
@@ -76,7 +75,7 @@ fn needs_root_a_stop_ends_the_start_that_it_waited_for() {
         // the start shall be first
         stop.signal(Signal::SIGSTOP);
         drop(lock);
-        daemon.wait_ready("mirroring eth0 ingress", Duration::from_secs(20));
+        daemon.wait_ready("mirroring eth0 ingress");
         stop.signal(Signal::SIGCONT);
         assert!(stop.wait().success());
         assert!(daemon.wait().success());
@@ -121,13 +120,13 @@ fn needs_root_of_starts_at_once_exactly_one_wins() {
         let args = || args.iter().map(|arg| arg.as_ref());
         let mut daemons: Vec<_> = (0..4).map(|_| Daemon::mirroring(net.host(), args())).collect();
         let mut losers = 0;
-        eventually(Duration::from_secs(20), "three that gave up", || {
+        eventually("three that gave up", || {
             losers = daemons.iter().filter(|it| it.output().contains("already")).count();
             losers == 3
         });
         daemons.retain(|daemon| !daemon.output().contains("already"));
         let [winner] = &mut daemons[..] else { panic!("{} winners", daemons.len()) };
-        winner.wait_ready("mirroring eth0 ingress", Duration::from_secs(20));
+        winner.wait_ready("mirroring eth0 ingress");
         assert_eq!(copies_of_three_pings(net), 3);
     };
     Topology::run(race);
@@ -290,15 +289,13 @@ fn needs_root_interfaces_with_a_dot_in_their_name_are_mirrored() {
         let host = net.host();
         let before = Snapshot::of(host);
         host.sh("ip link set eth0 down; ip link set eth0 name eth0.100; ip link set eth0.100 up");
-        eventually(Duration::from_secs(5), "the link", || {
-            host.sh("ip -o link show eth0.100").contains("state UP")
-        });
+        eventually("the link", || host.sh("ip -o link show eth0.100").contains("state UP"));
         let renamed = Snapshot::of(host);
         let mut daemon = Daemon::mirroring(
             host,
             [&["--iface=eth0.100", "--direction=ingress"][..], &TO_COLLECTOR].concat(),
         );
-        daemon.wait_ready("mirroring eth0.100 ingress", Duration::from_secs(20));
+        daemon.wait_ready("mirroring eth0.100 ingress");
         assert_eq!(copies_of_three_pings(net), 3);
         assert_eq!(status(net, &["--iface=eth0.100"]).0, "RUNNING");
         assert!(daemon.terminate().success());
@@ -323,10 +320,8 @@ fn needs_root_the_log_has_each_step_and_is_optional() {
             net.host(),
             args("ingress", &["--log-dir=/no/such/place"]).iter().map(|arg| arg.as_ref()),
         );
-        daemon.wait_ready("/no/such/place/mirroring.log", Duration::from_secs(20));
-        eventually(Duration::from_secs(20), "packets mirrored without a log", || {
-            status(net, &[]).0 == "RUNNING"
-        });
+        daemon.wait_ready("/no/such/place/mirroring.log");
+        eventually("packets mirrored without a log", || status(net, &[]).0 == "RUNNING");
         // and goes on until it is told to end
         thread::sleep(QUIET);
         assert_eq!(copies_of_three_pings(net), 3);

@@ -85,7 +85,7 @@ fn start_on_eth1_with(net: &Topology, direction: &str, device: &str, more: &[&st
     ];
     args.extend(more.iter().map(ToString::to_string));
     let mut daemon = Daemon::mirroring(net.host(), args);
-    daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
+    daemon.wait_ready("mirroring eth1");
     daemon
 }
 
@@ -216,9 +216,7 @@ impl Flood {
     /// Returns when a few more have been sent.
     fn goes_on(&self) {
         let before = sent_packets("eth1");
-        eventually(Duration::from_secs(10), "more datagrams", || {
-            sent_packets("eth1") > before + 1000
-        });
+        eventually("more datagrams", || sent_packets("eth1") > before + 1000);
     }
 }
 
@@ -287,7 +285,7 @@ fn needs_root_instances_on_lo_have_no_loop() {
                 "--redirect-to=lo".into(),
             ];
             let mut daemon = Daemon::mirroring(net.host(), args);
-            daemon.wait_ready("mirroring lo", Duration::from_secs(20));
+            daemon.wait_ready("mirroring lo");
             daemon
         };
         let _daemons = [

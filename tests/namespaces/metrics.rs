@@ -20,9 +20,6 @@ const RULES: &str = r#"{"rules": [
     {"action": "mirror", "protocol": ["udp"], "dst_port": ["5300-5302"]}
 ]}"#;
 
-/// Of one publication and one more that was due meanwhile, with time to spare.
-const SHORT: Duration = Duration::from_secs(3);
-
 fn map(direction: Way) -> MapHandle {
     let dir = "/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest";
     MapHandle::from_pinned_path(format!("{dir}/{direction}_metrics")).expect("the metrics")
@@ -56,7 +53,7 @@ fn needs_root_every_packet_is_in_the_metrics_soon() {
         let rules = rules_file("rules", RULES);
         let daemon = launcher.start(Way::Ingress, &[&rules]);
         let awaited = |sent: u64, excluded: u64| {
-            eventually(SHORT, "every packet in the metrics", || {
+            eventually("every packet in the metrics", || {
                 if daemon.is_none() {
                     // nobody else publishes
                     let status = status(net, &["--iface=eth0"]);
@@ -90,7 +87,7 @@ fn needs_root_metrics_go_on_after_a_crash_of_whoever_is_there() {
         let mut daemon = start(net, "ingress", &flags);
         let [first] = blast(net, [5300]);
         let awaited = |sent| {
-            eventually(SHORT, "every packet in the metrics", || {
+            eventually("every packet in the metrics", || {
                 metrics(Way::Ingress)[..2] == [sent, sent]
             });
         };

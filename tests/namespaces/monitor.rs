@@ -1,14 +1,11 @@
 //! A process that stays looks after its instance: whatever happens to interfaces, addresses, routes
 //! and neighbours, mirroring goes on, or the log says what is wrong.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
 use testkit::namespaces::*;
-
-/// For the process to notice, be it on a machine that is busy with other tests.
-const SOON: Duration = Duration::from_secs(20);
 
 const MAKE_ETH0: &str = "
     ip link add eth0 address 02:00:00:01:00:01 type veth \
@@ -25,17 +22,10 @@ const MAKE_ETH1: &str = "
     nsenter --net=/run/netns/collector sh -ec '
         ip address add 10.2.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.2.0.1'";
 
-/// How often the process has looked at the host.
-fn looks(daemon: &Daemon) -> usize {
-    daemon.log().matches("reconciling").count()
-}
-
 /// Waits for a line that was not in the log before.
 fn wait_for_next(daemon: &Daemon, text: &str, before: &str) {
     let count = |log: &str| log.matches(text).count();
-    eventually(SOON, &format!("another {text:?} in the log"), || {
-        count(&daemon.log()) > count(before)
-    });
+    eventually(&format!("another {text:?} in the log"), || count(&daemon.log()) > count(before));
 }
 
 /// Does `change` on the host, and waits until the process has said `text`.
@@ -46,14 +36,14 @@ fn change(net: &Topology, daemon: &Daemon, script: &str, text: &str) {
 }
 
 fn wait_for_link(ns: &Ns, name: &str) {
-    eventually(SOON, "a link that is up", || {
+    eventually("a link that is up", || {
         ns.sh(&format!("ip -o link show {name}")).contains("state UP")
     });
 }
 
 /// ARP may have to ask again first.
 fn await_copies(net: &Topology) {
-    eventually(SOON, "copies", || copies_of_three_pings(net) == 3);
+    eventually("copies", || copies_of_three_pings(net) == 3);
 }
 
 /// What of ours is there that was not before: interfaces that were made anew have other indices.
@@ -115,7 +105,7 @@ fn needs_root_a_start_takes_the_interface_that_has_the_name_now() {
         wait_for_link(host, "eth0");
         let args = ["--iface=eth0", "--direction=ingress", TO_COLLECTOR[0]];
         let mut daemon = Daemon::mirroring(host, args);
-        daemon.wait_ready("mirroring eth0", SOON);
+        daemon.wait_ready("mirroring eth0");
         assert_eq!(copies_of_three_pings(net), 0, "of eth9");
         let collector = Collector::listen(net.collector(), GUE_PORT);
         ping(net.collector(), host, 3, 56);
@@ -235,7 +225,7 @@ fn needs_root_copies_follow_the_kernels_route_without_a_device() {
         wait_for_link(host, "eth2");
         let args = ["--iface=eth0", "--direction=ingress", "--tunnel-remote-address=192.0.2.50"];
         let mut daemon = Daemon::mirroring(host, args);
-        daemon.wait_ready("mirroring eth0 ingress", SOON);
+        daemon.wait_ready("mirroring eth0 ingress");
         assert_eq!(copies_of_three_pings(net), 3);
         change(net, &daemon, "ip route replace 192.0.2.50 via 10.4.0.2", "by way of 10.4.0.2");
         let capture = Capture::start(host, "eth2");
@@ -255,7 +245,7 @@ fn needs_root_a_deleted_or_downed_tunnel_is_restored() {
         let before = Snapshot::of(net.host());
         let daemons = ["ingress", "egress"].map(|direction| start(net, direction, &[]));
         let both_work = |what: &str| {
-            eventually(SOON, what, || copies_of_three_pings(net) == 6);
+            eventually(what, || copies_of_three_pings(net) == 6);
         };
         for script in [
             "ip link delete gue1",
@@ -333,7 +323,7 @@ fn needs_root_an_existing_device_is_followed_but_never_made() {
         // the kernel removes our route with the NIC's state
         change(net, &daemon, "ip link set eth1 down", "\"eth1\" is down");
         change(net, &daemon, "ip link set eth1 up", "added a route to 10.2.0.2");
-        eventually(SOON, "copies", || copies() == 3);
+        eventually("copies", || copies() == 3);
         assert!(daemon.terminate().success());
         let mut changes = Snapshot::of(host).changes_since(&before);
         changes.retain(|change| !change.contains("vx0"));
@@ -375,27 +365,19 @@ fn needs_root_a_collector_with_a_new_mac_gets_copies_again() {
             echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_notify
             ip link set eth0 address 02:00:00:02:00:99");
         let since = Instant::now();
-        eventually(SOON, "copies", || copies_of_three_pings(net) == 3);
+        eventually("copies", || copies_of_three_pings(net) == 3);
         println!("copies arrive again after {:?}", since.elapsed());
     });
 }
 
 /// Events come by the hundreds, and our own changes make some, too.
 #[test]
-fn needs_root_looks_are_few_however_much_happens() {
+fn needs_root_many_events_make_few_reconciliations() {
     Topology::run(|net| {
         let daemons = ["ingress", "egress"].map(|direction| start(net, direction, &[]));
-        let calm = || {
-            let mut last = None;
-            eventually(SOON, "an end of looking", || {
-                let now = daemons.each_ref().map(looks);
-                std::thread::sleep(patient(Duration::from_millis(1500)));
-                last.replace(now) == Some(daemons.each_ref().map(looks))
-            });
-        };
-        calm();
+        wait_until_calm(&daemons);
         let began = Instant::now();
-        let before = daemons.each_ref().map(looks);
+        let before = daemons.each_ref().map(Daemon::reconciliations);
         net.host().sh("
             for i in $(seq 100); do
                 ip link add d$i type veth
@@ -403,17 +385,18 @@ fn needs_root_looks_are_few_however_much_happens() {
                 ip link set d$i up
             done");
         net.host().sh("ip link delete gue1");
-        calm();
+        wait_until_calm(&daemons);
+        // at most two a second, so that a slow machine has time for more
         let most = 3 + began.elapsed().as_millis() as usize / 500;
         for (daemon, before) in daemons.iter().zip(before) {
-            let more = looks(daemon) - before;
-            assert!((1..=most).contains(&more), "{more} looks, {most} at most");
+            let more = daemon.reconciliations() - before;
+            assert!((1..=most).contains(&more), "{more} reconciliations, {most} at most");
         }
         // routes that do not lead to the collector are none of our business
-        let before = daemons.each_ref().map(looks);
+        let before = daemons.each_ref().map(Daemon::reconciliations);
         net.host().sh("for i in $(seq 100); do ip route add 10.98.$i.0/24 dev d1; done");
-        calm();
-        assert_eq!(daemons.each_ref().map(looks), before);
+        wait_until_calm(&daemons);
+        assert_eq!(daemons.each_ref().map(Daemon::reconciliations), before);
         for mut daemon in daemons {
             daemon.signal(Signal::SIGTERM);
             assert!(daemon.wait().success());

@@ -256,9 +256,7 @@ fn needs_root_fragmentation_needed_changes_nothing() {
         // where a program of this host has the tunnel's port, every kernel takes it for the addressee
         let _other = bind(host, || UdpSocket::bind("10.2.0.1:6080"));
         inject(collector, "eth0", &frame);
-        eventually(std::time::Duration::from_secs(5), "a route exception", || {
-            route_mtu("10.2.0.2")
-        });
+        eventually("a route exception", || route_mtu("10.2.0.2"));
         assert_eq!(outer_sizes().1, sizes);
         assert!(!route_mtu("10.1.0.2"), "a route of production's has been changed");
     });

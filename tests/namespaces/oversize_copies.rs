@@ -160,7 +160,7 @@ fn needs_root_fragments_of_copies_are_not_mirrored() {
             let direction_flag = format!("--direction={direction}");
             let flags = ["--iface=eth1", &direction_flag];
             let mut daemon = Daemon::mirroring(net.host(), [&flags[..], &TO_COLLECTOR].concat());
-            daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
+            daemon.wait_ready("mirroring eth1");
             daemon
         });
         let collector = Collector::listen(net.collector(), GUE_PORT);

@@ -2,12 +2,8 @@
 //! and no copy pushes it out of a queue.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use testkit::namespaces::*;
-
-/// For an answer of the next hop, which is asked every second.
-const LIMIT: Duration = Duration::from_secs(30);
 
 const PORT: u16 = 5309;
 /// More than the kernel keeps for a next hop that does not answer (net.ipv4.neigh.*.unres_qlen_bytes).

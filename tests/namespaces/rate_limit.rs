@@ -168,7 +168,7 @@ fn needs_root_what_matched_was_sent_or_counted_with_a_reason() {
         let (client, host) = (net.client(), net.host());
         // a device that somebody else made, as the built-in one sends copies also when it is down
         vxlan_to(host, "10.2.0.2");
-        let flags = ["--protocol=udp,icmp", "--tunnel-interface-name=vx0", "--max-rate=100kbit"];
+        let flags = ["--protocol=udp,icmp", "--tunnel-interface-name=vx0", "--max-rate=8kbit"];
         let daemon = start(net, "ingress", &flags);
         let capture = Capture::start(host, "eth1");
 

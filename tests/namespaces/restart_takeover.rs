@@ -9,8 +9,13 @@ use testkit::namespaces::*;
 
 const PORT: u16 = 5300;
 
-/// For all rounds together, however slow the machine is.
-const LIMIT: Duration = Duration::from_secs(15);
+/// After this time, or a third of it in each launch mode, a few rounds are enough.
+const LONG: Duration = Duration::from_secs(15);
+
+/// Whether one more start or command is to be killed.
+fn goes_on(rounds: u32, began: Instant, long: Duration) -> bool {
+    rounds < 5 || rounds < 40 && began.elapsed() < patient(long)
+}
 
 /// How an instance is launched.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +66,7 @@ impl<'a> Stage<'a> {
 
     fn start(&self, side: usize) -> Daemon {
         let mut daemon = self.spawn(side);
-        daemon.wait_ready(&format!("mirroring eth0 {}", DIRECTIONS[side]), Duration::from_secs(20));
+        daemon.wait_ready(&format!("mirroring eth0 {}", DIRECTIONS[side]));
         daemon
     }
 }
@@ -91,9 +96,9 @@ fn needs_root_a_takeover_under_traffic_mirrors_each_packet_once() {
                     *daemon = stage.start(side);
                 }
             }
+            stream.goes_on(100);
             let sent = stream.stop();
             let packets = collector.stop_after_quiet(QUIET).packets();
-            assert!(sent > 100, "{sent} datagrams");
             assert_each_is_mirrored_once(&packets, sent, &format!("{mode:?}"));
         });
     }
@@ -121,17 +126,17 @@ fn needs_root_killed_starts_never_interrupt_the_mirroring() {
             let stream = Stream::start(net.client(), net.host(), PORT);
             let mut rounds = 0;
             let began = Instant::now();
-            while rounds < 40 && began.elapsed() < patient(LIMIT / 3) {
+            while goes_on(rounds, began, LONG / 3) {
                 let mut killed = stage.spawn((rounds % 2) as usize);
                 thread::sleep(random.duration(0..whole));
                 killed.kill_now();
                 rounds += 1;
             }
             let daemons = [0, 1].map(|side| stage.start(side));
+            stream.goes_on(100);
             let sent = stream.stop();
             let packets = collector.stop_after_quiet(QUIET).packets();
             println!("{mode:?}: {rounds} starts killed, {sent} datagrams");
-            assert!(rounds >= 5 && sent > 100, "{rounds} rounds, {sent} datagrams");
             assert_each_is_mirrored_once(&packets, sent, &format!("{mode:?}"));
 
             drop(daemons);
@@ -164,7 +169,7 @@ fn needs_root_a_stop_after_killed_commands_leaves_nothing() {
         let stream = Stream::start(net.client(), host, PORT);
         let began = Instant::now();
         let mut rounds = 0;
-        while rounds < 40 && began.elapsed() < patient(LIMIT) {
+        while goes_on(rounds, began, LONG) {
             let side = random.below(2) as usize;
             let map_name = format!("--map-name={}", roots[side].map_path.display());
             let direction = format!("--direction={}", DIRECTIONS[side]);

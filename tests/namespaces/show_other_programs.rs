@@ -141,7 +141,7 @@ fn needs_root_clsact_filters_are_shown_with_their_priorities() {
         hook.attach().expect("a foreign filter");
 
         // the kernel ends a link some time after its pin
-        eventually(std::time::Duration::from_secs(5), "the end of the link", || {
+        eventually("the end of the link", || {
             traffic_mirroring::attach::tcx::programs(eth0(), Way::Ingress).is_empty()
         });
         let shown = shown_one(net);

@@ -1,7 +1,6 @@
 //! `--cmd=show`: the tunnel, as Prometheus gets it, too.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use traffic_mirroring::model::Direction as Way;
@@ -65,7 +64,7 @@ fn needs_root_a_tunnel_that_is_down_or_gone_is_shown_as_such() {
     Topology::run(|net| {
         // nobody looks after the tunnel, or asks for the next hop again
         start(net, "ingress", &["--gtw-address=10.2.0.99"]).kill();
-        eventually(Duration::from_secs(20), "a next hop that does not answer", || {
+        eventually("a next hop that does not answer", || {
             let hop = tunnel(net)["next_hop"].take();
             assert_eq!(hop["address"], "10.2.0.99");
             hop["state"] == "unreachable" && hop["reachable"] == false

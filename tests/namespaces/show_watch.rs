@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,9 +16,7 @@ fn needs_root_without_a_terminal_tables_follow_until_a_signal() {
         let _daemon = start(net, "ingress", &["--protocol=icmp"]);
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
             let mut watch = Daemon::mirroring(net.host(), WATCH);
-            eventually(Duration::from_secs(20), "three tables", || {
-                watch.output().matches("  1  flags").count() >= 3
-            });
+            eventually("three tables", || watch.output().matches("  1  flags").count() >= 3);
             watch.signal(signal);
             assert_eq!(watch.wait().code(), Some(0), "{signal}");
             let output = watch.output();
@@ -38,16 +35,16 @@ fn needs_root_each_table_counts_since_the_one_before() {
     Topology::run(|net| {
         let _daemon = start(net, "ingress", &["--protocol=udp"]);
         let mut watch = Daemon::mirroring(net.host(), WATCH);
-        watch.wait_ready("  1  flags", Duration::from_secs(20));
+        watch.wait_ready("  1  flags");
         let stream = Stream::start(net.client(), net.host(), 5300);
         let rate_of_last = |watch: &Daemon| -> Option<f64> {
             let output = watch.output();
             let row = output.lines().rfind(|row| row.starts_with("  1  flags"))?;
             row.split_whitespace().rev().nth(3)?.parse().ok()
         };
-        eventually(Duration::from_secs(20), "a rate", || rate_of_last(&watch) > Some(10.0));
+        eventually("a rate", || rate_of_last(&watch) > Some(10.0));
         stream.stop();
-        eventually(Duration::from_secs(20), "no rate", || rate_of_last(&watch) == Some(0.0));
+        eventually("no rate", || rate_of_last(&watch) == Some(0.0));
         assert!(watch.terminate().success());
     });
 }
@@ -56,9 +53,9 @@ fn needs_root_each_table_counts_since_the_one_before() {
 fn needs_root_what_starts_meanwhile_is_shown() {
     Topology::run(|net| {
         let mut watch = Daemon::mirroring(net.host(), WATCH);
-        watch.wait_ready("nothing is mirrored here\n\nnothing", Duration::from_secs(20));
+        watch.wait_ready("nothing is mirrored here\n\nnothing");
         let _daemon = start(net, "ingress", &[]);
-        watch.wait_ready("nothing is mirrored here\n\neth0 ingress", Duration::from_secs(20));
+        watch.wait_ready("nothing is mirrored here\n\neth0 ingress");
         assert!(watch.terminate().success());
     });
 }
@@ -68,7 +65,7 @@ fn needs_root_what_starts_meanwhile_is_shown() {
 fn needs_root_who_shows_has_another_name_than_what_l3afd_ends() {
     Topology::run(|net| {
         let mut watch = Daemon::mirroring(net.host(), WATCH);
-        watch.wait_ready("nothing is mirrored here", Duration::from_secs(20));
+        watch.wait_ready("nothing is mirrored here");
         let name = std::fs::read_to_string(format!("/proc/{}/comm", watch.pid())).expect("a name");
         assert!(!name.contains("mirroring"), "{name}");
         assert!(watch.terminate().success());

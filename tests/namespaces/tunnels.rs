@@ -1,7 +1,6 @@
 //! The tunnel: built in or existing, shared, never mirrored itself.
 
 use std::thread;
-use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
@@ -20,7 +19,7 @@ fn needs_root_a_tunnel_over_its_own_interface_is_not_mirrored() {
             let direction_flag = format!("--direction={direction}");
             let flags = ["--iface=eth1", &direction_flag];
             let mut daemon = Daemon::mirroring(net.host(), [&flags[..], &TO_COLLECTOR].concat());
-            daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
+            daemon.wait_ready("mirroring eth1");
             daemon
         };
         let daemons = ["ingress", "egress"].map(on_eth1);
@@ -229,7 +228,7 @@ fn needs_root_an_existing_devices_own_packets_are_not_mirrored() {
             ]
             .concat(),
         );
-        daemon.wait_ready("mirroring eth1", Duration::from_secs(20));
+        daemon.wait_ready("mirroring eth1");
         let capture = Capture::start(net.host(), "eth1");
         ping(net.host(), net.collector(), 5, 56);
         let frames = capture.stop();
@@ -273,7 +272,7 @@ fn needs_root_fragmented_copies_reach_a_collector_on_this_host() {
             "--redirect-to=lo",
         ];
         let mut daemon = Daemon::mirroring(net.host(), local);
-        daemon.wait_ready("mirroring lo", Duration::from_secs(20));
+        daemon.wait_ready("mirroring lo");
         let collector = Collector::listen(net.host(), GUE_PORT);
         // the longest of which the kernel makes one outer packet has 15,826 bytes
         for size in [15_798, 15_799, 40_000] {
@@ -300,7 +299,7 @@ fn needs_root_mirroring_lo_to_lo_ends_with_each_packet_once() {
                 "--redirect-to=lo",
             ];
             let mut daemon = Daemon::mirroring(net.host(), args);
-            daemon.wait_ready("mirroring lo", Duration::from_secs(20));
+            daemon.wait_ready("mirroring lo");
             daemon
         };
         let _daemons = ["ingress", "egress"].map(flags);
@@ -320,7 +319,7 @@ fn needs_root_without_redirect_to_the_kernels_route_counts() {
     Topology::run(|net| {
         let args = ["--iface=eth0", "--direction=ingress", TO_COLLECTOR[0]];
         let mut daemon = Daemon::mirroring(net.host(), args);
-        daemon.wait_ready("mirroring eth0", Duration::from_secs(20));
+        daemon.wait_ready("mirroring eth0");
         let collector = Collector::listen(net.collector(), GUE_PORT);
         ping(net.client(), net.host(), 3, 56);
         assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3);

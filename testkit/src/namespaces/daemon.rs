@@ -13,11 +13,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{Ns, by_l3afd, eventually};
+use super::{Ns, by_l3afd, eventually, patient};
 use crate::binary;
 
-/// For a process to do what it is asked and exit.
-const LIMIT: Duration = Duration::from_secs(60);
+/// The kernel reports all that a change makes happen within this time.
+const CALM: Duration = Duration::from_millis(1500);
 
 /// Runs `mirroring` to its end.
 pub fn mirroring<A: AsRef<OsStr>>(ns: &Ns, args: impl IntoIterator<Item = A>) -> Output {
@@ -30,6 +30,20 @@ pub fn mirroring<A: AsRef<OsStr>>(ns: &Ns, args: impl IntoIterator<Item = A>) ->
         stdout: process.read("stdout").into_bytes(),
         stderr: process.read("stderr").into_bytes(),
     }
+}
+
+/// Waits until for a while nothing has happened that these instances, which stay, look after.
+pub fn wait_until_calm(daemons: &[Daemon]) {
+    let mut before = None;
+    eventually("an end of what happens", || {
+        let now: Vec<_> = daemons.iter().map(Daemon::reconciliations).collect();
+        let is_calm = before.as_ref() == Some(&now);
+        if !is_calm {
+            thread::sleep(patient(CALM));
+        }
+        before = Some(now);
+        is_calm
+    });
 }
 
 /// A running process. It is killed when dropped, and shows what it said if that is in a panic.
@@ -88,9 +102,9 @@ impl Daemon {
     }
 
     /// Waits for `text` in [`Daemon::output`].
-    pub fn wait_ready(&mut self, text: &str, limit: Duration) {
+    pub fn wait_ready(&mut self, text: &str) {
         let what = format!("{text:?} in the output");
-        eventually(limit, &what, || {
+        eventually(&what, || {
             // in this order: its last words may be the ones
             let exited = self.child.try_wait().expect("the process");
             let said = self.output().contains(text);
@@ -99,10 +113,15 @@ impl Daemon {
         });
     }
 
+    /// How often an instance that stays has looked after itself, because something happened or in due time.
+    pub fn reconciliations(&self) -> usize {
+        self.log().matches("reconciling eth0").count()
+    }
+
     /// Waits until the process exits by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let mut exited = None;
-        eventually(LIMIT, "an exit", || {
+        eventually("an exit", || {
             exited = self.child.try_wait().expect("the process");
             exited.is_some()
         });

@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use libbpf_rs::{TC_EGRESS, TC_INGRESS, TcHook, TcHookBuilder};
@@ -171,7 +170,5 @@ pub fn make_sink(net: &Topology) {
         ip link add sink type veth peer name sink-p
         ip link set sink up
         ip link set sink-p up");
-    eventually(Duration::from_secs(20), "the sink", || {
-        net.host().sh("ip -o link show sink").contains("state UP")
-    });
+    eventually("the sink", || net.host().sh("ip -o link show sink").contains("state UP"));
 }

@@ -12,9 +12,6 @@ use traffic_mirroring::model::{Direction as Way, InstanceId, Version};
 
 use super::{Collector, Daemon, GUE_PORT, Ns, Root, Topology, mirroring, ping};
 
-/// For a start, be it on a machine that is busy with other tests.
-const READY: Duration = Duration::from_secs(20);
-
 /// After this long without a copy, no more are on their way.
 pub const QUIET: Duration = Duration::from_millis(300);
 
@@ -33,7 +30,7 @@ pub fn args<'a>(direction: &str, more: &[&'a str]) -> Vec<std::borrow::Cow<'a, s
 pub fn start(net: &Topology, direction: &str, more: &[&str]) -> Daemon {
     let args = args(direction, more);
     let mut daemon = Daemon::mirroring(net.host(), args.iter().map(|arg| arg.as_ref()));
-    daemon.wait_ready(&format!("mirroring eth0 {direction}"), READY);
+    daemon.wait_ready(&format!("mirroring eth0 {direction}"));
     daemon
 }
 

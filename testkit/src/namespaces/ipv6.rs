@@ -8,8 +8,8 @@ use std::ptr;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType};
 
-use super::traffic::{self, LIMIT, bind};
-use super::{Ns, Topology, noise};
+use super::traffic::{self, bind};
+use super::{LIMIT, Ns, Topology, noise};
 
 pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 2);
 pub const HOST6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 1);

@@ -69,7 +69,7 @@ pub use collector_ipv6::{
 };
 pub use counters::Counters;
 pub use cpus::cpus;
-pub use daemon::{Daemon, mirroring};
+pub use daemon::{Daemon, mirroring, wait_until_calm};
 pub use instance::{
     QUIET, Release, Summary, TO_COLLECTOR, args, command, copies_of_three_pings, jmp_table,
     load_as, load_as_l3afd, run_as_l3afd, start, start_chained, status,
@@ -92,7 +92,7 @@ pub use reassembly::{datagrams, stream};
 pub use repeat_if_packets_lost::undisturbed;
 pub use rules::{instance, outcomes, rules_file, to_be_mirrored};
 pub use shown::{show, shown, shown_one};
-pub use slow_machine::patient;
+pub use slow_machine::{LIMIT, patient};
 pub use snapshot::Snapshot;
 pub use stream::Stream;
 pub use terminal::pty;
@@ -106,9 +106,9 @@ pub use traffic::{
 };
 pub use vxlan::{vxlan, vxlan_to};
 
-/// Waits until `condition` holds, and panics with `what` was awaited after `limit`.
-pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let limit = patient(limit);
+/// Waits until `condition` holds. After [`LIMIT`] it panics, with `what` was awaited.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let limit = patient(LIMIT);
     let deadline = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < deadline, "no sign of {what} within {limit:?}");

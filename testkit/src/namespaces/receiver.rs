@@ -5,13 +5,10 @@ use std::sync::mpsc::{self, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::patient;
+use super::{LIMIT, patient};
 
 /// How often a receiver that waits looks whether it shall stop: its socket's read timeout.
 pub const TICK: Duration = Duration::from_millis(10);
-
-/// Traffic that goes on for longer than this after the stop is a test gone wrong.
-const LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Receiver<T> {
     stop: Sender<Duration>,

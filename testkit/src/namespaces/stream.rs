@@ -3,20 +3,19 @@
 use std::net::UdpSocket;
 use std::panic;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::traffic::bind;
-use super::{Ns, Packet};
-
-/// For any one answer.
-const LIMIT: Duration = Duration::from_secs(30);
+use super::{LIMIT, Ns, Packet, eventually};
 
 /// Numbered datagrams to a server, which sends each back. Every one has to come back unchanged before
 /// the next one goes: a single one that is lost fails the test.
 pub struct Stream {
     stop: Arc<AtomicBool>,
+    /// Datagrams that went there and back.
+    count: Arc<AtomicU64>,
     thread: JoinHandle<u64>,
 }
 
@@ -29,7 +28,8 @@ impl Stream {
             socket.set_read_timeout(Some(LIMIT)).expect("a read timeout");
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let count = Arc::new(AtomicU64::new(0));
+        let (stopped, counted) = (stop.clone(), count.clone());
         let exchange = move || {
             let mut number = 0;
             while !stopped.load(Ordering::Relaxed) {
@@ -44,11 +44,21 @@ impl Stream {
                 let length = near.recv(&mut buffer).unwrap_or_else(lost);
                 assert!(buffer[..length] == data, "datagram {number} came back changed");
                 number += 1;
+                counted.store(number, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(1));
             }
             number
         };
-        Stream { stop, thread: thread::spawn(exchange) }
+        Stream { stop, count, thread: thread::spawn(exchange) }
+    }
+
+    /// Waits for this many more datagrams to go there and back.
+    pub fn goes_on(&self, more: u64) {
+        let wanted = self.count.load(Ordering::Relaxed) + more;
+        eventually("more traffic", || {
+            let has_ended = self.thread.is_finished();
+            has_ended || self.count.load(Ordering::Relaxed) >= wanted
+        });
     }
 
     /// How many datagrams went there and back.

@@ -4,7 +4,6 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::panic;
 use std::thread;
-use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -150,7 +149,7 @@ fn new_host() -> Ns {
 /// Waits for all links: until they are up the kernel drops what an interface sends.
 fn await_up(namespaces: &[&Ns]) {
     for ns in namespaces {
-        eventually(Duration::from_secs(20), "links that are up", || {
+        eventually("links that are up", || {
             let links = ns.sh("ip -o link show type veth");
             links.lines().all(|link| link.contains("state UP"))
         });

@@ -1,4 +1,4 @@
-//! Production traffic, every bit of it checked: it arrives unchanged and in time, or the test fails.
+//! Production traffic, every bit of it checked: it arrives unchanged, or the test fails.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,10 +12,7 @@ use nix::sys::socket::sockopt::UdpGsoSegment;
 use nix::sys::socket::{MsgFlags, send, setsockopt};
 use nix::unistd::Pid;
 
-use super::{Ns, socket};
-
-/// For any one answer, be it on an emulated machine. TCP and ARP have the time to try again.
-pub const LIMIT: Duration = Duration::from_secs(30);
+use super::{LIMIT, Ns, socket};
 
 /// Sends `count` echo requests with `size` bytes of data, [`noise`] of their numbers from 1 on, each
 /// after the reply to the one before.
