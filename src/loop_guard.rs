@@ -1,10 +1,9 @@
-//! What no instance mirrors: packets to the far end of any instance's tunnel, and ICMP errors about
-//! those. Two instances that did not know each other's would mirror each other's copies without end.
+//! The loop guard: no instance mirrors packets to the remote endpoint of any instance's tunnel, or ICMP errors about
+//! them. Otherwise two instances could mirror each other's copies without end.
 //!
-//! So each has a list of all far ends, its own one first, in a map of its own. Whoever starts puts
-//! itself into everybody's list before its first copy leaves; the next start or stop of anybody
-//! takes out those who have gone. A list can be read without the instance's other maps, so that
-//! versions that differ in those can still guard against each other.
+//! Each instance has a list of all endpoints in a map of its own. A start adds its endpoint to the lists of all instances
+//! before its first copy leaves. The next start or stop removes the endpoints of instances that have ended. The list can
+//! be used without the other maps, so instances of different versions can guard against each other.
 
 use anyhow::{Result, ensure};
 
@@ -12,8 +11,7 @@ use crate::instance::host::HostLock;
 use crate::maps::endpoints::{Endpoint, Endpoints, LENGTH};
 use crate::model::InstanceId;
 
-/// Puts the far end of a tunnel that is about to be used into the list of every instance. Returns
-/// them all.
+/// Adds the endpoint of a starting instance's tunnel to the list of every instance. Returns all endpoints.
 pub fn register(lock: &HostLock<'_>, starting: Endpoint) -> Result<Endpoints> {
     write_lists(lock, Some(starting), |id, error| {
         log::warn!(
@@ -24,7 +22,7 @@ pub fn register(lock: &HostLock<'_>, starting: Endpoint) -> Result<Endpoints> {
     })
 }
 
-/// Takes out of every list the far ends that no instance has any more.
+/// Removes endpoints that no instance uses any more from every list.
 pub fn unregister_unused(lock: &HostLock<'_>) -> Result<()> {
     write_lists(lock, None, |_, _| {}).map(drop)
 }

@@ -1,4 +1,4 @@
-//! The chain: the slot of the previous program's PROG_ARRAY in which we stand.
+//! Chains of programs: each program calls the next one through a slot of its PROG_ARRAY.
 
 use std::collections::HashSet;
 use std::iter;
@@ -22,8 +22,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The slot in the map that is pinned at `path`. Takes nothing that is not a PROG_ARRAY in a
-    /// BPF file system at `bpffs`, also where links lead out of it.
+    /// The slot in the map that is pinned at `path`. That has to be a PROG_ARRAY, and below `bpffs` also after
+    /// following symbolic links.
     pub fn pinned(path: &Path, bpffs: &Path) -> Result<Self> {
         let shown = path.display();
         let real = path.canonicalize().with_context(|| {
@@ -46,21 +46,22 @@ impl Slot {
         Ok(Self { map })
     }
 
-    /// The slot in the map with this id; `None` where that is gone, or no PROG_ARRAY.
+    /// The slot in the map with this id; `None` where the map is gone or not a PROG_ARRAY.
     fn of_map(id: u32) -> Option<Self> {
         let map = MapHandle::from_map_id(id).ok()?;
         (map.map_type() == MapType::ProgArray).then_some(Self { map })
     }
 
-    /// Those of all PROG_ARRAYs of this host.
+    /// The slots of all PROG_ARRAYs of this host.
     pub fn all() -> impl Iterator<Item = Self> {
         map_ids().filter_map(Self::of_map)
     }
 
-    /// All slots of this host that lead to one of ours: whoever started before or after us may have taken the
-    /// one that we took, `noted` by its map, and put us behind. They are in maps of the programs that are
-    /// loaded. One that uses a jump table of an instance has no other PROG_ARRAY: that saves two calls for each
-    /// of its maps.
+    /// All slots of this host that hold one of our programs.
+    ///
+    /// It is not enough to look at the slot that we took (`noted`, by the id of its map): another program may have taken
+    /// it since, and moved ours to a slot of its own. So all maps of the loaded programs are looked at. A program that
+    /// uses one of the `jump_tables` of instances has no other PROG_ARRAY, so its other maps are skipped.
     pub fn all_of(
         is_ours: impl Fn(u32) -> bool,
         noted: u32,
@@ -69,7 +70,7 @@ impl Slot {
     ) -> Vec<Self> {
         let mut maps = jump_tables.clone();
         maps.extend((noted != 0).then_some(noted));
-        // others can make no tail call to ours
+        // programs of other types cannot tail-call ours
         for program in loaded.iter().filter(|it| it.ty == ProgramType::SchedCls) {
             if jump_tables.is_disjoint(&program.map_ids.iter().copied().collect()) {
                 maps.extend(&program.map_ids);
@@ -79,8 +80,7 @@ impl Slot {
         slots.filter(|slot| slot.holds(&is_ours)).collect()
     }
 
-    /// The slot in which one of ours stands in the chain that begins with this one, whichever
-    /// programs stand before it.
+    /// Follows the chain that begins with this slot to the slot that holds one of our programs.
     pub fn place_of(&self, is_ours: impl Fn(u32) -> bool) -> Result<Option<Self>> {
         let mut maps = vec![self.map_id()?];
         let mut seen = HashSet::new();
@@ -92,7 +92,7 @@ impl Slot {
             if slot.holds(&is_ours) {
                 return Ok(Some(slot));
             }
-            // somebody else's array may refuse to be read
+            // a foreign PROG_ARRAY may be unreadable
             maps.extend(slot.program().ok().flatten().map_or(Vec::new(), loaded_programs::maps_of));
         }
         Ok(None)
@@ -119,15 +119,14 @@ impl Slot {
         id.map(|id| Ok(u32::from_ne_bytes(id.as_slice().try_into()?))).transpose()
     }
 
-    /// Puts a program into the slot, in place of what is there, at one instant.
+    /// Puts a program into the slot, replacing the one that is there atomically.
     pub fn put(&self, program: BorrowedFd<'_>) -> Result<()> {
         self.map
             .update(&KEY, &program.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
             .context("the previous program's PROG_ARRAY refuses the program")
     }
 
-    /// Takes our program out of the slot. Who came behind it moves up, so that the rest of the chain
-    /// goes on.
+    /// Takes our program out of the slot. The program after it, if any, takes its place, so that the chain stays linked.
     pub fn leave(&self, next: &Self) -> Result<()> {
         match next.program()?.map(ProgramHandle::from_prog_id) {
             Some(Ok(successor)) => self.put(successor.as_fd()),
@@ -136,7 +135,7 @@ impl Slot {
     }
 }
 
-/// The ids of all maps of this host, also of those that cannot be opened.
+/// The ids of all maps of this host, also of those that we cannot open.
 fn map_ids() -> impl Iterator<Item = u32> {
     let mut id = 0;
     iter::from_fn(move || {

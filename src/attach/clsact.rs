@@ -1,4 +1,4 @@
-//! Filters on an interface's clsact qdisc, for kernels that have no TCX.
+//! bpf filters on an interface's clsact qdisc, for kernels without TCX.
 
 use std::os::fd::BorrowedFd;
 
@@ -9,10 +9,10 @@ use crate::bpf;
 use crate::model::Direction;
 use crate::netlink::Netlink;
 
-/// Of our clsact filters. Noted before it is used, a filter is found whenever we are killed.
+/// Handle of our filters. It is fixed, so that a filter can be recorded before it is made, and found after a SIGKILL.
 const FILTER_HANDLE: u32 = 0x6d69;
 
-/// Priorities that we try: the first that no other kind of filter has.
+/// Priorities that we try, in order: one that another kind of filter has cannot be used.
 const FILTER_PRIORITIES: std::ops::RangeInclusive<u32> = 1..=32;
 
 /// A filter of ours on an interface's clsact qdisc.
@@ -41,8 +41,8 @@ impl ClsactFilter {
         record.filter_priority = self.priority;
     }
 
-    /// Attaches a program in front of the filters that are there, as far as priorities allow.
-    /// Before it makes a filter, `note` learns of it, and whether the clsact qdisc is our work, too.
+    /// Attaches a program in front of the filters that are there, as far as priorities allow. `note` is told of each
+    /// filter before it is made, and whether we made the clsact qdisc.
     pub fn attach(
         program: BorrowedFd<'_>,
         ifindex: u32,
@@ -80,7 +80,7 @@ impl ClsactFilter {
         Err(error.context(format!("cannot attach to {direction} (clsact)")))
     }
 
-    /// Puts another program in place of ours, at one instant.
+    /// Replaces the program of our filter atomically.
     pub fn replace(&self, program: BorrowedFd<'_>) -> Result<()> {
         let mut hook = self.hook(program);
         hook.replace(true);
@@ -88,11 +88,10 @@ impl ClsactFilter {
         Ok(())
     }
 
-    /// Removes the filter, if it runs a program of ours. `any` is any open descriptor: libbpf's
-    /// builder wants one.
+    /// Removes the filter if it runs a program of ours. `any` is any open descriptor, which libbpf's builder requires.
     pub fn detach(&self, any: BorrowedFd<'_>, is_ours: impl Fn(u32) -> bool) -> Result<()> {
         let mut hook = self.hook(any);
-        // where there is no such filter (any more), nothing is left to do
+        // no such filter (any more): nothing to do
         if !hook.query().is_ok_and(is_ours) {
             return Ok(());
         }
@@ -127,8 +126,8 @@ pub fn add(hook: &mut TcHook) -> Result<()> {
     added.map_err(|error| or_missing(error, "bpf filter", "CONFIG_NET_CLS_BPF", "cls_bpf"))
 }
 
-/// The error, or that the kernel does not know what it was asked for, which it says by the same errno as
-/// it says that a file is missing (`qdisc_create` and `tc_new_tfilter` in net/sched).
+/// Explains ENOENT, by which the kernel says that it does not have a kind of qdisc or filter (`qdisc_create` and
+/// `tc_new_tfilter` in net/sched). Other errors stay as they are.
 fn or_missing(error: libbpf_rs::Error, what: &str, option: &str, module: &str) -> anyhow::Error {
     if error.kind() != ErrorKind::NotFound {
         return error.into();
@@ -139,8 +138,8 @@ fn or_missing(error: libbpf_rs::Error, what: &str, option: &str, module: &str) -
     )
 }
 
-/// Removes a clsact qdisc that we made, unless somebody has a filter on it by now. Returns whether
-/// it is gone, be it with its interface. `any` is any open descriptor.
+/// Removes a clsact qdisc that we made, unless there are filters on it. Returns whether it is gone, possibly together
+/// with its interface. `any` is any open descriptor.
 pub fn remove_qdisc(any: BorrowedFd<'_>, ifindex: u32, netlink: &mut Netlink) -> Result<bool> {
     if !netlink.has_clsact(ifindex)? {
         return Ok(true);

@@ -1,4 +1,4 @@
-//! TCX (Linux 6.6): programs on an interface's hook, each attached by a link.
+//! TCX (since Linux 6.6): attaching a program to an interface by a BPF link.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -11,13 +11,13 @@ use nix::errno::Errno;
 use crate::bpf::pins;
 use crate::model::Direction;
 
-/// A TCX link, which attaches its program for as long as somebody holds it: its pin, here.
+/// A TCX link. It keeps its program attached for as long as a descriptor or a pin holds it.
 #[derive(Debug)]
 pub struct TcxLink(OwnedFd);
 
 impl TcxLink {
-    /// Attaches in front of the programs that are there, one of which may end the way of its
-    /// packets, while ours never does. `None` where the kernel has no TCX.
+    /// Attaches in front of the programs that are there: they may end the processing of a packet, ours never does.
+    /// `None` where the kernel has no TCX.
     pub fn attach(
         program: BorrowedFd<'_>,
         ifindex: u32,
@@ -63,8 +63,7 @@ impl TcxLink {
         Link::open(path).ok()?.info().ok().map(|info| info.prog_id)
     }
 
-    /// Whether the link attaches its program to this interface. (One whose interface is gone attaches
-    /// it to none.)
+    /// Whether the link is on this interface. (If its interface is gone, it is on none.)
     pub fn is_on(&self, ifindex: u32) -> bool {
         LinkInfo::from_fd(self.0.as_fd()).is_ok_and(|info| match info.info {
             LinkTypeInfo::Tcx(tcx) => tcx.ifindex == ifindex,
@@ -76,8 +75,7 @@ impl TcxLink {
         pins::pin(self.0.as_fd(), path)
     }
 
-    /// Puts another program in place of the one that is attached, at one instant. Fails where the
-    /// interface is gone.
+    /// Replaces the attached program atomically. Fails where the interface is gone.
     pub fn replace(&self, program: BorrowedFd<'_>) -> Result<()> {
         // SAFETY: descriptors that are open, and null for options that there are none of
         let result = unsafe {
@@ -117,7 +115,7 @@ pub fn programs(ifindex: u32, direction: Direction) -> Vec<u32> {
     ids[..count as usize].to_vec()
 }
 
-/// What libbpf returns for a descriptor or an error.
+/// Converts what libbpf returns: a descriptor, or an error as a negative number.
 fn owned(fd: i32) -> Result<OwnedFd, Errno> {
     if fd < 0 {
         return Err(Errno::from_raw(-fd));

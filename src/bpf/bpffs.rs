@@ -14,7 +14,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, Statfs, statfs};
 /// Capabilities that every command needs, with their bits (capability.h).
 const CAPABILITIES: [(&str, u32); 2] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
 
-/// Fails where the process may not do what we are about to.
+/// Fails where this process lacks a capability that every command needs.
 pub fn check_privileges() -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").context("is /proc mounted?")?;
     let effective = status
@@ -43,7 +43,7 @@ fn is_mounted(path: &Path) -> bool {
     statfs(path).is_ok_and(|fs| is_bpffs(&fs))
 }
 
-/// Whether a BPF file system is mounted at `path`; what [`mount_bpffs`] will mount is not, yet.
+/// Whether a BPF file system is mounted at `path`. Fails where there is no directory to mount one at.
 pub fn check_bpffs(path: &Path) -> Result<bool> {
     if is_mounted(path) {
         return Ok(true);
@@ -74,19 +74,20 @@ pub fn mount_bpffs(path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Undoes `mount_bpffs`. Whoever has something open there, be it for the lock, keeps it.
+/// Undoes `mount_bpffs`. It detaches the mount at once, and the file system goes when nobody, our own lock included,
+/// has it open any more.
 pub fn unmount_bpffs(path: &Path) -> Result<()> {
     umount2(path, MntFlags::MNT_DETACH)
         .with_context(|| format!("cannot unmount {}", path.display()))
 }
 
-/// Takes the lock that commands which change anything hold; `None` where somebody else has it.
+/// Takes the lock, which a command holds while it changes anything. `None` where another command holds it.
 pub fn try_lock(bpffs: &Path) -> Option<Flock<File>> {
     let lock = Flock::lock(File::open(bpffs).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
     is_at(&lock, bpffs).then_some(lock)
 }
 
-/// Waits for that lock, while other commands hold it.
+/// Takes the lock, waiting for other commands to release it.
 pub fn lock(bpffs: &Path) -> Result<Flock<File>> {
     const PATIENCE: Duration = Duration::from_secs(20);
     let began = Instant::now();
@@ -95,7 +96,7 @@ pub fn lock(bpffs: &Path) -> Result<Flock<File>> {
     loop {
         match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
             Ok(lock) if is_at(&lock, bpffs) => return Ok(lock),
-            // somebody has mounted the BPF file system over it meanwhile
+            // the BPF file system has been mounted here since we opened the directory
             Ok(_) => dir = open()?,
             Err((back, nix::errno::Errno::EWOULDBLOCK)) if began.elapsed() < PATIENCE => {
                 dir = back;
@@ -111,7 +112,7 @@ pub fn lock(bpffs: &Path) -> Result<Flock<File>> {
     }
 }
 
-/// Whether an open file is the one that is at `path`.
+/// Whether `path` still leads to this open file.
 fn is_at(file: &File, path: &Path) -> bool {
     let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     file.metadata()

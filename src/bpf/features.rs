@@ -1,4 +1,4 @@
-//! What the programs need of the kernel, and which of it is missing where the kernel refuses them.
+//! What the programs need from the kernel. When the kernel refuses them, this tells what is missing.
 
 use std::fs;
 use std::io;
@@ -8,8 +8,7 @@ use libbpf_rs::{ErrorKind, MapHandle, MapType, ProgramType};
 use libbpf_sys as sys;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-/// What the objects use, each by name and with the version of Linux that brought it: types of maps
-/// with their flags, …
+/// What the objects use, and the version of Linux that introduced it: types of maps, with their flags, …
 const MAPS: [(MapType, u32, &str); 6] = [
     (MapType::Array, 0, "ARRAY maps (3.19)"),
     (MapType::Array, sys::BPF_F_MMAPABLE, "array maps that can be mapped into memory (5.5)"),
@@ -43,7 +42,7 @@ const HELPERS: [(sys::bpf_func_id, &str); 20] = [
     (sys::BPF_FUNC_redirect_neigh, "bpf_redirect_neigh (5.10)"),
 ];
 
-/// What is behind the kernel's refusal of an object, and what to do about it, as far as that is known.
+/// Why the kernel refused an object and what to do about it, as far as it can be found out.
 pub fn reason(refusal: &libbpf_rs::Error) -> Option<String> {
     if refusal.to_string() == io::Error::from_raw_os_error(libc::EPERM).to_string() {
         return locked_memory();
@@ -58,7 +57,7 @@ pub fn reason(refusal: &libbpf_rs::Error) -> Option<String> {
     })
 }
 
-/// The limit of locked memory, where it can be the reason for EPERM. (libbpf has raised it where it may.)
+/// The limit of locked memory, if it can be the reason for EPERM. (libbpf has already raised it where it may.)
 fn locked_memory() -> Option<String> {
     let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
     (limit != RLIM_INFINITY && is_before_5_11(&kernel_release())).then(|| {
@@ -85,7 +84,7 @@ pub fn kernel_release() -> String {
     release.trim().to_string()
 }
 
-/// What the kernel lacks of all that the programs need.
+/// What the kernel lacks.
 fn missing() -> Vec<&'static str> {
     let maps = MAPS.iter().map(|(kind, flags, name)| (has_map(*kind, *flags), *name));
     let btf = [(has_btf(), "BTF (4.18)")];
@@ -93,7 +92,8 @@ fn missing() -> Vec<&'static str> {
     maps.chain(btf).chain(helpers).filter(|(there, _)| !there).map(|(_, name)| name).collect()
 }
 
-// Each of these is false only where the kernel says so: a probe that fails otherwise tells nothing.
+// These return false only where the kernel says that it has no such thing. A probe that fails for another reason,
+// such as a missing privilege, proves nothing.
 
 fn has_helper(id: sys::bpf_func_id) -> bool {
     ProgramType::SchedCls.is_helper_supported(id).unwrap_or(true)
@@ -105,14 +105,14 @@ fn has_map(kind: MapType, flags: u32) -> bool {
         map_flags: flags,
         ..Default::default()
     };
-    // a trie's begins with the length of the prefix
+    // the key of a trie begins with the length of the prefix
     let key_size = if kind == MapType::LpmTrie { 8 } else { 4 };
-    // not `is_supported`, which takes any refusal for a no
+    // not libbpf's `is_supported`: it knows no flags, and takes any failure for a no
     let probe = MapHandle::create(kind, None::<&str>, key_size, 4, 1, &options);
     probe.map_or_else(|error| error.kind() != ErrorKind::InvalidInput, |_| true)
 }
 
-/// Of maps, that is: the verifier finds a `bpf_spin_lock` by it.
+/// Whether maps can have BTF, by which the verifier finds a `bpf_spin_lock`.
 fn has_btf() -> bool {
     // linux/btf.h: a header, `int` as the only type, and the names
     const NAMES: &[u8] = b"\0int\0";
@@ -163,7 +163,7 @@ mod tests {
             let instructions = object.progs().flat_map(|program| program.insns().to_vec());
             for call in instructions.filter(|it| u32::from(it.code) == sys::BPF_JMP | sys::BPF_CALL)
             {
-                // another function's instructions would be elsewhere
+                // a call of a function would have its instructions elsewhere
                 assert_eq!(call.src_reg(), 0, "a call of something else than a helper");
                 helpers.insert(call.imm as u32);
             }

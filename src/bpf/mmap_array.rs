@@ -1,4 +1,4 @@
-//! Array maps as memory: user space and the programs share the same words.
+//! Array maps mapped into memory: user space and the programs share the same words.
 
 use std::marker::PhantomData;
 use std::mem::offset_of;
@@ -43,7 +43,8 @@ pub struct MmapArray<T: Entry> {
 }
 
 impl<T: Entry> MmapArray<T> {
-    /// Maps all entries of `map`, for reading and writing. There must be as many as it says here.
+    /// Maps all entries of `map` for reading and writing. Fails if their number or size is not as this version has
+    /// it.
     pub fn new(map: &MapHandle, entries: usize) -> Result<Self> {
         let found = (map.value_size() as usize, map.max_entries() as usize);
         ensure!(
@@ -57,9 +58,9 @@ impl<T: Entry> MmapArray<T> {
         Self::map(map, entries)
     }
 
-    /// Maps the only entry of a `map` that other versions have, too. What ours has at its end and
-    /// theirs has not is 0: the memory of an array is whole pages, which the kernel clears
-    /// (`array_map_alloc` in kernel/bpf/arraymap.c).
+    /// Maps the only entry of a `map` that other versions have as well. Fields that another version lacks at the end
+    /// read as 0: the kernel allocates an array in whole pages, and clears them (`array_map_alloc` in
+    /// kernel/bpf/arraymap.c).
     pub fn of_any_version(map: &MapHandle) -> Result<Self> {
         const { assert!(size_of::<T>() <= 4096) };
         Self::map(map, 1)
@@ -85,7 +86,7 @@ impl<T: Entry> MmapArray<T> {
         Ok(Self { memory: memory.cast(), entries, _entries: PhantomData })
     }
 
-    /// All that is there, in words each of which a program sees wholly or not at all.
+    /// The whole array in 8-byte words. A program sees each store to one of them completely or not at all.
     pub fn words(&self) -> &[AtomicU64] {
         let count = self.entries * size_of::<T>() / size_of::<u64>();
         // SAFETY: aligned words that live as long as the mapping, shared with the programs
@@ -104,7 +105,7 @@ impl<T: Entry> MmapArray<T> {
         unsafe { self.entry(index).read_volatile() }
     }
 
-    /// Whether an entry is the same as `value`, byte for byte.
+    /// Whether an entry equals `value`, byte for byte.
     pub fn holds(&self, index: usize, value: &T) -> bool {
         fn bytes<T: Entry>(value: &T) -> &[u8] {
             // SAFETY: as many bytes as the value has, none of which is padding
@@ -113,8 +114,8 @@ impl<T: Entry> MmapArray<T> {
         bytes(&self.read(index)) == bytes(value)
     }
 
-    /// Of an entry, stores the word of 8 bytes that has the field at `offset` bytes, for programs to see wholly or
-    /// not at all.
+    /// Stores only the 8-byte word of an entry that contains the field at `offset`. A program sees the store
+    /// completely or not at all.
     pub fn write_word(&self, index: usize, offset: usize, value: &T) {
         let start = offset / size_of::<u64>() * size_of::<u64>();
         assert!(start < size_of::<T>());
@@ -125,7 +126,7 @@ impl<T: Entry> MmapArray<T> {
         self.words()[first + start / size_of::<u64>()].store(word, Ordering::Release);
     }
 
-    /// Stores an entry. A program may see part of it: write only what no live rule leads to.
+    /// Stores an entry. A program may see a part of the store, so write only entries that no rule in force uses.
     pub fn write(&self, index: usize, value: T) {
         // SAFETY: a valid, aligned entry
         unsafe { self.entry(index).write_volatile(value) }
@@ -133,7 +134,7 @@ impl<T: Entry> MmapArray<T> {
 }
 
 impl MmapArray<bpf::Config> {
-    /// The word at `offset` bytes, as `offset_of!` gives it for one of the masks.
+    /// The mask at `offset` bytes, as `offset_of!` gives it.
     pub fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset % 8 == 0 && offset < size_of::<bpf::Config>());
         // SAFETY: an aligned word of the mapping that lives as long, shared with the programs
@@ -145,7 +146,7 @@ impl MmapArray<bpf::Config> {
         self.word(offset_of!(bpf::Config, live))
     }
 
-    /// Makes the program l3afd's: loader and verdict share the word, and both are 0 then.
+    /// Says that l3afd has loaded the program. Loader and verdict share a word, and both are 0 then.
     pub fn give_to_l3afd(&self) {
         self.word(offset_of!(bpf::Config, loader)).store(0, Ordering::Release);
     }

@@ -1,5 +1,5 @@
-//! Every path in the BPF file system, in one place: l3afd's layout. That of l3afd 2.0 and 2.1 has no
-//! directory for a package or its version: what all packages have on an interface lies in one.
+//! The only place that knows paths in the BPF file system. The layout is l3afd's. l3afd 2.0 and 2.1 have no
+//! directories for packages and versions: the pins of all packages on an interface share one directory.
 
 use std::ffi::CString;
 use std::fs;
@@ -14,14 +14,14 @@ use nix::errno::Errno;
 use crate::bpf::map_defs;
 use crate::model::{Direction, InstanceId, InterfaceName, Version};
 
-/// What payloads call the package; a part of its paths.
+/// Name of the package in payloads, and in paths.
 pub const PACKAGE: &str = "traffic-mirroring";
 
 const MAPS: &str = "tc/globals";
 const PROGRAMS: &str = "progs";
 const LINKS: &str = "links";
 
-/// What the name of a pin ends with until it takes its place.
+/// Suffix of a pin until it is renamed to its final name.
 const UNFINISHED: &str = "-new";
 
 /// The pins of one instance.
@@ -36,15 +36,15 @@ impl Pins {
         Self { bpffs: bpffs.to_path_buf(), id: id.clone() }
     }
 
-    /// Of the instance that is meant. Where no version is named, what l3afd 2.0 and 2.1 have loaded comes
-    /// first: they name none.
+    /// The pins of the instance that an id means. An id without a version means the instance that l3afd 2.0 or 2.1
+    /// has loaded, which has none, and otherwise the default version.
     pub fn find(bpffs: &Path, id: &InstanceId) -> Self {
         let pins = Self::new(bpffs, id);
         if pins.exist() { pins } else { pins.with_a_version() }
     }
 
-    /// Of an instance in the chain whose previous program has its jump table pinned at `slot`: where no version is
-    /// named, that tells the layout.
+    /// The pins of an instance that is started behind the program whose jump table is pinned at `slot`. If the id has
+    /// no version, the directory of `slot` tells which layout is in use.
     pub fn in_chain(bpffs: &Path, id: &InstanceId, slot: &Path) -> Self {
         let pins = Self::new(bpffs, id);
         if slot.parent() == Some(&pins.maps_dir()) { pins } else { pins.with_a_version() }
@@ -66,7 +66,7 @@ impl Pins {
         }
     }
 
-    /// Where maps are pinned; without a version, those of other packages, too.
+    /// The directory of the maps. Without a version, other packages' maps are in it, too.
     pub fn maps_dir(&self) -> PathBuf {
         self.dir(MAPS)
     }
@@ -83,7 +83,7 @@ impl Pins {
         self.dir(LINKS).join(format!("{PACKAGE}_tc_{}", self.id.direction))
     }
 
-    /// Whether there are any: the first of [`map_names`] is what tells, in every version.
+    /// Whether the instance has pins. In every version the first of [`map_names`] tells.
     pub fn exist(&self) -> bool {
         self.map(&map_defs::CONFIG.name(self.id.direction)).exists()
     }
@@ -92,9 +92,9 @@ impl Pins {
     pub fn remove(&self) -> Result<()> {
         remove(&self.link())?;
         remove(&self.program())?;
-        // cut short from here on, this is known for remains
+        // if interrupted from here on, what is left is recognized as incomplete
         remove(&self.map(&map_defs::JMP_TABLE.name(self.id.direction)))?;
-        // the one that tells of the others goes last: cut short, this is still found
+        // the config goes last: by it an interrupted removal is found again
         let config = map_defs::CONFIG.name(self.id.direction);
         self.remove_maps_but(&[&config])?;
         remove(&self.map(&config))?;
@@ -104,8 +104,8 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes the pins of all other maps of the direction, the jump table apart: also of those that
-    /// only another version has, where no map of another package can be.
+    /// Removes the pins of all maps of this direction, except `kept` and the jump table. Where no other package can
+    /// have pins, that includes maps which only another version has.
     pub fn remove_maps_but(&self, kept: &[impl AsRef<str>]) -> Result<()> {
         let of_direction = format!("{}_", self.id.direction);
         let known = map_names(self.id.direction);
@@ -125,7 +125,7 @@ impl Pins {
         Ok(())
     }
 
-    /// Whether this is the root of their BPF file system.
+    /// Whether `root` is the BPF file system of these pins.
     pub fn is_below(&self, root: &Path) -> bool {
         self.bpffs.canonicalize().is_ok_and(|bpffs| bpffs == root)
     }
@@ -133,7 +133,7 @@ impl Pins {
     fn remove_empty_dirs(&self, dir: &Path) {
         let below_root = |dir: &&Path| *dir != self.bpffs;
         for dir in dir.ancestors().take_while(below_root) {
-            // one that is missing is no reason to leave those above it; one in use is
+            // a missing directory is no reason to leave those above it; one that is in use is
             match fs::remove_dir(dir) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return,
                 _ => {}
@@ -141,7 +141,7 @@ impl Pins {
         }
     }
 
-    /// Every instance that has maps pinned below `bpffs`, whoever loaded it.
+    /// The pins of every instance, whoever loaded it, sorted by name.
     pub fn all(bpffs: &Path) -> Vec<Self> {
         let mut all = Vec::new();
         for (interface, dir) in children(&bpffs.join(MAPS)) {
@@ -169,8 +169,8 @@ impl Pins {
     }
 }
 
-/// An interface's directory. The BPF file system refuses dots in names (`bpf_lookup` in
-/// kernel/bpf/inode.c), which VLAN interfaces have; no interface name holds a `%`.
+/// The directory of an interface. The BPF file system refuses names with a dot (`bpf_lookup` in kernel/bpf/inode.c),
+/// which VLAN interfaces have. No interface name contains a `%`.
 fn dir_of(interface: &InterfaceName) -> String {
     interface.as_str().replace('.', "%2e")
 }
@@ -183,13 +183,13 @@ pub fn program_name(direction: Direction) -> String {
     format!("_{direction}_redirect")
 }
 
-/// Whose maps are pinned in a directory.
+/// What the path of a directory of maps says.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Of the BPF file system, or what l3afd takes for it.
+    /// The root of the BPF file system, or what l3afd takes for it.
     pub root: PathBuf,
     pub interface: InterfaceName,
-    /// With its version; `None` where the directory is that of all packages.
+    /// The package and its version; `None` for a directory that all packages share.
     pub package: Option<(String, String)>,
 }
 
@@ -206,13 +206,13 @@ impl Place {
     }
 }
 
-/// The names of all maps of a direction's object, in the order in which they are pinned.
+/// The names of all maps of a direction's object (`bpf/mirroring_maps.bpf.h`), in the order in which they are pinned.
+/// In every version the config comes first and the jump table last.
 pub fn map_names(direction: Direction) -> Vec<String> {
     map_defs::ALL.iter().map(|map| map.name(direction)).collect()
 }
 
-/// Pins a map, program or link at `path`, in place of a pin that is there, at one instant: whoever
-/// looks finds the one or the other.
+/// Pins a map, program or link at `path`, replacing an older pin atomically.
 pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let dir = path.parent().context("a pin has a directory")?;
     fs::create_dir_all(dir)
@@ -229,14 +229,14 @@ pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
     }
 }
 
-/// Where a pin is until it takes its place: all that a SIGKILL leaves of it.
+/// The name that a pin has before it is renamed. A SIGKILL may leave it behind.
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(UNFINISHED);
     name.into()
 }
 
-/// Removes a pin, be it unfinished; one that is gone already is no error.
+/// Removes a pin, and one that was not renamed yet. A missing pin is no error.
 pub fn remove(path: &Path) -> Result<()> {
     unlink(&unfinished(path))?;
     unlink(path)

@@ -1,5 +1,4 @@
-//! Attaching an instance's program to its packets, detaching it, and handing over to whoever comes next:
-//! in a chain, by TCX, by clsact.
+//! Attaching an instance's program, detaching it, and handing over to a successor: in a chain, by TCX or by clsact.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,8 +18,8 @@ use crate::bpf::pins::{self, Pins};
 use crate::maps::Common;
 use crate::netlink::Netlink;
 
-/// Takes the place of the previous program in the chain that begins with the slot. Where there is none,
-/// takes the slot: who stood there comes behind us, so that nobody drops out of the chain.
+/// Puts a program in the place that the previous one has in the chain beginning with this slot. If it has none, the
+/// program takes the slot itself, and the one that was there comes next, so that nobody drops out of the chain.
 pub fn enter_chain(
     slot: &Slot,
     program: BorrowedFd<'_>,
@@ -38,7 +37,7 @@ pub fn enter_chain(
     slot.put(program)
 }
 
-/// Attaches a program to the interface, or puts it in place of the previous one there.
+/// Attaches a program to the interface, or replaces the previous one there.
 pub fn attach_or_replace(
     program: BorrowedFd<'_>,
     ifindex: u32,
@@ -47,7 +46,7 @@ pub fn attach_or_replace(
     previous: Option<&Instance>,
     netlink: &mut Netlink,
 ) -> Result<()> {
-    // an interface that has another name by now keeps its link
+    // also where the interface has been renamed since
     if let Some(link) = TcxLink::pinned(&pins.link())?
         && link.is_on(ifindex)
     {
@@ -68,7 +67,7 @@ pub fn attach_or_replace(
             common.instance.write(0, record);
             return Ok(());
         }
-        // its place in the record is needed for the next one
+        // the record has room for one filter, and the next one needs it
         let programs = previous.programs()?;
         filter.detach(program, |id| programs.contains(&id))?;
     }
@@ -77,15 +76,15 @@ pub fn attach_or_replace(
     attach(program, ifindex, pins, netlink, &records)
 }
 
-/// Attaches an instance's program to an interface that has been made anew.
+/// Attaches an instance's program to its interface once more, after that was deleted and created again.
 pub fn attach_again(instance: &Instance, ifindex: u32, netlink: &mut Netlink) -> Result<()> {
     let program = Program::fd_from_pinned_path(instance.pins.program())
         .context("cannot open the pinned program")?;
     attach(program.as_fd(), ifindex, &instance.pins, netlink, &[&instance.common.instance])
 }
 
-/// Attaches a program to an interface: by a TCX link, which is pinned, else by a clsact filter, of which the
-/// `records` tell before it is made.
+/// Attaches a program to an interface: by a pinned TCX link where the kernel has TCX, else by a clsact filter, which
+/// is noted in `records` before it is made.
 fn attach(
     program: BorrowedFd<'_>,
     ifindex: u32,
@@ -107,13 +106,13 @@ fn attach(
     })
 }
 
-/// Takes all of an instance's programs away from their packets. (A TCX link ends with its pin.)
+/// Detaches all of an instance's programs. (A TCX link ends when its pin is removed.)
 pub fn detach(instance: &Instance, netlink: &mut Netlink, lock: &HostLock<'_>) -> Result<()> {
     detach_all_but(None, instance, &instance.record(), netlink, lock)
 }
 
-/// Takes a dead instance's programs away from their packets, wherever the successor, which leads on
-/// through the same jump table, has not taken their place. `record` is what was known before that.
+/// Detaches a dead instance's programs, but not the successor, which uses the same jump table. `record` is the
+/// instance's record from before the successor was attached.
 pub fn detach_dead(
     instance: &Instance,
     record: &bpf::Instance,
@@ -132,8 +131,7 @@ pub fn detach_dead(
     Ok(())
 }
 
-/// Takes away what a dead instance of ours left attached, over whose maps l3afd has loaded a program
-/// of its own since.
+/// Detaches what a dead instance of ours left attached, after l3afd has loaded a program of its own over its maps.
 pub fn hand_over_to_l3afd(
     instance: &Instance,
     netlink: &mut Netlink,
@@ -176,8 +174,8 @@ fn detach_all_but(
     Ok(())
 }
 
-/// The clsact qdisc that we made is in use: where it is the other direction's instance that uses
-/// it, that one removes it when it ends.
+/// We made the clsact qdisc, but it is still in use. If the other direction's instance uses it, that one is to remove
+/// it when it stops.
 fn hand_over_clsact(instance: &Instance, lock: &HostLock<'_>) {
     for heir in lock.instances() {
         let mut record = heir.record();

@@ -1,4 +1,4 @@
-//! The end of an instance.
+//! Stopping an instance.
 
 use anyhow::Result;
 
@@ -8,13 +8,14 @@ use crate::bpf;
 use crate::netlink::Netlink;
 
 impl Instance {
-    /// Takes the program away from its packets, and removes all that we made of the instance. What l3afd loaded
-    /// stays where it is, and passes packets on.
+    /// Detaches the program, and removes all that we made for the instance. If l3afd has loaded the program, it stays
+    /// attached and only passes packets on.
     pub fn end(&self, netlink: &mut Netlink, lock: &HostLock<'_>) -> Result<()> {
         let id = &self.pins.id;
-        // the kernel takes its time to end a link, and others soon stop to guard against our copies
+        // out of force first: the kernel detaches a link with a delay, and other instances soon remove us from their
+        // lists
         self.common.disable();
-        // an older version's list may be another
+        // another version's list may have another form
         if let Ok(list) = lock.endpoints(&self.pins) {
             list.clear();
         }
@@ -35,7 +36,7 @@ impl Instance {
     }
 }
 
-/// What became of the packets.
+/// For the log: what happened to the packets that matched.
 fn in_words(it: &bpf::Outcomes) -> String {
     // named only where they occur: rules ask for the first two, and only foreign tunnels lead to the last
     let if_any = |name: &str, count: u64| match count {

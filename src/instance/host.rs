@@ -1,4 +1,4 @@
-//! A host, as one BPF file system has it, and the lock that commands take to work on it.
+//! The host with its instances, and the lock that a command takes to work on them.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -21,19 +21,19 @@ use crate::maps::{Counters, Maps};
 use crate::model::{Direction, InstanceId, InterfaceName, Rate};
 use crate::netlink::Netlink;
 
-/// How long a process that is dying may take, and how often it is looked at.
+/// How long we wait for a process that is being killed, and how often we look.
 const DYING: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The instances that have their maps pinned in one BPF file system, and the file system itself.
+/// One BPF file system, and the instances whose maps are pinned there.
 #[derive(Debug)]
 pub struct Host {
     bpffs: PathBuf,
 }
 
 impl Host {
-    /// Fails where this process lacks a privilege, or where there is no directory to mount the BPF file
-    /// system at.
+    /// Fails where this process lacks a privilege, or where there is no directory at which the BPF file system could
+    /// be mounted.
     pub fn open(bpffs: &Path) -> Result<Self> {
         bpffs::check_privileges()?;
         bpffs::check_bpffs(bpffs)?;
@@ -54,28 +54,28 @@ impl Host {
         bpffs::mount_bpffs(&self.bpffs)
     }
 
-    /// Undoes [`mount`](Self::mount), also while we hold the lock of what was mounted.
+    /// Undoes [`mount`](Self::mount), even while we hold a lock in the mounted file system.
     pub fn unmount(&self) -> Result<()> {
         bpffs::unmount_bpffs(&self.bpffs)
     }
 
-    /// Number of the file system's device, which tells it from others of this host.
+    /// Device number of the file system. It tells apart several BPF file systems on one host.
     pub fn device(&self) -> u64 {
         fs::metadata(&self.bpffs).map_or(0, |metadata| metadata.dev())
     }
 
-    /// Waits until no other command holds the lock of the same BPF file system.
+    /// Takes the lock, waiting for other commands to release it.
     pub fn lock(&self) -> Result<HostLock<'_>> {
         bpffs::lock(&self.bpffs).map(|lock| HostLock::new(self, lock))
     }
 
-    /// The lock, where nobody else has it.
+    /// Takes the lock; `None` where another command holds it.
     pub fn try_lock(&self) -> Option<HostLock<'_>> {
         bpffs::try_lock(&self.bpffs).map(|lock| HostLock::new(self, lock))
     }
 
-    /// The lock, and what a previous start left behind. Its process has to be gone, or about to: l3afd kills
-    /// one and starts the next at once.
+    /// Takes the lock for a start. Returns what a previous start left at these pins, if anything. Its process must be
+    /// gone or dying: l3afd kills one and starts the next at once.
     pub fn lock_to_start(&self, pins: &Pins) -> Result<(HostLock<'_>, Option<Rc<Instance>>)> {
         let deadline = Instant::now() + DYING;
         loop {
@@ -97,9 +97,9 @@ impl Host {
         }
     }
 
-    /// The lock, and the instances of the interface and version, in either direction, that l3afd has loaded
-    /// and whose process is gone, or about to: l3afd ends them and starts others at once. There is at least
-    /// one; those that never had a process come last.
+    /// Takes the lock to resume after a restart of l3afd. Returns the instances of this interface and version, in
+    /// either direction, that l3afd has loaded and whose process is gone: at least one, those that never had a
+    /// process last. A process that is dying is waited for: l3afd kills one and starts the next at once.
     pub fn lock_to_resume(&self, id: &InstanceId) -> Result<(HostLock<'_>, Vec<Rc<Instance>>)> {
         let deadline = Instant::now() + DYING;
         loop {
@@ -128,15 +128,15 @@ impl Host {
         }
     }
 
-    /// All instances that can be opened, without the lock: others may be at work on them. Those that cannot
-    /// be opened are named in the log.
+    /// All instances, without the lock, so others may be changing them. Those that cannot be opened are left out and
+    /// named in the log.
     pub fn instances_unlocked(&self) -> Vec<Instance> {
         let pins = Pins::all(&self.bpffs).into_iter();
         pins.filter_map(|pins| openable(&pins, Instance::open(pins.clone()))).collect()
     }
 
-    /// The live instance that mirrors the interface which has this name now, and had another one when
-    /// that was started.
+    /// The instance with rules in force that mirrors the interface of this name, but was started when the interface
+    /// had another name.
     pub fn renamed(&self, now: &InterfaceName) -> Result<Option<Instance>> {
         let Some(link) = Netlink::open()?.link(now.as_str())? else {
             return Ok(None);
@@ -150,9 +150,10 @@ impl Host {
     }
 }
 
-/// The right to change instances, tunnels and routes, which instances share. It is given up by dropping it.
+/// The lock of a host. Whoever holds it may change instances, tunnels and routes, which instances share. Dropping it
+/// releases it.
 ///
-/// Directories are listed once, and each instance is opened once: nobody else changes them meanwhile.
+/// Nobody else changes instances meanwhile, so directories are listed once and each instance is opened once.
 #[derive(Debug)]
 pub struct HostLock<'a> {
     host: &'a Host,
@@ -160,7 +161,7 @@ pub struct HostLock<'a> {
     _lock: Flock<File>,
 }
 
-/// What has been found out under the lock.
+/// What has been read under the lock.
 #[derive(Debug, Default)]
 struct Known {
     pins: Option<Vec<Pins>>,
@@ -177,13 +178,13 @@ impl<'a> HostLock<'a> {
         self.host
     }
 
-    /// Of every instance that has maps pinned, whoever loaded it, in the order of their names.
+    /// The pins of every instance, whoever loaded it, sorted by name.
     pub fn pins(&self) -> Vec<Pins> {
         let mut known = self.known.borrow_mut();
         known.pins.get_or_insert_with(|| Pins::all(&self.host.bpffs)).clone()
     }
 
-    /// The instance that has these pins; `None` where there is none, or what is left of one.
+    /// The instance with these pins; `None` where there is none, or where the pins are incomplete.
     pub fn instance(&self, pins: &Pins) -> Result<Option<Rc<Instance>>> {
         let mut known = self.known.borrow_mut();
         if let Some(instance) = known.instances.iter().find(|it| it.pins == *pins) {
@@ -194,8 +195,8 @@ impl<'a> HostLock<'a> {
         Ok(instance)
     }
 
-    /// The far ends that the instance with these pins guards against, also where the rest of it is another
-    /// version's. Fails where that lists them in another way.
+    /// The list of endpoints that the instance with these pins guards against, whatever the version of its other
+    /// maps. Fails where the list itself has another form.
     pub fn endpoints(&self, pins: &Pins) -> Result<Rc<List>> {
         let mut known = self.known.borrow_mut();
         if let Some((_, list)) = known.endpoints.iter().find(|(id, _)| *id == pins.id) {
@@ -206,23 +207,23 @@ impl<'a> HostLock<'a> {
         Ok(list)
     }
 
-    /// The instance that is meant by an id: see [`Pins::find`].
+    /// The instance that an id means: see [`Pins::find`].
     pub fn find(&self, id: &InstanceId) -> Result<Option<Rc<Instance>>> {
         self.instance(&Pins::find(&self.host.bpffs, id))
     }
 
-    /// All instances that can be opened; the others are named in the log.
+    /// All instances. Those that cannot be opened are left out and named in the log.
     pub fn instances(&self) -> Vec<Rc<Instance>> {
         self.instances_where(|_| true)
     }
 
-    /// Those of them whose ids are meant; no others are opened.
+    /// The instances whose ids are meant. No others are opened.
     pub fn instances_where(&self, is_meant: impl Fn(&InstanceId) -> bool) -> Vec<Rc<Instance>> {
         let pins = self.pins().into_iter().filter(|pins| is_meant(&pins.id));
         pins.filter_map(|pins| openable(&pins, self.instance(&pins))).collect()
     }
 
-    /// Has one instance looked at again: it is new, or gone, or another program has its pins.
+    /// Forgets what was read of an instance. Call it after changing, adding or removing its pins.
     pub fn forget(&self, id: &InstanceId) {
         let mut known = self.known.borrow_mut();
         known.instances.retain(|it| it.pins.id != *id);
@@ -230,23 +231,22 @@ impl<'a> HostLock<'a> {
         known.pins = None;
     }
 
-    /// Puts rules into force, and the tunnel that copies of what they match go into: see [`Maps::apply`].
+    /// Puts rules and their tunnel into force: see [`Maps::apply`].
     pub fn apply(&self, maps: &Maps, rules: &CompiledRules, tunnel: bpf::Tunnel) -> Result<()> {
         maps.apply(rules, tunnel)
     }
 
-    /// Puts another tunnel into force, for the same rules.
+    /// Puts another tunnel into force, with the same rules. Their counters begin anew.
     pub fn set_tunnel(&self, maps: &Maps, tunnel: bpf::Tunnel) -> Result<()> {
         maps.apply(&maps.rules_in_force()?, tunnel)
     }
 
-    /// Puts another cap on the rate of what leaves: see [`Instance::set_cap`].
+    /// Changes the cap on the rate: see [`Instance::set_cap`].
     pub fn set_cap(&self, instance: &Instance, cap: Rate) -> Result<()> {
         instance.set_cap(cap)
     }
 
-    /// Stores the sums of an instance's counters where anybody can read them, and returns them. While rules
-    /// are being replaced, theirs count twice: hence under the lock.
+    /// Publishes the sums of an instance's counters, and returns them: see [`Counters::publish`].
     pub fn publish(&self, counters: &Counters) -> Result<bpf::Outcomes> {
         counters.publish()
     }

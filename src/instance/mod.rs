@@ -1,5 +1,5 @@
-//! The instances of this host, as their pinned maps tell of them: also those whose process is
-//! gone, and those that l3afd loaded.
+//! The instances of this host. Their pinned maps tell about them, so an instance is known also when its process is
+//! gone, or when l3afd has loaded it.
 
 pub mod attachment;
 mod end;
@@ -22,8 +22,8 @@ use crate::instance::process::Process;
 use crate::maps::{self, Common, Counters, Maps};
 use crate::model::Rate;
 
-/// An instance that has its maps pinned, of whichever version. What it has beside `common` is opened when it
-/// is first asked for.
+/// An instance whose maps are pinned, of any version. Apart from `common`, its pins are opened when they are first
+/// needed, and once only.
 #[derive(Debug)]
 pub struct Instance {
     pub pins: Pins,
@@ -45,7 +45,7 @@ impl Instance {
         }))
     }
 
-    /// All of its maps, where it is of this version.
+    /// All of its maps. Fails where it is of another version.
     pub fn maps(&self) -> Result<Maps> {
         self.ensure_complete()?;
         Maps::pinned(&self.pins).with_context(|| {
@@ -56,8 +56,8 @@ impl Instance {
         })
     }
 
-    /// Fails where a start was cut short: the maps that it has pinned need not be those of the program that
-    /// runs, whose pin comes last.
+    /// Fails where a start was interrupted. The maps that it has pinned may not be those of the running program,
+    /// since it pins the program last.
     fn ensure_complete(&self) -> Result<()> {
         let program = match self.is_self_loaded() {
             true => self.pinned_program(),
@@ -80,22 +80,21 @@ impl Instance {
         Process { pid: record.pid, start_time: record.start_time }
     }
 
-    /// Whether the pins are our work. (l3afd, loading over the pins of a dead instance of ours, takes
-    /// up maps that say so: then the program tells, which is a later one.)
+    /// Whether we loaded the program, not l3afd. (When l3afd loads over the pins of a dead instance of ours, it
+    /// reuses the config, which says that we did. Then the program has a later id than the one that we recorded.)
     pub fn is_self_loaded(&self) -> bool {
         let loader = self.common.config.read(0).loader;
         loader == bpf::Loader::MIRRORING_LOADER_SELF
             && self.program().is_none_or(|id| id <= self.record().program)
     }
 
-    /// Whether a program of l3afd's awaits its maps. It loads the program before it calls us; maps
-    /// alone are what it left when it crashed.
+    /// Whether l3afd has loaded the program, and it is there. (Maps without a program are what l3afd leaves when it
+    /// crashes: it loads the program before it calls us.)
     pub fn is_loaded_by_l3afd(&self) -> bool {
         self.program().is_some() && !self.is_self_loaded()
     }
 
-    /// Id of the program. It is pinned, but by l3afd 2.0, and there it is the last that was loaded with the
-    /// maps.
+    /// Id of the program. l3afd 2.0 does not pin it: there it is the newest of those that use the maps.
     pub fn program(&self) -> Option<u32> {
         match self.pins.id.version.name() {
             Some(_) => self.pinned_program(),
@@ -110,19 +109,19 @@ impl Instance {
         })
     }
 
-    /// The ids of its programs: whichever starts loaded them, they lead on through the same jump table.
+    /// The ids of all programs that use its jump table, whichever start loaded them.
     pub fn programs(&self) -> Result<HashSet<u32>> {
         let loaded: Vec<_> = loaded_programs::all().collect();
         Ok(loaded_programs::using(&loaded, self.common.jmp_table_id()?).collect())
     }
 
-    /// Whether packets are being mirrored, be it without a process.
+    /// Whether rules are in force, with or without a process.
     pub fn is_live(&self) -> bool {
         self.common.config.is_live()
     }
 
-    /// Whether it does all that it was started for: where a process stays, that must be there, and so must
-    /// the interface.
+    /// Whether it does what it was started for: rules are in force, the interface exists, and so does the process, if
+    /// one is to stay.
     pub fn is_running(&self) -> bool {
         let record = self.record();
         let needs_no_process = || record.pid == 0 && !self.is_self_loaded();
@@ -131,13 +130,13 @@ impl Instance {
             && (self.process().is_alive() || needs_no_process())
     }
 
-    /// Whether its packets come from the interface itself, as a start of ours attached it.
+    /// Whether a start of ours attached it to the interface itself, and not to a chain.
     pub fn is_attached_by_us(&self) -> bool {
         self.is_self_loaded() && self.record().previous_map == 0
     }
 
-    /// Where its copies go; `None` where nothing is mirrored. Fails where another version says that in
-    /// another way.
+    /// Where its copies go; `None` where nothing is mirrored. Fails where another version has another form of tunnel
+    /// entry.
     pub fn tunnel(&self) -> Result<Option<bpf::Tunnel>> {
         match self.is_live() {
             true => Ok(self.common.tunnel(self.tunnels()?)),
@@ -145,7 +144,7 @@ impl Instance {
         }
     }
 
-    /// Puts another cap on the rate of what leaves, while the rules in force stay, and their counters.
+    /// Changes the cap on the rate. The rules in force stay, and so do their counters.
     pub fn set_cap(&self, cap: Rate) -> Result<()> {
         self.ensure_complete()?;
         self.common.set_cap(self.tunnels()?, cap);
@@ -156,13 +155,13 @@ impl Instance {
         once(&self.tunnels, || maps::tunnels(&self.pins))
     }
 
-    /// What it counts. Fails where another version counts in another way.
+    /// Its counters. Fails where another version has other ones.
     pub fn counters(&self) -> Result<&Counters> {
         once(&self.counters, || Counters::pinned(&self.pins))
     }
 }
 
-/// What is in the cell, or else is opened now.
+/// The content of the cell, which is opened first if it is empty.
 fn once<T>(cell: &OnceCell<T>, open: impl FnOnce() -> Result<T>) -> Result<&T> {
     match cell.get() {
         Some(it) => Ok(it),

@@ -1,4 +1,4 @@
-//! Which process stays with an instance, and whether it still lives.
+//! The process that stays with an instance: whether it is alive, and how to end it.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// A process, told from a later one with the same id by the time it started.
+/// A process. The start time tells it from a later process with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     pub pid: u32,
@@ -25,7 +25,7 @@ impl Process {
         Ok(Self { pid, start_time })
     }
 
-    /// The one that has this id now; `None` where none has, or where it has ended.
+    /// The process that has this id now; `None` where there is none, or it has ended.
     pub fn of(pid: u32) -> Option<Self> {
         start_time(pid).map(|start_time| Self { pid, start_time })
     }
@@ -34,7 +34,7 @@ impl Process {
         self.pid != 0 && Self::of(self.pid) == Some(self)
     }
 
-    /// Whether a SIGKILL awaits it, or it is ending already.
+    /// Whether it has a pending SIGKILL, or is exiting already.
     pub fn is_dying(self) -> bool {
         const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
         // linux/sched.h
@@ -45,20 +45,19 @@ impl Process {
             mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
                 .is_some_and(|mask| mask & SIGKILL != 0)
         });
-        // proc_pid_stat(5), field 9; the second one ends with a parenthesis
+        // proc_pid_stat(5), field 9; field 2 ends with a parenthesis
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let flags = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(6));
         let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
         killed || flags.is_none_or(|flags| flags & PF_EXITING != 0)
     }
 
-    /// Asks the process to end (SIGTERM) and waits for it, for as long as `patience`.
-    /// Returns whether it has ended.
+    /// Sends SIGTERM and waits up to `patience` for the process to end. Returns whether it has.
     pub fn terminate(self, patience: Duration) -> Result<bool> {
         self.end(Signal::TERM, patience)
     }
 
-    /// Ends the process wherever it is (SIGKILL), and waits likewise.
+    /// The same with SIGKILL.
     pub fn kill(self, patience: Duration) -> Result<bool> {
         self.end(Signal::KILL, patience)
     }
@@ -71,7 +70,7 @@ impl Process {
         if !self.is_alive() {
             return Ok(true);
         }
-        // by descriptor: the id may by now be another process's
+        // by descriptor, since the id may belong to another process by now
         match pidfd_send_signal(&pidfd, signal) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => bail!("cannot signal process {}: {error}", self.pid),
@@ -84,12 +83,12 @@ impl Process {
 
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // the name, in parentheses, may hold anything; fields 3 and on follow the last one
+    // the name, in parentheses, may contain anything; field 3 follows the last parenthesis
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
     let start_time = fields.nth(18)?.parse().ok()?;
-    // a zombie has ended, it only has not been waited for
+    // a zombie has ended, but its parent has not waited for it yet
     (state != "Z").then_some(start_time)
 }
 

@@ -1,5 +1,5 @@
-//! Many entries of a map by one system call each, where the kernel has that for maps of its kind: for
-//! tries of longest matches since 5.13. Elsewhere, one by one.
+//! Reading, writing and deleting many map entries by one system call. For LPM tries and per-CPU arrays kernels have that
+//! since 5.13; on older ones, entries are accessed one by one.
 
 use std::ffi::c_void;
 use std::os::fd::{AsFd, AsRawFd};

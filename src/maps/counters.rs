@@ -1,4 +1,4 @@
-//! The counters of the rules: what the programs count on each CPU, and the sums over all CPUs.
+//! The counters of the rules: per CPU, as the programs count, and the published sums over all CPUs.
 
 use std::sync::atomic::Ordering;
 
@@ -23,7 +23,7 @@ const COUNTERS: usize = map_defs::METRICS.entries as usize;
 pub struct Counters {
     /// per CPU and rule
     outcomes: MapHandle,
-    /// over all of them, for whoever watches: l3afd's `monitor_maps` can read no maps that are per CPU
+    /// sums over CPUs and rules, for l3afd's `monitor_maps`, which cannot read per-CPU maps
     metrics: MmapArray<u64>,
 }
 
@@ -40,31 +40,30 @@ impl Counters {
         Ok(Self { outcomes, metrics })
     }
 
-    /// Of a pinned instance, whose other maps may be another version's.
+    /// The counters of a pinned instance. Its other maps may be another version's.
     pub fn pinned(pins: &Pins) -> Result<Self> {
         Self::open(|map| super::pinned(pins, map))
     }
 
-    /// What became of all packets that matched since the program was loaded.
+    /// The sum over all rules since the program was loaded, also over those no longer in force.
     pub fn total(&self) -> Result<bpf::Outcomes> {
         Ok(of_words(sum(self.all()?)))
     }
 
-    /// What became of those that met the rule with this bit.
+    /// The counters of the rule with this bit.
     pub fn of_bit(&self, bit: u32) -> Result<bpf::Outcomes> {
         Ok(of_words(sum_of_cpus(&self.per_cpu(bit)?)))
     }
 
-    /// What became of those that met rules whose bits are not in the mask.
+    /// The sum over all rules whose bits are not in the mask.
     pub fn of_all_but(&self, mask: u64) -> Result<bpf::Outcomes> {
         let is_other = |entry: u32| entry == RETIRED || mask >> entry & 1 == 0;
         let all = (0..).zip(self.all()?);
         Ok(of_words(sum(all.filter(|(entry, _)| is_other(*entry)).map(|(_, words)| words))))
     }
 
-    /// Stores what [`total`](Self::total) gives where anybody can read it, in the order of
-    /// `struct mirroring_outcomes`, and returns it. While rules retire, theirs count twice: nobody is to be
-    /// replacing rules meanwhile.
+    /// Stores [`total`](Self::total) in the metrics map, in the order of `struct mirroring_outcomes`, and returns it.
+    /// Hold the lock: during an update, the counters of retiring rules are briefly in the sum twice.
     pub fn publish(&self) -> Result<bpf::Outcomes> {
         let total = sum(self.all()?);
         for (metric, sum) in self.metrics.words().iter().zip(total) {
@@ -73,8 +72,8 @@ impl Counters {
         Ok(of_words(total))
     }
 
-    /// Adds what the rules with these bits have counted to that of rules that have gone, so that others
-    /// can take their places. No program is to be using the bits.
+    /// Moves the counters of the rules with these bits to the entry for retired rules, so that the bits can be reused.
+    /// No program may be using the bits.
     pub fn retire(&self, bits: impl Iterator<Item = u32>) -> Result<()> {
         let mut retired = self.per_cpu(RETIRED)?;
         for bit in bits {
@@ -101,7 +100,7 @@ impl Counters {
         Ok(())
     }
 
-    /// What was counted for each entry, over all CPUs.
+    /// Each entry, summed over all CPUs.
     fn all(&self) -> Result<Vec<[u64; COUNTERS]>> {
         let cpus =
             libbpf_rs::num_possible_cpus().context("cannot tell how many CPUs there may be")?;

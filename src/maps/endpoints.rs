@@ -1,4 +1,4 @@
-//! The list of the far ends of all instances' tunnels that each instance has: its own one first.
+//! Each instance's list of the remote endpoints of all instances' tunnels. Its own endpoint comes first.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use crate::bpf::pins::Pins;
 /// Entries of a list.
 pub const LENGTH: usize = Size::MIRRORING_ENDPOINTS.0 as usize;
 
-/// In place of a tunnel's protocol that nobody told: reserved by IANA, and no packet's.
+/// Stands for an unknown tunnel protocol. IANA has reserved it, so no packet has it.
 const NO_PROTOCOL: u8 = 255;
 
 /// 8-byte words of an entry.
@@ -46,7 +46,7 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct List(MmapArray<[u64; WORDS * LENGTH]>);
 
-/// What a list holds. An entry whose last word is 0 is empty, and ends it.
+/// The entries of a list. One whose last word is 0 is empty and terminates the list.
 type Entries = [[u64; WORDS]; LENGTH];
 
 fn is_empty(entry: &[u64; WORDS]) -> bool {
@@ -70,19 +70,19 @@ impl List {
         entries
     }
 
-    /// The far end of the instance's own tunnel; `None` where it mirrors nothing.
+    /// The endpoint of the instance's own tunnel; `None` where it mirrors nothing.
     pub fn own(&self) -> Option<Endpoint> {
         Some(self.entries()[0]).filter(|entry| !is_empty(entry)).map(Endpoint)
     }
 
-    /// Puts this list in place of what is there. At no time is one missing that was there before,
-    /// and is to stay; nor does the list end early. (A program may see half of one that takes the place
-    /// of another: neither has copies on their way then.)
+    /// Replaces the list. Readers always see every endpoint that is in both the old and the new list, and never a
+    /// premature terminator. (A reader may see half of an endpoint that replaces another one. That is harmless: neither
+    /// of the two has copies in flight at that moment.)
     pub fn write(&self, own: Endpoint, others: &Endpoints) -> Result<()> {
         let entries = arrange(&self.entries(), own, others)?;
-        // what makes room at the front is at its new place before
+        // from the back, so that an endpoint which moves away from the front is in its new place first
         for (entry, words) in entries.iter().zip(self.0.words().chunks_exact(WORDS)).rev() {
-            // the last word last: by it an entry is there
+            // the last word last: it is what makes an entry valid
             for (value, word) in entry.iter().zip(words) {
                 word.store(*value, Ordering::Release);
             }
@@ -90,20 +90,20 @@ impl List {
         Ok(())
     }
 
-    /// Puts the far end of the own tunnel first, and keeps all others.
+    /// Puts the own endpoint first, and keeps all others.
     pub fn begin_with(&self, own: Endpoint) -> Result<()> {
         let others = self.entries().into_iter().filter(|entry| !is_empty(entry)).map(Endpoint);
         self.write(own, &others.collect())
     }
 
-    /// Has the far ends that another list has.
+    /// Copies another list.
     pub fn copy(&self, other: &Self) {
         for (value, word) in other.entries().as_flattened().iter().zip(self.0.words()) {
             word.store(*value, Ordering::Release);
         }
     }
 
-    /// For an instance that mirrors nothing any more.
+    /// Empties the list, when the instance mirrors nothing any more.
     pub fn clear(&self) {
         for word in self.0.words() {
             word.store(0, Ordering::Release);
@@ -111,8 +111,8 @@ impl List {
     }
 }
 
-/// The list with its own endpoint first, in which those that were there before and stay have kept
-/// their places. Where one has gone, another is, or the own one once more.
+/// The new list: the own endpoint first, endpoints that stay at the same place as before. A place that becomes free gets
+/// a new endpoint, or the own one again.
 fn arrange(before: &Entries, own: Endpoint, others: &Endpoints) -> Result<Entries> {
     let mut entries = *before;
     entries[0] = own.0;
@@ -128,7 +128,7 @@ fn arrange(before: &Entries, own: Endpoint, others: &Endpoints) -> Result<Entrie
     for entry in free {
         *entry = missing.pop_first().unwrap_or(own.0);
     }
-    // none follows these
+    // nothing follows these, so they can be empty
     for entry in entries[1..].iter_mut().rev().take_while(|entry| **entry == own.0) {
         *entry = [0; WORDS];
     }

@@ -1,14 +1,15 @@
-//! Waiting until every program that was running has ended.
+//! A grace period: waiting until every BPF program that is running now has ended.
 
 use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
-/// An update of a map of maps returns only once every program that may have seen the value before has
-/// ended (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c, since 4.20), whichever maps it uses. That holds
-/// with one CPU and PREEMPT_RT, too, where a program may be preempted by whoever waits for it, and
-/// `membarrier(2)` waits for nobody; nor is this refused on kernels with nohz_full CPUs.
+/// An update of a map of maps returns only after every program has ended that may have seen the old value
+/// (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c, since 4.20). It waits for all programs, whichever maps they use.
+///
+/// Not `membarrier(2)`: with one CPU and PREEMPT_RT it does not wait for a program that was preempted, and with nohz_full
+/// CPUs the kernel refuses it.
 #[derive(Debug)]
 pub struct GracePeriod {
     outer: MapHandle,
@@ -16,7 +17,7 @@ pub struct GracePeriod {
 }
 
 impl GracePeriod {
-    /// Has all that waiting needs, so that what can fail does so before anything is changed.
+    /// Creates what the wait needs. Call it before changing anything: this is the part that can fail.
     pub fn prepare() -> Result<Self> {
         let mut options = libbpf_sys::bpf_map_create_opts {
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,

@@ -1,4 +1,4 @@
-//! Which part of the compiled rules goes into which map, in one place.
+//! Which part of the compiled rules goes into which map: the only list of that.
 
 use std::mem::offset_of;
 

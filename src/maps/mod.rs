@@ -1,8 +1,7 @@
 //! From compiled rules to the maps of one instance, one generation at a time.
 //!
-//! An update never touches what the rules in force read: it fills in the bits of the free
-//! generation, changes `live` with one store, and clears the old bits once no program can still be
-//! looking at them.
+//! An update never touches the bits that the rules in force use. It fills in the bits of the free generation, switches
+//! `live` with one store, and clears the old bits once no running program can still read them.
 
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,15 +81,15 @@ impl Maps {
         Self::open(pins.id.direction, |name| open_pin(pins, name))
     }
 
-    /// Puts rules, and the tunnel of the packets that match them, into force at one instant. The
-    /// tunnel's own packets are guarded against from before then on.
+    /// Puts rules, and the tunnel for the packets that match them, into force at one instant. The loop guard knows the
+    /// tunnel before that.
     pub fn apply(&self, rules: &CompiledRules, tunnel: bpf::Tunnel) -> Result<()> {
         let live = self.common.config.live();
         let in_force = live.load(Ordering::Acquire);
         let free = Generation(usize::from(in_force as u32 != 0));
         let grace_period = GracePeriod::prepare()?;
 
-        // whatever an update that was cut short left in the free generation goes, too
+        // this also removes what an interrupted update left in the free generation
         self.write_fields(rules, free);
         let mut tries = Vec::new();
         for (map, layout) in self.tries.iter().zip(&TRIES) {
@@ -106,12 +105,12 @@ impl Maps {
         self.tunnel.write(free.0, tunnels::entry(tunnel));
         self.endpoints.begin_with(Endpoint::of(&tunnel))?;
 
-        // a program sees all of the above before the new rules, and none of the below before it
-        // has done with the old ones
+        // a program sees all of the stores above before the new rules, and none of those below while it still uses the
+        // old ones
         keep_the_order(&grace_period)?;
         live.store(free.mask(rules.live), Ordering::Release);
         if before == 0 {
-            // there are no old ones
+            // there were no rules before
             return Ok(());
         }
         grace_period.wait()?;
@@ -139,7 +138,7 @@ impl Maps {
         self.counters.total()
     }
 
-    /// Everything but the prefixes, in place of what the generation held.
+    /// Writes all masks of a generation, except those of prefixes.
     fn write_fields(&self, rules: &CompiledRules, generation: Generation) {
         for (map, table) in self.tables.iter().zip(&TABLES) {
             write_masks(map, (table.of)(rules), generation);
@@ -162,7 +161,7 @@ impl Maps {
     }
 }
 
-/// One of the maps that are pinned.
+/// A pinned map.
 pub fn pinned(pins: &Pins, map: MapDef) -> Result<MapHandle> {
     open_pin(pins, &map.name(pins.id.direction))
 }
@@ -207,13 +206,13 @@ impl Generation {
         mask & !self.mask(u32::MAX)
     }
 
-    /// Sets this generation's bits of words; only we write, so that no bit of the other is lost.
+    /// Sets this generation's bits in words. Nobody else writes them, so no bit of the other generation gets lost.
     fn put(self, words: &[AtomicU64], rules: u32) {
         let mask = self.mask(rules);
         for word in words {
             let before = word.load(Ordering::Relaxed);
             let after = self.others(before) | mask;
-            // most words stay as they are: leave their cache lines clean
+            // most words do not change: do not dirty their cache lines
             if after != before {
                 word.store(after, Ordering::Relaxed);
             }
@@ -235,9 +234,9 @@ fn write_masks(table: &MmapArray<u64>, segments: &Segments, generation: Generati
     generation.put(rest, 0);
 }
 
-/// Has every program that sees a later store see all the earlier ones. Nothing is to be done where a CPU's
-/// stores, and its loads, are seen in their order (Intel SDM, volume 3, 10.2.2); elsewhere a program may
-/// have read a table before it read which rules are live.
+/// Makes sure that a program which sees a later store sees all earlier ones, too. On x86-64 there is nothing to do:
+/// stores and loads are seen in order (Intel SDM, volume 3, 10.2.2). Elsewhere a program may have read a table before it
+/// read which rules are live.
 fn keep_the_order(grace_period: &GracePeriod) -> Result<()> {
     if cfg!(target_arch = "x86_64") { Ok(()) } else { grace_period.wait() }
 }

@@ -1,4 +1,4 @@
-//! The rules in force, read back: they go on, whoever put them there, with another tunnel.
+//! Reading back the rules in force: to show them, and to keep them when the tunnel changes.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::bpf;
 use crate::filter::CompiledRules;
 
 impl Maps {
-    /// While nobody else changes them.
+    /// The rules in force. Nobody else may change them meanwhile: hold the lock.
     pub fn rules_in_force(&self) -> Result<CompiledRules> {
         let generation = self.generation_in_force();
         let of = |word: &AtomicU64| generation.of(word.load(Ordering::Relaxed));
@@ -26,7 +26,7 @@ impl Maps {
         }
         for (map, trie) in self.tries.iter().zip(&TRIES) {
             let all = tries::read(map)?.into_iter();
-            // those of no rules, too: they are holes in what covers them
+            // also prefixes without rules: they are exceptions within a shorter prefix that covers them
             let all = all.map(|(prefix, mask)| (prefix, generation.of(mask)));
             (trie.put)(&mut rules, all.collect())?;
         }
@@ -36,22 +36,22 @@ impl Maps {
         Ok(rules)
     }
 
-    /// What became of the packets that met the rule with this number, from 0 on, of those in force.
+    /// The counters of a rule in force, by its number from 0 on.
     pub fn outcomes_of(&self, rule: u32) -> Result<bpf::Outcomes> {
         self.counters.of_bit(self.generation_in_force().bits().start + rule)
     }
 
-    /// What became of the packets that met rules which are no longer in force.
+    /// The counters of all rules that are no longer in force, added up.
     pub fn outcomes_of_former_rules(&self) -> Result<bpf::Outcomes> {
         self.counters.of_all_but(self.common.config.live().load(Ordering::Acquire))
     }
 
-    /// A number that tells the rules in force from all that were before them.
+    /// A number that no earlier rules had.
     pub fn installation(&self) -> u64 {
         self.rule.read(self.generation_in_force().bits().start as usize).installed
     }
 
-    /// Leaves one of the rules in force there, and puts the others of the same installation out of it.
+    /// Puts all rules but one out of force.
     pub fn leave_only(&self, rule: u32) {
         let live = self.generation_in_force().mask(1 << rule);
         self.common.config.live().store(live, Ordering::Release);
@@ -62,8 +62,7 @@ impl Maps {
     }
 }
 
-/// Compiled rules as they are when they have been in the maps: a sample is one in what its bound comes
-/// to.
+/// Compiled rules as they would be read back from maps: the rate of a sample is rounded there.
 pub fn as_read_back(mut rules: CompiledRules) -> CompiledRules {
     for rule in &mut rules.rules {
         *rule = rules::parse(&rules::entry(rule, 0));
@@ -78,7 +77,7 @@ impl Generation {
     }
 }
 
-/// The values from 0 on that any rule accepts, in ranges of those that the same rules accept.
+/// From a mask for each value, starting with 0, to ranges of values that the same rules accept.
 fn segments(masks: impl Iterator<Item = u32>) -> Vec<(RangeInclusive<u16>, u32)> {
     let mut segments: Vec<(RangeInclusive<u16>, u32)> = Vec::new();
     for (value, rules) in (0..=u16::MAX).zip(masks) {

@@ -1,4 +1,4 @@
-//! What becomes of the packets that meet a rule, as the programs read it.
+//! The entry of a rule, as the programs read it: what to do with packets that match it.
 
 use std::num::NonZeroU32;
 
@@ -9,7 +9,7 @@ const EVERY: u32 = abi::SampleBelow::MIRRORING_EVERY.0;
 const WHOLE: u32 = abi::Snaplen::MIRRORING_WHOLE.0;
 const HEADERS: u32 = abi::Snaplen::MIRRORING_HEADERS.0;
 
-/// The entry of a rule that is the `installed`-th in its place.
+/// The entry of a rule. `installed` numbers the updates.
 pub fn entry(rule: &CompiledRule, installed: u64) -> bpf::Rule {
     let mut entry = bpf::Rule { installed, sample_below: EVERY, ..Default::default() };
     match rule.action {

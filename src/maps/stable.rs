@@ -1,4 +1,4 @@
-//! What instances of every version have: enough to end one, to ask about it, or to take its place.
+//! The maps that instances of every version have: enough to stop one, to ask for its status, or to take its place.
 
 use std::sync::atomic::Ordering;
 
@@ -12,8 +12,8 @@ use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::pins::Pins;
 use crate::model::Rate;
 
-/// The maps whose meaning is the same in every version, open (`bpf/mirroring.h`). Of the config, that
-/// is true of what this type tells of it.
+/// The maps that mean the same in every version (`bpf/mirroring.h`), open. Of the config, only the fields that this
+/// type reads do.
 #[derive(Debug)]
 pub struct Common {
     pub config: MmapArray<bpf::Config>,
@@ -22,7 +22,7 @@ pub struct Common {
 }
 
 impl Common {
-    /// Of an instance that is pinned; `None` where there is none, or only [remains](is_incomplete).
+    /// Those of a pinned instance; `None` where there is none, or where its pins are [incomplete](is_incomplete).
     pub fn pinned(pins: &Pins) -> Result<Option<Self>> {
         if !pins.exist() || is_incomplete(pins) {
             return Ok(None);
@@ -43,24 +43,24 @@ impl Common {
     /// Puts all rules out of force: from here on the program only passes packets on.
     pub fn disable(&self) {
         self.config.live().store(0, Ordering::Release);
-        // those that still run harm nobody; what they count may come too late
+        // without the wait, a program that is still running may count after the counters were read
         if let Err(error) = GracePeriod::prepare().and_then(|period| period.wait()) {
             log::warn!("the counters may miss the last packets: {error:#}");
         }
     }
 
-    /// Id of the jump table, which no other instance has.
+    /// Id of the jump table. No other instance uses the same one.
     pub fn jmp_table_id(&self) -> Result<u32> {
         let info = self.jmp_table.info().context("cannot ask about the jump table")?;
         Ok(info.info.id)
     }
 
-    /// Of the [tunnels](super::tunnels) of both generations, that of the rules in force.
+    /// The tunnel of the rules in force, out of those of both generations ([tunnels](super::tunnels)).
     pub fn tunnel(&self, tunnels: &MmapArray<bpf::Tunnel>) -> Option<bpf::Tunnel> {
         self.generation_in_force().map(|generation| tunnels.read(generation))
     }
 
-    /// Puts another cap on that tunnel, if there is one. Programs read it meanwhile.
+    /// Sets the cap of that tunnel, if there is one, while programs read it.
     pub fn set_cap(&self, tunnels: &MmapArray<bpf::Tunnel>, cap: Rate) {
         if let Some(generation) = self.generation_in_force() {
             tunnels::set_cap_in_force(tunnels, generation, cap);
@@ -75,10 +75,10 @@ impl Common {
     }
 }
 
-/// Whether the pins are what a start or a stop of ours left that was killed half-way (or, unless we
-/// have our lock, what one is about to pin or has not yet removed): of the maps,
-/// the jump table is pinned last, and removed first. No packet comes to such an instance. l3afd calls
-/// us only once it has pinned all.
+/// Whether these pins are incomplete: a start or stop was killed midway (or, without the lock, is in progress).
+///
+/// Of the maps, the jump table is pinned last and removed first, so it is what is missing. No packet reaches such an
+/// instance. Pins by l3afd are never incomplete: it calls us only after it has pinned all of them.
 pub fn is_incomplete(pins: &Pins) -> bool {
     let loader = || {
         let config = pinned(pins, map_defs::CONFIG)?;

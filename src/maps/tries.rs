@@ -1,5 +1,4 @@
-//! Prefixes in the kernel's tries of longest matches. Those of both generations share one: each entry
-//! holds the answers of both.
+//! Prefixes in the kernel's LPM tries. Both generations share a trie: each entry holds the longest-prefix result of both.
 
 use std::mem::offset_of;
 
@@ -21,7 +20,7 @@ const _: () = {
     assert!(ADDRESS == size_of::<u32>());
 };
 
-/// A trie, and what it holds.
+/// A trie and its contents.
 pub struct Trie<'a> {
     map: &'a MapHandle,
     prefixes: Prefixes,
@@ -32,21 +31,20 @@ impl<'a> Trie<'a> {
         Ok(Self { map, prefixes: read(map)? })
     }
 
-    /// Fills a generation that is free in with prefixes, in place of what an update that was cut short
-    /// left there.
+    /// Writes the prefixes of a free generation, in place of what an interrupted update left there.
     pub fn add(&mut self, new: &Prefixes, generation: Generation) -> Result<()> {
         let others = self.prefixes.iter().map(|(prefix, mask)| (*prefix, generation.others(*mask)));
         let others = prefix_sets::fewest(&others.collect());
         self.change(prefix_sets::union(&others, new))
     }
 
-    /// Makes it hold these prefixes. Only what differs is written.
+    /// Makes these prefixes the contents. Only the differences are written.
     ///
-    /// Where all that go and all that come answer as the longest of those that cover them does, for one
-    /// of the generations, so does every look-up meanwhile.
+    /// If removing or adding an entry does not change the longest-prefix result of a generation, lookups of that
+    /// generation stay correct throughout the update.
     pub fn change(&mut self, to: Prefixes) -> Result<()> {
         let (gone, new) = prefix_sets::difference(&self.prefixes, &to);
-        // these first, for the others may need the room
+        // first, since the new ones may need the space
         batch::delete(self.map, &self.keys(gone)).context("cannot delete prefixes")?;
         let entries = Entries {
             keys: self.keys(new.iter().map(|entry| entry.0)),

@@ -1,4 +1,4 @@
-//! The tunnel of each generation's rules, as the programs read it.
+//! The tunnel entry of a generation, as the programs read it, and its cap on the rate.
 
 use std::mem::offset_of;
 
@@ -6,27 +6,27 @@ use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::{self, carries};
 use crate::model::Rate;
 
-/// What may leave at once, as a part of a second's.
+/// Bursts per second: the burst size is the rate divided by this.
 const BURSTS_A_SECOND: u64 = 100;
-/// The longest super-packet of TCP has to fit, but for its headers.
+/// A burst has to hold the longest TCP super-packet, headers aside.
 const LEAST_BURST: u64 = 64 << 10;
-/// The bucket's level in 10^-9 bytes, and what it grows by at once, have to fit 63 bits.
+/// The bucket counts in 10^-9 bytes. Its level, and one refill, have to fit into 63 bits.
 const GREATEST_BURST: u64 = 1 << 30;
 
-/// Makes this the cap of the copies that go into a tunnel.
+/// Sets the cap of a tunnel.
 pub fn set_cap(tunnel: &mut bpf::Tunnel, cap: Rate) {
     let bytes = cap.bytes();
     tunnel.rate = bytes;
     tunnel.burst = (bytes / BURSTS_A_SECOND).clamp(LEAST_BURST, GREATEST_BURST);
 }
 
-/// The same for the entry of a generation that is in force. A program that reads it meanwhile goes by the old
-/// cap or the new one; so does every program if we are killed in between.
+/// Sets the cap of a tunnel that is in force, while programs read it. At each moment, also if we are killed, the entry
+/// holds a cap that works.
 pub fn set_cap_in_force(tunnels: &MmapArray<bpf::Tunnel>, generation: usize, cap: Rate) {
     let mut tunnel = tunnels.read(generation);
     set_cap(&mut tunnel, cap);
     let tunnel = entry(tunnel);
-    // the rate last: only now every packet is asked about, and the burst is that of the rate
+    // the rate last: it is what puts the cap into force, on every packet and with this burst
     for field in [
         offset_of!(bpf::Tunnel, unasked_len),
         offset_of!(bpf::Tunnel, burst),
@@ -36,7 +36,7 @@ pub fn set_cap_in_force(tunnels: &MmapArray<bpf::Tunnel>, generation: usize, cap
     }
 }
 
-/// The cap of the copies that go into a tunnel: in whole bytes.
+/// The cap of a tunnel, in whole bytes.
 pub fn cap(tunnel: &bpf::Tunnel) -> Option<Rate> {
     (tunnel.rate != 0).then(|| Rate::from_bytes(tunnel.rate))
 }
