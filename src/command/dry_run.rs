@@ -1,5 +1,4 @@
-//! `--dry-run`: what a start or an update would put into force, and what would change by that. It only
-//! reads.
+//! `--dry-run`: shows what a start or an update would put into force, and what would change. It only reads.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -43,14 +42,14 @@ fn show(
         Some((rules, new)) => say(&render::table(rules, new))?,
         None => say("No rules are given: those in force stay as they are.\n")?,
     }
-    // the rules themselves are for everybody to look at
+    // showing the rules themselves takes no privileges
     if let Err(error) = bpffs::check_privileges() {
         return say(&format!("\nWhat would change is not known: {error:#}.\n"));
     }
     let Some(before) = in_force(bpffs, id)? else {
         return say(&format!("\nNo rules are in force on {id}: {if_nothing}.\n"));
     };
-    // both in the one form of rules that were read back
+    // compare both in the form that rules have when they are read back
     let after = InForce {
         rules: match new {
             Some(new) => filter::decompile(&maps::as_read_back(new)),
@@ -75,7 +74,7 @@ fn in_force(bpffs: &Path, id: &InstanceId) -> Result<Option<InForce>> {
     if !host.is_mounted()? {
         return Ok(None);
     }
-    // while we read, nobody writes
+    // while we read, nobody may change them
     let lock = host.lock()?;
     let Some(instance) = lock.find(id)? else { return Ok(None) };
     let maps = instance.maps()?;

@@ -1,5 +1,5 @@
-//! l3afd, where it is what launched us. It waits for us to end, or counts on us to stay, and tells us little
-//! of what it has done before; what it holds and what it has pinned tells more.
+//! l3afd, if it launched us. It either waits for us to exit or expects us to stay, and hardly says what it has done
+//! before. The programs and maps that it holds or has pinned tell more.
 
 use std::collections::HashSet;
 use std::fs;
@@ -15,13 +15,13 @@ use crate::bpf::pins::{self, Pins};
 use crate::model::Direction;
 use crate::netlink::Netlink;
 
-/// What its binary is called, to begin with.
+/// Prefix of the name of its binary.
 const NAME: &[u8] = b"l3afd";
 
 /// Where it waits for its successor when it restarts (`HostSock` in its models).
 const RESTART_SOCKET: &str = "/tmp/l3afd.sock";
 
-/// Our parent, an l3afd.
+/// The l3afd that is our parent process.
 pub struct L3afd {
     pid: i32,
     /// ids of the programs and of the maps that it holds
@@ -30,7 +30,7 @@ pub struct L3afd {
 }
 
 impl L3afd {
-    /// `None` where somebody else is our parent, a shell say.
+    /// `None` where our parent is another program, such as a shell.
     pub fn that_launched_us() -> Option<Self> {
         let pid = getppid().as_raw();
         let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
@@ -46,7 +46,7 @@ impl L3afd {
         Some(l3afd)
     }
 
-    /// Whether it restarts: it ends our process, and starts another one that goes on.
+    /// Whether it is restarting: then it ends our process and later starts another one, which resumes.
     pub fn is_restarting(&self) -> bool {
         let sockets = fs::read_to_string("/proc/self/net/unix").unwrap_or_default();
         let links = fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().flatten();
@@ -56,8 +56,8 @@ impl L3afd {
         })
     }
 
-    /// Fails where it has loaded a program whose maps are not where they are looked for: it waits for us to fill
-    /// them in, and to end, while a start that loads a program of its own stays.
+    /// Fails where l3afd has loaded a program, but its maps are not where we look for them. Otherwise we would load a
+    /// program of our own and stay, while l3afd waits for us to fill in the maps and exit.
     pub fn ensure_it_wants_us_to_load(
         &self,
         pins: &Pins,
@@ -66,8 +66,8 @@ impl L3afd {
     ) -> Result<()> {
         let (id, dir) = (&pins.id, pins.maps_dir());
         let dir = dir.display();
-        // one program at most gets packets from l3afd there: the first of a chain, of which the others are told
-        // by --map-name, or ours
+        // l3afd gives packets of the interface to one program at most: to ours, or to the first one of a chain (the
+        // others are told by --map-name)
         if !self.holds_one_on(ifindex, id.direction, netlink)? {
             return Ok(());
         }
@@ -100,7 +100,7 @@ impl L3afd {
         )
     }
 
-    /// Where maps are pinned that it holds and that have the name of our jump table.
+    /// Directories with pinned jump tables of our package that l3afd holds.
     fn jump_tables(&self, direction: Direction) -> Vec<PathBuf> {
         let name = map_defs::JMP_TABLE.name(direction);
         let mut dirs = Vec::new();
@@ -115,7 +115,7 @@ impl L3afd {
         dirs
     }
 
-    /// Whether it holds a program that is on the interface.
+    /// Whether it holds a program that is attached to the interface.
     fn holds_one_on(
         &self,
         ifindex: u32,
@@ -130,8 +130,8 @@ impl L3afd {
     }
 }
 
-/// What follows the label in a line of its own, an id (`bpf_prog_show_fdinfo`, `bpf_map_show_fdinfo` in the
-/// kernel's bpf/syscall.c).
+/// The id that follows the label in a line of its own (`bpf_prog_show_fdinfo`, `bpf_map_show_fdinfo` in the kernel's
+/// bpf/syscall.c).
 fn id_in(fdinfo: &str, label: &str) -> Option<u32> {
     fdinfo.lines().find_map(|line| line.strip_prefix(label)?.trim().parse().ok())
 }
@@ -156,7 +156,7 @@ fn mounts_of_bpf(mountinfo: &str) -> Vec<PathBuf> {
     mountinfo.lines().filter_map(of_line).collect()
 }
 
-/// Shows a directory, and all that are below it.
+/// Calls `look` for a directory and all directories below it.
 fn visit(dir: &Path, look: &mut impl FnMut(&Path)) {
     look(dir);
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! What a person can ask for, a module for each command, and what they share.
+//! The commands, a module for each, and what they share.
 
 pub mod dry_run;
 pub mod explain;

@@ -1,5 +1,5 @@
-//! Starts that are on their way: l3afd runs an update right behind a start that is to stay, and asks for the status.
-//! Both wait for it.
+//! Starts in progress. l3afd runs an update and asks for the status right after it has launched a start that stays.
+//! Both commands wait for that start.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,12 +17,12 @@ use crate::request::args::{self, Cli};
 use crate::request::{Command, Request};
 use crate::rules_file;
 
-/// How long that is waited for, and how often it is looked for.
+/// How long a start in progress is waited for, and how often we look for it.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 pub const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Whether some process is to start an instance that `is_meant`. One that has done so is none: `staying` are those
-/// that instances say of.
+/// Whether a process is about to start an instance that `is_meant`. The processes in `staying` have already started
+/// theirs.
 pub fn is_on_its_way(
     is_meant: impl Fn(&InstanceId) -> bool,
     host: &Host,
@@ -36,7 +36,7 @@ pub fn is_on_its_way(
         .any(|pid| starts(pid, &is_meant, host)))
 }
 
-/// Whether the process has our name and user, and sees the interfaces and the BPF file system that we see.
+/// Whether the process has our name and user, and is in our network and mount namespaces.
 fn is_one_of_ours(pid: u32) -> bool {
     let comm = |who: &str| fs::read(format!("/proc/{who}/comm")).ok();
     let namespace = |who: &str, kind| fs::read_link(format!("/proc/{who}/ns/{kind}")).ok();

@@ -1,20 +1,20 @@
-//! A start that fails half-way undoes what it did.
+//! Undoing what a start has done, if it fails midway.
 
 type Step<'a> = (&'static str, Box<dyn FnOnce() -> anyhow::Result<()> + 'a>);
 
-/// Steps to take back, the last one first, unless all went well.
+/// The steps to undo, the last one first, unless [`keep`](Self::keep) is called.
 #[derive(Default)]
 pub struct Undo<'a> {
     steps: Vec<Step<'a>>,
 }
 
 impl<'a> Undo<'a> {
-    /// Says how to take back what has just been done.
+    /// Notes how to undo what has just been done.
     pub fn with(&mut self, what: &'static str, step: impl FnOnce() -> anyhow::Result<()> + 'a) {
         self.steps.push((what, Box::new(step)));
     }
 
-    /// All went well: nothing is taken back.
+    /// Everything went well: nothing is undone.
     pub fn keep(mut self) {
         self.steps.clear();
     }

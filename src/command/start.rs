@@ -1,7 +1,7 @@
-//! `--cmd=start`: from checked flags to mirrored packets, in one of three launch modes; and going on with
-//! what runs, when l3afd restarts.
+//! `--cmd=start`, in three launch modes: alone on an interface, in a chain, or with a program that l3afd has loaded.
+//! Also resuming what runs after a restart of l3afd.
 //!
-//! First everything that can be wrong is looked at; only then the host is changed.
+//! First everything that can be wrong is checked. Only then the host is changed.
 
 use std::mem;
 use std::os::fd::AsFd;
@@ -32,13 +32,13 @@ use crate::netlink::{Link, Netlink};
 use crate::request;
 use crate::tunnel::{self, Plan};
 
-/// linux/pkt_cls.h: what the program returns where none follows it.
+/// Verdicts of linux/pkt_cls.h, for a program without a next one.
 const TC_ACT_OK: i32 = 0;
 const TC_ACT_UNSPEC: i32 = -1;
 
-/// Starts mirroring. Returns when it is to end, or at once where l3afd keeps the program.
+/// Starts mirroring. Returns when it has ended, or at once if l3afd keeps the program and no process is to stay.
 pub fn start(host: &Host, start: &request::Start) -> Result<()> {
-    // from here on a signal ends us in order, not half-way
+    // from here on signals are handled in order, and do not interrupt a step
     let stay = Stay::prepare()?;
     let pins = match &start.map_name {
         Some(slot) => Pins::in_chain(host.bpffs(), &start.id, slot),
@@ -72,7 +72,7 @@ pub fn start(host: &Host, start: &request::Start) -> Result<()> {
     let mut lock_of_mount_point = None;
     let mounted = host.mount()?;
     if mounted {
-        // from now on others take the lock of what is mounted
+        // from now on other commands lock what is mounted, not the directory below
         lock_of_mount_point = Some(mem::replace(&mut lock, host.lock()?));
     }
     let lock = lock;
@@ -111,7 +111,7 @@ pub fn start(host: &Host, start: &request::Start) -> Result<()> {
         }
     };
     undo.keep();
-    // packets are mirrored: what others left is no reason to end
+    // mirroring works, so leftovers of others are no reason to stop
     lock.forget(&start.id);
     if let Err(error) = tunnel::clean_up(&mut netlink, &lock) {
         log::warn!("cannot remove unused tunnels and routes: {error:#}");
@@ -126,10 +126,11 @@ pub fn start(host: &Host, start: &request::Start) -> Result<()> {
     Ok(())
 }
 
-/// Goes on with an instance whose process l3afd has ended in order to restart: its rules and their cap
-/// stay as they are, since updates may have changed them. l3afd does not say which direction's it is.
-/// Both may be without a process, so that it is the one whose tunnel is as the flags have it; if that is true
-/// of both, what one does the other would do.
+/// Resumes an instance whose process l3afd has ended for its restart. The rules and their cap stay as they are, since
+/// updates may have changed them.
+///
+/// l3afd does not say which direction it means, and both may lack their process. So the instance is taken whose
+/// tunnel is as the flags say. If that is true of both, it does not matter which process resumes which.
 pub fn resume(host: &Host, start: &request::Start) -> Result<()> {
     let stay = Stay::prepare()?;
     let (lock, interrupted) = host.lock_to_resume(&start.id)?;
@@ -185,10 +186,10 @@ pub fn resume(host: &Host, start: &request::Start) -> Result<()> {
     Ok(())
 }
 
-/// Until a signal comes. Where it is that of an l3afd which restarts, the kernel mirrors on, and the next
-/// process of l3afd's takes over.
+/// Stays until a signal comes. If l3afd sent it for its restart, the kernel keeps mirroring, and l3afd's next process
+/// resumes.
 fn stay_with(host: &Host, pins: &Pins, stay: Stay, watch: Watch<'_>) -> Result<()> {
-    // not inside the macro, which evaluates nothing where nobody logs
+    // not inside the log macro, which evaluates nothing when logging is off
     let signal = stay.wait(watch, Publisher::new(host, pins))?;
     if L3afd::that_launched_us().is_some_and(|l3afd| l3afd.is_restarting()) {
         log::info!("received {signal}, leaving {} to the kernel while l3afd restarts", pins.id);
@@ -205,7 +206,7 @@ fn stay_with(host: &Host, pins: &Pins, stay: Stay, watch: Watch<'_>) -> Result<(
     tunnel::clean_up(&mut netlink, &lock)
 }
 
-/// Makes the way to the collector, and returns what is wrong with it.
+/// Creates the way to the collector. Returns the tunnel entry, and what is wrong with the way.
 fn open_way(plan: &Plan, netlink: &mut Netlink) -> Result<(bpf::Tunnel, Vec<String>)> {
     let tunnel = plan.carry_out(netlink, None)?;
     let mut troubles = plan.warnings();
@@ -218,7 +219,7 @@ fn open_way(plan: &Plan, netlink: &mut Netlink) -> Result<(bpf::Tunnel, Vec<Stri
     Ok((tunnel, troubles))
 }
 
-/// The interface to mirror from: there, and with Ethernet headers.
+/// The interface to mirror. It must exist and have Ethernet headers.
 fn mirrored_interface(netlink: &mut Netlink, id: &InstanceId) -> Result<Link> {
     let name = &id.interface;
     let link = netlink.link(name.as_str())?;
@@ -233,24 +234,24 @@ fn mirrored_interface(netlink: &mut Netlink, id: &InstanceId) -> Result<Link> {
     Ok(link)
 }
 
-/// A start, once it is clear that it can go ahead.
+/// What a start puts into force, after all checks.
 struct Launch<'a> {
     pins: &'a Pins,
     ifindex: u32,
     rules: &'a CompiledRules,
     tunnel: bpf::Tunnel,
-    /// of all instances' tunnels
+    /// of the tunnels of all instances
     endpoints: Endpoints,
     lock: &'a HostLock<'a>,
 }
 
 impl Launch<'_> {
-    /// l3afd has loaded and attached the program: its maps are all that is left to do.
+    /// For a program that l3afd has loaded and attached: only its maps have to be filled in.
     fn fill_in(&self, instance: &Instance, process: Option<Process>) -> Result<()> {
         let maps = instance.maps()?;
         maps.common.instance.write(0, record_of(self.ifindex, process));
         self.apply(&maps)?;
-        // what a program counted before l3afd crashed goes on
+        // the counters of a program from before a crash of l3afd go on
         self.lock.publish(instance.counters()?).map(drop)
     }
 
@@ -259,8 +260,7 @@ impl Launch<'_> {
         self.lock.apply(maps, self.rules, self.tunnel)
     }
 
-    /// Loads the program ourselves, in the place of `previous` where that left one behind, and
-    /// gives it its packets: from the chain, or else from the interface itself.
+    /// Loads the program, in place of `previous` if there is one, and attaches it to the chain or to the interface.
     fn load(
         &self,
         previous: Option<&Instance>,
@@ -270,7 +270,7 @@ impl Launch<'_> {
     ) -> Result<()> {
         let direction = self.pins.id.direction;
         let jmp_table = map_defs::JMP_TABLE.name(direction);
-        // whoever is linked behind the previous program is behind this one at once
+        // with its jump table, the next program of the chain follows the new program at once
         let reuse = previous.map(|previous| (jmp_table.as_str(), &previous.common.jmp_table));
         let object = bpf::load(bpf::object_bytes(direction), reuse.as_slice())?;
         let program = bpf::program(&object);
@@ -290,8 +290,8 @@ impl Launch<'_> {
         record.previous_map = slot.map(Slot::map_id).transpose()?.unwrap_or(0);
         maps.common.instance.write(0, record);
 
-        // Killed at any moment, we leave what the next command finds by its pins: so they come
-        // before the packets. A previous program keeps its own until the new one is in its place.
+        // If we are killed, the next command finds what we did by our pins. So the pins come before the packets. A
+        // previous program keeps its pins until the new one has its place.
         if previous.is_none() {
             let pins = self.pins.clone();
             undo.with("the pins", move || pins.remove());
@@ -312,11 +312,11 @@ impl Launch<'_> {
             )?,
         }
         if let Some((dead, known)) = dead {
-            // it may have had its packets from elsewhere: another chain, or none
+            // the previous program may have been attached elsewhere: in another chain, or alone
             attachment::detach_dead(dead, &known, record.program, netlink, self.lock)?;
             self.pin(&object, &program)?;
         }
-        // the last word: until now nothing says that this runs
+        // last of all: only now the record says that this runs
         let process = Process::current()?;
         let mut record = maps.common.instance.read(0);
         (record.pid, record.start_time) = (process.pid, process.start_time);
@@ -325,19 +325,19 @@ impl Launch<'_> {
     }
 
     fn pin(&self, object: &Object, program: &ProgramMut<'_>) -> Result<()> {
-        // a previous program's pin goes first: beside our maps it would be taken for one of l3afd's
+        // remove a previous program's pin first: next to our maps it would look like a program of l3afd's
         pins::remove(&self.pins.program())?;
         let names = pins::map_names(self.pins.id.direction);
         for name in &names {
             pins::pin(bpf::map(object, name)?.as_fd(), &self.pins.map(name))?;
         }
-        // of another version
+        // only another version has these
         self.pins.remove_maps_but(&names)?;
         pins::pin(program.as_fd(), &self.pins.program())
     }
 }
 
-/// What later commands have to know of an instance that mirrors the interface.
+/// The record of an instance, for later commands.
 fn record_of(ifindex: u32, process: Option<Process>) -> bpf::Instance {
     bpf::Instance {
         start_time: process.map_or(0, |process| process.start_time),

@@ -1,4 +1,4 @@
-//! `--cmd=status`: one word, as l3afd wants it.
+//! `--cmd=status`: prints one word, as l3afd expects.
 
 use std::io::{self, IsTerminal, Write};
 use std::thread;
@@ -11,8 +11,8 @@ use crate::instance::Instance;
 use crate::instance::host::Host;
 use crate::model::{InstanceId, Selection};
 
-/// Prints `RUNNING` where any selected instance does all that it was started for, else `STOPPED`.
-/// Returns which. l3afd takes the word for what it is only without a newline.
+/// Prints `RUNNING` if any selected instance does what it was started for, else `STOPPED`. Returns which. There is no
+/// newline unless on a terminal: l3afd compares the output with the bare word.
 pub fn status(host: &Host, selection: &Selection) -> Result<bool> {
     let running = host.is_mounted()? && is_running_soon(host, selection)?;
     let mut stdout = io::stdout();
@@ -24,7 +24,8 @@ pub fn status(host: &Host, selection: &Selection) -> Result<bool> {
     Ok(running)
 }
 
-/// Also of a start that is on its way: l3afd asks meanwhile, and takes a no for a reason to start another process.
+/// Whether it is running, or is about to be. l3afd asks during a start, and if the answer is no it launches another
+/// process.
 fn is_running_soon(host: &Host, selection: &Selection) -> Result<bool> {
     if is_running(host, selection)? {
         return Ok(true);
@@ -33,7 +34,7 @@ fn is_running_soon(host: &Host, selection: &Selection) -> Result<bool> {
     loop {
         let staying: Vec<_> = host.instances_unlocked().iter().map(Instance::process).collect();
         let is_meant = |id: &InstanceId| selection.includes(id);
-        // asked first: one that has ended before is seen to run
+        // in this order: a start that ends in between is then seen as running
         let is_pending = pending_start::is_on_its_way(is_meant, host, &staying)?;
         if is_running(host, selection)? {
             return Ok(true);
@@ -51,7 +52,7 @@ fn is_running(host: &Host, selection: &Selection) -> Result<bool> {
     if all.iter().any(|it| selection.includes(&it.pins.id) && it.is_running()) {
         return Ok(true);
     }
-    // the interface may have had another name when it was started
+    // the interface may have been renamed since the start
     let Some(name) = &selection.interface else {
         return Ok(false);
     };
@@ -62,8 +63,8 @@ fn is_running(host: &Host, selection: &Selection) -> Result<bool> {
     }))
 }
 
-/// l3afd asks for the status now and then: an occasion to publish the counters of instances that have no
-/// process to do so.
+/// Publishes the counters of instances without a process. l3afd asks for the status regularly, so this keeps them
+/// current.
 fn publish(instances: &[Instance], host: &Host) {
     let Some(lock) = host.try_lock() else { return };
     for instance in instances.iter().filter(|it| !it.process().is_alive()) {

@@ -1,4 +1,4 @@
-//! `--cmd=stop`: everything that we made goes, nothing else.
+//! `--cmd=stop`: removes everything that we made, and nothing else.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::tunnel;
 /// How long a process gets to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Ends the instances that are selected, with or without a process.
+/// Stops the selected instances, with or without a process.
 pub fn stop(host: &Host, selection: &Selection) -> Result<()> {
     if !host.is_mounted()? {
         log::info!("nothing to stop: no BPF file system is mounted at {}", host.bpffs().display());
@@ -35,7 +35,7 @@ pub fn stop(host: &Host, selection: &Selection) -> Result<()> {
         }
         log::info!("nothing to stop: no such instance");
     }
-    // a process takes the lock to end, and so may a start before we have it again
+    // a process needs the lock to stop its instance; another start may get it before us, so look again
     while instances.iter().any(|instance| instance.process().is_alive()) {
         drop(lock);
         end_processes(&instances)?;
@@ -56,13 +56,13 @@ pub fn stop(host: &Host, selection: &Selection) -> Result<()> {
     tunnel::clean_up(&mut netlink, &lock)
 }
 
-/// Ends the processes of the instances that are selected. The kernel mirrors on: l3afd is about to restart,
-/// and starts others then.
+/// Ends the processes of the selected instances while the kernel keeps mirroring: l3afd is about to restart, and will
+/// launch others.
 pub fn stop_processes(host: &Host, selection: &Selection) -> Result<()> {
     if !host.is_mounted()? {
         return Ok(());
     }
-    // none of them is at work while we hold the lock
+    // while we hold the lock, none of them is in the middle of a change
     let lock = host.lock()?;
     for instance in selected(&lock, selection) {
         let (id, process) = (&instance.pins.id, instance.process());

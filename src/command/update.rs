@@ -1,4 +1,4 @@
-//! `--cmd=update`: other rules, and another cap, for an instance that runs, at one instant.
+//! `--cmd=update`: changes the rules, the cap, or both of a running instance, at one instant.
 
 use std::rc::Rc;
 use std::thread;
@@ -15,11 +15,11 @@ use crate::model::InstanceId;
 use crate::request;
 use crate::tunnel;
 
-/// Puts the rules that are given in place of those in force, and the cap on the rate, if there is one
-/// among the flags. What is not given stays as it is, and the tunnel does.
+/// Replaces the rules, if the flags give any, and the cap, if they give one. What they do not give stays as it is,
+/// and so does the tunnel.
 ///
-/// l3afd runs an update after every start, with the flags that its payload has for updates and no
-/// others: one that says nothing of packets is not about the rules of that start.
+/// l3afd runs an update after every start, with the update flags of its payload only. So an update without rules must
+/// not touch the rules of that start.
 pub fn update(host: &Host, update: &request::Update) -> Result<()> {
     let id = &update.id;
     let not_running =
@@ -52,8 +52,9 @@ pub fn update(host: &Host, update: &request::Update) -> Result<()> {
     Ok(())
 }
 
-/// The instance that is mirrored, and the lock. l3afd does not wait for a start that is to stay before it calls
-/// us: so we do. (It may be over the maps of one that was killed, which are in force.)
+/// The lock and the running instance; `None` where it is not running. A start in progress is waited for, since l3afd
+/// does not wait for a start that stays before it runs an update. (The start may be over the maps of a killed one,
+/// whose rules are still in force.)
 fn started<'a>(
     host: &'a Host,
     update: &request::Update,

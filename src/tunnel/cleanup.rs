@@ -1,6 +1,5 @@
-//! Clearing away: l3afd does not tell us when it unloads a program, so every start and stop removes
-//! the devices and routes of ours that no live instance needs, and guards against the tunnels of
-//! live instances only.
+//! Cleaning up. l3afd does not tell us when it unloads a program, so every start and stop removes our devices and
+//! routes that no instance uses any more, and their endpoints from the lists of the loop guard.
 
 use std::collections::HashSet;
 
@@ -14,8 +13,8 @@ use crate::instance::host::HostLock;
 use crate::loop_guard;
 use crate::netlink::Netlink;
 
-/// Removes built-in devices, those that were not finished included, and routes, that no live instance of
-/// this BPF file system refers to.
+/// Removes built-in devices, also incomplete ones, and routes of ours that no mirroring instance of this BPF file
+/// system uses.
 pub fn clean_up(netlink: &mut Netlink, lock: &HostLock<'_>) -> Result<()> {
     loop_guard::unregister_unused(lock)?;
     let tunnels = match in_use(lock) {

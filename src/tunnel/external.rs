@@ -1,5 +1,5 @@
-//! A tunnel device that somebody else made: copies are handed to it, nothing more. The route to the
-//! collector is ours, where there is none.
+//! An existing tunnel device, which somebody else made. Copies are handed to it. All that we add is a route to the
+//! collector where there is none.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,23 +15,22 @@ use crate::model;
 use crate::model::LocalPort;
 use crate::netlink::{Link, Netlink, Route, TunnelRemote};
 
-/// Marks our routes in the kernel's table (`ip route` shows `proto 109`). Not one of the numbers
-/// that rtnetlink.h or iproute2's rt_protos give to somebody.
+/// Marks our routes (`ip route` shows `proto 109`). Neither rtnetlink.h nor iproute2's rt_protos assign this number.
 pub const ROUTE_PROTOCOL: u8 = 109;
 
 #[derive(Debug)]
 pub struct Existing {
     device: Link,
-    /// the far end, where anybody told it: the tunnel's own packets are known by it
+    /// the remote endpoint, if known: by it the loop guard recognizes the tunnel's own packets
     remote: Option<TunnelRemote>,
-    /// longest packet that the device sends on whole, in bytes
+    /// longest packet that the device sends in one piece, in bytes
     longest: u32,
     /// the route to the collector that is missing
     route: Option<Route>,
-    /// flags that were given, and say how a tunnel of ours would be
+    /// flags that were given although they only apply to a built-in tunnel
     without_effect: Vec<&'static str>,
     pub troubles: Vec<String>,
-    /// why not every copy gets through, however long one waits
+    /// why not every copy gets through; waiting does not change it
     pub limit: Option<String>,
 }
 
@@ -99,7 +98,7 @@ impl Existing {
         })
     }
 
-    /// What was asked for, and does not come about.
+    /// Warns of flags that have no effect.
     pub fn warn_of_flags(&self) {
         for flag in &self.without_effect {
             log::warn!(
@@ -130,8 +129,8 @@ fn flags_without_effect(wanted: &model::Tunnel) -> Vec<&'static str> {
     flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect()
 }
 
-/// What a device takes beside IPv4: all that Ethernet does or, if its packets have no such headers, IP
-/// of both versions unless it is known to be for one.
+/// What a device takes beside IPv4: anything if it carries Ethernet frames, else both versions of IP unless the
+/// device is known to be for one of them.
 fn carries(device: &Link) -> u8 {
     match device.kind.as_deref() {
         _ if device.ethernet => carries::IPV6 | carries::TAGS | carries::FRAMES,
@@ -140,7 +139,7 @@ fn carries(device: &Link) -> u8 {
     }
 }
 
-/// A longer packet makes the kernel tell the sender, which is production, to send shorter ones.
+/// For a longer packet, the kernel would tell the sender, which is production, to send shorter ones.
 fn longest_packet(
     netlink: &mut Netlink,
     wanted: &model::Tunnel,
@@ -160,13 +159,13 @@ fn longest_packet(
     path_mtu.unwrap_or(u32::MAX).min(device.mtu)
 }
 
-/// The host route to the collector through `--redirect-to`, unless one is there.
+/// The host route to the collector through `--redirect-to`, if it is missing.
 fn missing_route(netlink: &mut Netlink, wanted: &model::Tunnel) -> Result<Option<Route>> {
     let (Some(collector), Some(name)) = (wanted.remote_address, &wanted.redirect_to) else {
         return Ok(None);
     };
     let nic = nic(netlink, name)?;
-    // the kernel takes no route by a device that is down
+    // the kernel accepts no route through a device that is down
     if !nic.up {
         return Ok(None);
     }

@@ -1,7 +1,7 @@
-//! The tunnel to the collector: an existing device as it is, or a built-in one.
+//! The tunnel to the collector: an existing device, used as it is, or a built-in one.
 //!
-//! `Plan::new` looks at the host and decides, `Plan::carry_out` changes the host, `clean_up` removes
-//! what no instance needs any more.
+//! `Plan::new` looks at the host and decides. `Plan::carry_out` changes the host. `clean_up` removes what no instance
+//! uses any more.
 
 mod cleanup;
 pub mod encap;
@@ -28,7 +28,7 @@ use external::Existing;
 /// How long a start waits for the next hop's link-layer address.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a start is going to use, and to make where it isn't there.
+/// What a start is going to use, and to create where it is missing.
 #[derive(Debug)]
 pub enum Plan {
     Existing(Existing),
@@ -51,8 +51,8 @@ impl Plan {
         }
     }
 
-    /// Makes what is missing, and returns what the mirroring program has to know. `kept` is the plan
-    /// that was carried out before, where one was: what others have put in force since then stays.
+    /// Creates what is missing, and returns the tunnel entry for the mirroring program. `kept` is the plan that was
+    /// carried out before, if any: what other instances have put into force since then stays.
     pub fn carry_out(&self, netlink: &mut Netlink, kept: Option<&Self>) -> Result<bpf::Tunnel> {
         match (self, kept) {
             (Self::Existing(existing), Some(_)) => existing.carry_out(netlink),
@@ -67,7 +67,7 @@ impl Plan {
         }
     }
 
-    /// What loses copies, or is going to: a sentence for each.
+    /// Conditions that lose copies, or may lose them, a sentence for each.
     pub fn warnings(&self) -> Vec<String> {
         let (troubles, limit) = match self {
             Self::Existing(existing) => (existing.troubles.as_slice(), &existing.limit),
@@ -76,7 +76,7 @@ impl Plan {
         troubles.iter().chain(limit).cloned().collect()
     }
 
-    /// Whether it is a warning of what no waiting changes: the devices being as they are.
+    /// Whether a warning is about a limit of the devices, which waiting does not change.
     pub fn is_limit(&self, warning: &str) -> bool {
         let limit = match self {
             Self::Existing(existing) => &existing.limit,
@@ -85,7 +85,7 @@ impl Plan {
         limit.as_deref() == Some(warning)
     }
 
-    /// The neighbour that our own headers send copies to, and the device that it is on.
+    /// The next hop of a built-in tunnel, and the device that it is on.
     pub fn next_hop(&self) -> Option<(u32, IpAddr)> {
         match self {
             Self::Existing(_) => None,
@@ -100,7 +100,8 @@ impl Plan {
         }
     }
 
-    /// Whether our own headers send copies the same way. (An existing device's way is its own.)
+    /// Whether two plans of built-in tunnels send copies the same way. (An existing device decides about its way
+    /// itself.)
     pub fn leads_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::BuiltIn(built_in), Self::BuiltIn(other)) => built_in.leads_as(other),
@@ -116,7 +117,8 @@ impl Plan {
         }
     }
 
-    /// Sees to it that the first copies need not wait for ARP or NDP. `false`: the next hop does not answer.
+    /// Resolves the next hop's link-layer address before the first copy, which then need not wait for ARP or NDP.
+    /// Returns false if the next hop does not answer.
     pub fn resolve(&self, netlink: &mut Netlink) -> Result<bool> {
         match self.next_hop() {
             Some((ifindex, hop)) => netlink.resolve(ifindex, hop, RESOLVE_TIMEOUT),
@@ -125,8 +127,8 @@ impl Plan {
     }
 }
 
-/// The tunnel in force with another way to the collector, under the cap that it has; `None` where it
-/// is the same way.
+/// The tunnel entry for another way to the collector, with the cap of the one in force; `None` where the way is the
+/// same.
 pub fn redirected(in_force: bpf::Tunnel, to: bpf::Tunnel) -> Option<bpf::Tunnel> {
     let way = |tunnel: bpf::Tunnel| {
         (
@@ -139,12 +141,12 @@ pub fn redirected(in_force: bpf::Tunnel, to: bpf::Tunnel) -> Option<bpf::Tunnel>
     (way(in_force) != way(to)).then_some(capped)
 }
 
-/// Whether copies are as short as their rules want them.
+/// Whether the tunnel cuts copies to the length that their rules ask for.
 pub fn cuts(tunnel: &bpf::Tunnel) -> bool {
     tunnel.carries & carries::CUT != 0
 }
 
-/// Says which rules want shorter copies than the tunnel makes.
+/// Warns of rules that want shorter copies than the tunnel makes.
 pub fn warn_of_whole_copies(tunnel: &bpf::Tunnel, rules: &CompiledRules) {
     if cuts(tunnel) {
         return;
@@ -160,7 +162,7 @@ pub fn warn_of_whole_copies(tunnel: &bpf::Tunnel, rules: &CompiledRules) {
     }
 }
 
-/// What is wrong with the NIC that copies leave by.
+/// What is wrong with the NIC by which copies leave.
 fn trouble_with(nic: &Link) -> Option<String> {
     let state = match nic {
         Link { up: false, .. } => "is down",
@@ -180,14 +182,14 @@ impl fmt::Display for Plan {
     }
 }
 
-/// The NIC that copies leave by, as `--redirect-to` names it.
+/// The NIC of `--redirect-to`, by which copies leave.
 fn nic(netlink: &mut Netlink, name: &model::InterfaceName) -> Result<Link> {
     netlink.link(name.as_str())?.with_context(|| {
         format!("--redirect-to: there is no interface \"{name}\"; `ip link` lists those there are")
     })
 }
 
-/// The NIC's addresses that packets to the collector can be sent from; none is an error.
+/// The NIC's addresses from which packets can be sent to the collector. It is an error to have none.
 fn addresses(netlink: &mut Netlink, nic: &Link, collector: IpAddr) -> Result<Vec<IpNetwork>> {
     let addresses = netlink.addresses(nic.index, collector)?;
     let (family, but) = match collector {
@@ -203,8 +205,8 @@ fn addresses(netlink: &mut Netlink, nic: &Link, collector: IpAddr) -> Result<Vec
     Ok(addresses)
 }
 
-/// The next hop out of `nic`: `--gtw-address`, or as `encap::template::next_hop` finds it, or else as the
-/// kernel's routes through that NIC say.
+/// The next hop on `nic`: `--gtw-address`, else what `encap::template::next_hop` finds, else what the kernel's routes
+/// through that NIC say.
 fn next_hop(
     netlink: &mut Netlink,
     wanted: &model::Tunnel,
@@ -219,7 +221,7 @@ fn next_hop(
     }
     let route = netlink.route_to(collector, Some(nic.index)).ok();
     let (hop, why) = match collector {
-        // without a route, too, the kernel takes the collector for on-link
+        // without a route, the kernel takes the collector for on-link
         IpAddr::V4(_) => {
             (route.and_then(|it| it.gateway), "the first address of its network is its own")
         }

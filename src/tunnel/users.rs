@@ -6,7 +6,8 @@ use crate::bpf;
 use crate::instance::host::HostLock;
 use crate::model::InstanceId;
 
-/// Who sends copies where. Fails where that is not known of somebody, who may be of another version.
+/// Every mirroring instance with its tunnel. Fails where the tunnel of an instance cannot be read, as it may be of
+/// another version.
 pub(super) fn in_use(lock: &HostLock<'_>) -> Result<Vec<(InstanceId, bpf::Tunnel)>> {
     let mut tunnels = Vec::new();
     for pins in lock.pins() {

@@ -1,5 +1,5 @@
-//! Which tunnel a built-in device is: its alias says it, so that instances that want the same share
-//! a device (pure).
+//! The alias of a built-in device says which tunnel it is. Instances that want the same tunnel share the device.
+//! (Pure.)
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use super::template::TTL;
 use crate::model;
 use crate::model::LocalPort;
 
-/// How the alias of every device of ours begins (`ip link` shows it).
+/// Prefix of the alias of all our devices (`ip link` shows it).
 pub const PREFIX: &str = "mirroring: GUE";
 
 /// What all copies through a device have in common.
@@ -35,7 +35,7 @@ impl Identity {
         }
     }
 
-    /// In what the two are not the same, with the flag that says it.
+    /// The differences between two tunnels, each with its flag.
     pub fn differences(&self, other: &Self) -> String {
         let collector = (self.collector, self.remote_port) != (other.collector, other.remote_port);
         let all = [

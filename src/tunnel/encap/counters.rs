@@ -1,5 +1,5 @@
-//! What a built-in device has done with the copies, in the words of `bpf/gue.h`. The counters belong
-//! to the programs on the device, and go from those of one start to those of the next.
+//! The counters of a built-in device (`bpf/gue.h`). They belong to the programs on the device, and each start hands
+//! them on to its new programs.
 
 use std::fmt;
 
@@ -14,12 +14,12 @@ pub const MAP: &str = "gue_counters";
 
 const COUNTERS: usize = size_of::<bpf::GueCounters>() / 8;
 
-/// The map of the device that has the index; `None` where no program of this version is on it.
+/// The map of the counters of a device; `None` where no program of this version is on the device.
 pub fn of_device(ifindex: u32) -> Result<Option<MapHandle>> {
     live_maps::map(ifindex, MAP, size_of::<bpf::GueCounters>())
 }
 
-/// What was counted, over all CPUs.
+/// The sums over all CPUs.
 pub fn read(map: &MapHandle) -> Result<bpf::GueCounters> {
     let per_cpu = map
         .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)

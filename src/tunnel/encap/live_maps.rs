@@ -1,4 +1,4 @@
-//! The maps of the programs on a built-in device, as the kernel has them.
+//! The maps of the programs that run on a built-in device.
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapHandle};
@@ -9,8 +9,7 @@ use crate::bpf::loaded_programs;
 use crate::bpf::mmap_array::MmapArray;
 use crate::model::Direction;
 
-/// The map that has the name, with values of this size; `None` where no program of this version is
-/// on the device.
+/// The map with this name and size of values; `None` where no program of this version is on the device.
 pub fn map(ifindex: u32, name: &str, value_size: usize) -> Result<Option<MapHandle>> {
     let encapsulator = programs::program(ifindex, Direction::Egress);
     for id in encapsulator.map_or(Vec::new(), loaded_programs::maps_of) {
@@ -22,7 +21,7 @@ pub fn map(ifindex: u32, name: &str, value_size: usize) -> Result<Option<MapHand
     Ok(None)
 }
 
-/// The template that copies are sent by.
+/// The template of the headers in use.
 pub fn template(ifindex: u32) -> Option<MmapArray<GueTemplate>> {
     let map = map(ifindex, "gue_template", size_of::<GueTemplate>()).ok()??;
     MmapArray::new(&map, 1).ok()

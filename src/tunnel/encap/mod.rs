@@ -1,6 +1,6 @@
-//! The built-in tunnel: a veth pair, on whose egress hook `gue_tunnel.bpf.c` puts the outer
-//! headers on and hands copies to the NIC. What does not fit the NIC goes through the pair, and is
-//! cut at its far end. No module for tunnels is needed.
+//! The built-in tunnel: a veth pair. On its egress hook, `gue_tunnel.bpf.c` adds the outer headers and hands copies
+//! to the NIC. A copy that does not fit there crosses the pair, and is cut at the far end. The kernel needs no tunnel
+//! module.
 
 pub mod alias;
 pub mod counters;
@@ -26,37 +26,37 @@ use crate::model;
 use crate::model::{Direction, Oversize};
 use crate::netlink::{Link, Netlink, VethPair};
 
-/// Link-layer address of both ends of every device of ours, which is what tells them from others'
-/// until they have their alias. Nothing else looks at it. (The second bit: locally administered.)
+/// Link-layer address of both ends of all our devices. It identifies a device until it has its alias, and has no
+/// other use. (The second bit: locally administered.)
 const ADDRESS: [u8; 6] = [2, b'm', b'i', b'r', b'r', b'o'];
 
-/// Longest packet of IPv4: what the device takes is limited by the NIC alone.
+/// Longest IPv4 packet: only the NIC limits what the device takes.
 const MTU: u32 = 65535;
 
 pub fn is_ours(link: &Link) -> bool {
     link.alias.as_deref().is_some_and(|alias| alias.starts_with(alias::PREFIX))
 }
 
-/// Whether a start of ours was killed before the device was complete.
+/// Whether the device is incomplete: a start of ours was killed while it made it.
 pub fn is_half_made(link: &Link) -> bool {
     link.alias.is_none() && link.address == Some(ADDRESS) && link.kind.as_deref() == Some("veth")
 }
 
-/// Whether the device was made by an instance whose pins are in this BPF file system.
+/// Whether an instance with pins in this BPF file system made the device.
 pub fn is_of(link: &Link, host: &Host) -> bool {
     is_ours(link)
         && link.alias.as_deref().and_then(|alias| alias.split_once(", ")).map(|parts| parts.1)
             == Some(&bpffs_tag(host))
 }
 
-/// Names a BPF file system, of which a host may have several.
+/// The part of an alias that names the BPF file system. A host may have several.
 fn bpffs_tag(host: &Host) -> String {
     format!("bpffs {}", host.device())
 }
 
-/// Removes a device of ours, and says what became of the copies that it took.
+/// Removes a device of ours, and logs its counters.
 pub fn remove(netlink: &mut Netlink, link: &Link) -> Result<()> {
-    // that they cannot be read is no reason to leave it
+    // remove it even if they cannot be read
     let counters = counters::of_device(link.index)
         .and_then(|map| map.map(|map| counters::read(&map)).transpose());
     netlink.delete_link(link.index)?;
@@ -77,10 +77,10 @@ pub struct BuiltIn {
     identity: Identity,
     bpffs_tag: String,
     oversize: Oversize,
-    /// a device of this name that is another tunnel, and that nobody uses any more
+    /// a device with this name that is another tunnel and unused
     replaces: Option<Link>,
     pub trouble: Option<String>,
-    /// why not every copy gets through whole, however long one waits
+    /// why not every copy gets through whole; waiting does not change it
     pub limit: Option<String>,
 }
 
@@ -189,7 +189,7 @@ impl BuiltIn {
                 Oversize::Fragment | Oversize::Drop => bpf::Oversize::MIRRORING_FRAGMENT,
             },
             overhead: template::overhead(self.path.collector),
-            // tags are taken off: the tunnel carries packets
+            // tags are removed, since the tunnel carries IP packets
             carries: carries::IPV6 | carries::TAGS | carries::CUT,
             cut_len: match self.oversize {
                 Oversize::Truncate => self.path.sizes.whole,
@@ -200,7 +200,7 @@ impl BuiltIn {
                 Oversize::Truncate => 0,
                 Oversize::Drop => self.path.sizes.whole,
             },
-            // the encapsulator makes the segments of a TCP super-packet smaller by its headers
+            // the encapsulator shortens the segments of a TCP super-packet by its headers
             max_segment_len: match self.oversize {
                 Oversize::Fragment | Oversize::Truncate => 0,
                 Oversize::Drop => self.path.sizes.mtu,
@@ -222,7 +222,7 @@ impl BuiltIn {
         link.with_context(|| format!("the new device \"{}\" is gone", self.name))
     }
 
-    /// Somebody may have set an end down.
+    /// Sets both ends up, if somebody has set one down.
     fn set_up(&self, netlink: &mut Netlink, device: &Link) -> Result<()> {
         let far = netlink.link(&peer_name(&self.name))?;
         for end in far.iter().chain([device]).filter(|end| !end.up) {
@@ -232,9 +232,9 @@ impl BuiltIn {
         Ok(())
     }
 
-    /// Whether the programs on the device send copies where they are to go: as this plan says or,
-    /// where that is news to nobody, as another instance has put it since `kept` was carried out.
-    /// (Instances that share a device and disagree would otherwise take turns without end.)
+    /// True if the device already uses this path, or if our own path has not changed since `kept`: then another
+    /// instance may have set a different one. (Otherwise instances that share a device and disagree would overwrite
+    /// each other's path without end.)
     fn is_in_force(&self, ifindex: u32, kept: Option<&Self>) -> bool {
         let (Some(kept), Some(in_force)) = (kept, live_maps::template(ifindex)) else {
             return false;
@@ -242,14 +242,14 @@ impl BuiltIn {
         self.leads_as(kept) || in_force.holds(0, &self.path.template(ifindex))
     }
 
-    /// Puts the programs on the two ends of the device, in place of those that are there, each at
-    /// one instant: first the one that takes what the other one sends.
+    /// Puts the programs on both ends of the device, each atomically in place of an older one. The receiving end
+    /// comes first.
     fn attach(&self, netlink: &mut Netlink, ifindex: u32) -> Result<()> {
         let peer = peer_name(&self.name);
         let far = netlink.link(&peer)?.with_context(|| {
             format!("the far end \"{peer}\" of \"{}\" is gone; remove the device", self.name)
         })?;
-        // what those that are there have counted counts on
+        // the new programs continue the counters of the old ones
         let counters = counters::of_device(ifindex)?;
         let counters = counters.as_ref().map(|map| (counters::MAP, map));
         let load = |bytes| bpf::load(bytes, counters.as_slice());
@@ -266,7 +266,7 @@ impl BuiltIn {
     }
 }
 
-/// The device that has the name, where it is to make way: another tunnel, which nobody uses.
+/// The device of this name if it has to be replaced: it is another tunnel, and unused.
 fn to_replace(link: Link, identity: &Identity, lock: &HostLock<'_>) -> Result<Option<Link>> {
     if is_half_made(&link) {
         return Ok(Some(link));
@@ -276,7 +276,7 @@ fn to_replace(link: Link, identity: &Identity, lock: &HostLock<'_>) -> Result<Op
     let difference = match theirs {
         Ok(theirs) if theirs == *identity => return Ok(None),
         Ok(theirs) => theirs.differences(identity),
-        // of a version that says more, say
+        // probably of a version that says more
         Err(_) => "another meaning".to_owned(),
     };
     let tunnels = users::in_use(lock).with_context(|| {
@@ -293,7 +293,7 @@ fn to_replace(link: Link, identity: &Identity, lock: &HostLock<'_>) -> Result<Op
             link.name
         );
     }
-    // whom it serves is not known here, so it is not ours to replace
+    // we cannot know whether it is in use there, so we must not replace it
     ensure!(
         is_of(&link, lock.host()),
         "the tunnel \"{0}\" of instances in another BPF file system has {difference} ({alias}); \
@@ -316,7 +316,7 @@ impl fmt::Display for BuiltIn {
     }
 }
 
-/// The way to the collector: out of `--redirect-to`, or as the kernel routes.
+/// The way to the collector: through `--redirect-to`, or as the kernel routes.
 fn way(
     netlink: &mut Netlink,
     wanted: &model::Tunnel,
@@ -344,7 +344,7 @@ fn way(
         source.with_context(|| format!("\"{}\" has no address to send copies from", nic.name))?;
     let mut mtu = nic.mtu;
     if collector.is_ipv6() {
-        // nobody on the way cuts packets of IPv6, and what they have to fit is known to routes alone
+        // routers do not fragment IPv6, and only routes know the path MTU
         let route = netlink.route_to(collector, Some(nic.index)).ok();
         mtu = mtu.min(route.and_then(|route| route.mtu).unwrap_or(mtu));
     }
@@ -356,7 +356,7 @@ fn way(
         dscp: identity.dscp,
         ttl: identity.ttl,
         ifindex: nic.index,
-        // on a loopback device the kernel needs a route's word on where a packet is delivered
+        // on a loopback device, only a route tells the kernel where to deliver a packet
         next_hop: (!nic.loopback).then_some(hop),
         sizes: template::Sizes::of(mtu, collector),
     };

@@ -1,5 +1,5 @@
-//! The programs on the two ends of a built-in device, which has no others: on its TCX hooks (Linux 6.6),
-//! else as clsact filters. Nobody holds them: they are there for as long as the device is.
+//! The programs on both ends of a built-in device: on TCX hooks (since Linux 6.6), else as clsact filters. No process
+//! holds them. They stay for as long as the device exists.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -16,7 +16,7 @@ use crate::model::Direction;
 const FILTER_HANDLE: u32 = 1;
 const FILTER_PRIORITY: u32 = 1;
 
-/// Puts a program on a device's hook, in place of those that are there, at one instant.
+/// Puts a program on a device's hook, atomically in place of those that are there.
 pub fn put(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> Result<()> {
     let before = tcx::programs(ifindex, direction);
     if !put_in_front(program, ifindex, direction)? {
@@ -25,7 +25,7 @@ pub fn put(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> Resul
         clsact::make_qdisc(&mut hook)?;
         clsact::add(&mut hook)?;
     }
-    // behind the new one, they see nothing any more
+    // they come after the new one, and see no packet any more
     for id in before {
         take_off(id, ifindex, direction);
     }
@@ -58,7 +58,7 @@ fn put_in_front(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> 
     }
 }
 
-/// Takes a program off a TCX hook. One that has gone by now is no loss.
+/// Takes a program off a TCX hook, if it is still there.
 fn take_off(id: u32, ifindex: u32, direction: Direction) {
     let Ok(program) = Program::fd_from_id(id) else { return };
     let (program, hook) = (program.as_raw_fd(), tcx::attach_type(direction));

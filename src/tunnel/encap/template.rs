@@ -1,4 +1,4 @@
-//! The headers in front of every copy, and the way to the collector (pure).
+//! The outer headers of a copy, and the way to the collector. (Pure.)
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -39,7 +39,7 @@ impl Family {
     }
 }
 
-/// Bytes that a tunnel to the collector puts in front of a packet: IP, UDP and GUE.
+/// Size of the outer headers of a tunnel to the collector: IP, UDP and GUE.
 pub fn overhead(collector: IpAddr) -> u32 {
     Family::of(collector).header + FIRST_HEADERS
 }
@@ -52,7 +52,7 @@ const LONGEST_LENGTHENED: u32 = 16_384 - 512 - 14;
 /// be (RFC 791, RFC 8200).
 const LONGEST_PIECE: u32 = GueSize::GUE_LONGEST_PIECE.0;
 
-/// What fits an outer packet, and how the tunnel cuts what does not. All lengths in bytes, those of
+/// What fits into an outer packet, and how the tunnel cuts what does not fit. All lengths are in bytes, those of
 /// copies from their IP header on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -88,7 +88,7 @@ pub fn next_hop_of(template: &GueTemplate) -> Option<IpAddr> {
     Some(hop).filter(|hop| !hop.is_unspecified())
 }
 
-/// The two ends of the tunnel, and the way from one to the other.
+/// Both ends of the tunnel, and the way between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
     /// of the same family as the collector, as all addresses here
@@ -107,7 +107,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// What the programs on the tunnel device have to know.
+    /// The template map's entry for the programs on the device.
     pub fn template(&self, tunnel_ifindex: u32) -> GueTemplate {
         let udp = UdpHeader {
             source_port: match self.local_port {
@@ -186,9 +186,8 @@ fn sum(bytes: &[u8]) -> u32 {
     words.map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]]))).sum()
 }
 
-/// Next hop towards the collector out of a NIC with these addresses: the collector itself where it
-/// is on the link, else, of IPv4, the first address of the NIC's network. `None` where that is
-/// ourselves.
+/// The next hop towards the collector on a NIC with these addresses: the collector itself if it is on-link, else,
+/// with IPv4, the first address of the NIC's network. `None` if that address is our own.
 pub fn next_hop(collector: IpAddr, addresses: &[IpNetwork]) -> Option<IpAddr> {
     if addresses.iter().any(|network| network.contains(collector)) {
         return Some(collector);
@@ -199,7 +198,7 @@ pub fn next_hop(collector: IpAddr, addresses: &[IpNetwork]) -> Option<IpAddr> {
     (network.contains(first) && !ours).then_some(first.into())
 }
 
-/// The address to send from: of the next hop's network where we have one there, else the first.
+/// The source address: the one in the next hop's network if there is one, else the first.
 pub fn source(next_hop: Option<IpAddr>, addresses: &[IpNetwork]) -> Option<IpAddr> {
     let beside = |hop| addresses.iter().find(|network| network.contains(hop));
     let network = next_hop.and_then(beside).or(addresses.first())?;
