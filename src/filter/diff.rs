@@ -1,5 +1,6 @@
 //! What sets two lists of rules apart.
 
+use super::fields::Field;
 use super::render;
 use super::rule::Rule;
 
@@ -75,11 +76,10 @@ fn differences(before: &Rule, after: &Rule) -> Vec<(&'static str, String, String
     let (action, sample, snaplen) = render::action(before);
     let (new_action, new_sample, new_snaplen) = render::action(after);
     // whole lists are compared, their beginnings shown
-    let fields = render::fields(before)
-        .into_iter()
-        .zip(render::fields(after))
-        .filter(|((_, old), (_, new))| old != new)
-        .map(|((key, old), (_, new))| (key, render::short(&old), render::short(&new)));
+    let fields = Field::all().map(Field::spec).filter_map(|field| {
+        let (old, new) = (field.texts(before), field.texts(after));
+        (old != new).then(|| (field.key(), render::short(&old), render::short(&new)))
+    });
     let others = [
         ("action", action.to_owned(), new_action.to_owned()),
         ("sample", sample, new_sample),

@@ -1,7 +1,9 @@
 //! Why a packet meets the rule that it meets: for people to read, and which questions to ask for it.
 
+use super::entries::Entries;
+use super::fields::Field;
 use super::render;
-use super::rule::{Action, Field, Rule, Sample, SampleBy, Snaplen};
+use super::rule::{Action, Rule, Sample, SampleBy, Snaplen};
 
 const HEADINGS: [&str; 4] = ["#", "name", "action", "the packet"];
 
@@ -30,37 +32,21 @@ pub enum Verdict {
     Oversize,
 }
 
-/// The rule with one field closed and all others open, by the key of that field, for each that it has
-/// closed. It matches what each of these matches.
+/// For each field that a rule closes, its key, and the rule with that field closed and all others open. That one
+/// matches what the field accepts.
 pub fn by_field(rule: &Rule) -> Vec<(&'static str, Rule)> {
-    // what has no ports passes closed ports where protocols are named, be it all of them
-    let all = || Field::only((0..=u8::MAX).collect::<Vec<_>>());
-    let protocol = if rule.protocol.only.is_empty() { Field::default() } else { all() };
-    let with_protocol = Rule { protocol, ..Rule::default() };
-    let open = Rule::default();
-    macro_rules! alone {
-        ($($key:literal $field:ident in $rest:expr),* $(,)?) => {
-            [$((
-                $key,
-                rule.$field.is_any(),
-                Rule { $field: rule.$field.clone(), ..$rest.clone() },
-            )),*]
-        };
+    let closed = Field::all().filter(|field| !field.spec().is_any(rule));
+    closed.map(|field| (field.spec().key(), alone(field, rule))).collect()
+}
+
+fn alone(field: Field, rule: &Rule) -> Rule {
+    let mut alone = Rule::default();
+    if matches!(field, Field::SrcPort | Field::DstPort) && !rule.protocol.only.is_empty() {
+        // closed ports let a packet without any through where protocols are named: name all of them
+        alone.protocol = Entries::only((0..=u8::MAX).collect::<Vec<_>>());
     }
-    let fields = alone![
-        "protocol" protocol in open,
-        "src" src_address in open,
-        "dst" dst_address in open,
-        "src_port" src_port in with_protocol,
-        "dst_port" dst_port in with_protocol,
-        "tcp_flags" tcp_flags in open,
-        "vlan" vlan in open,
-        "icmp_type" icmp_type in open,
-        "dscp" dscp in open,
-        "length" length in open,
-    ];
-    let closed = fields.into_iter().filter(|(_, is_open, _)| !is_open);
-    closed.map(|(key, _, rule)| (key, rule)).collect()
+    field.spec().copy(rule, &mut alone);
+    alone
 }
 
 impl Explanation {
@@ -234,11 +220,12 @@ its copy keeps the headers.
 
     #[test]
     fn questions_are_about_one_closed_field_each() {
-        let port = Field::only([443..=443]);
-        let named = Rule { protocol: Field::only([6]), dst_port: port.clone(), ..Rule::default() };
+        let port = Entries::only([443..=443]);
+        let named =
+            Rule { protocol: Entries::only([6]), dst_port: port.clone(), ..Rule::default() };
         let [(first, protocol), (second, ports)] = &by_field(&named)[..] else { panic!() };
         assert_eq!((*first, *second), ("protocol", "dst_port"));
-        assert_eq!(*protocol, Rule { protocol: Field::only([6]), ..Rule::default() });
+        assert_eq!(*protocol, Rule { protocol: Entries::only([6]), ..Rule::default() });
         assert_eq!((ports.dst_port.clone(), ports.protocol.only.len()), (port.clone(), 256));
         let unnamed = Rule { dst_port: port, name: "a".to_owned(), ..Rule::default() };
         let alone = Rule { name: String::new(), ..unnamed.clone() };

@@ -4,11 +4,11 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::compile::MAX_RULES;
+use super::copies;
+use super::fields::Field;
 use super::json::Json;
+use super::rule::{Action, Rule, Sample, SampleBy};
 use crate::abi;
-
-use super::parse;
-use super::rule::{Action, Field, Rule, Sample, SampleBy};
 
 /// The longest file; lists of 100,000 prefixes are a third of it.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -16,23 +16,6 @@ pub const MAX_BYTES: usize = 16 << 20;
 const MAX_NAME: usize = abi::Size::MIRRORING_NAME.0 as usize;
 /// What is quoted of a text in an error.
 const MAX_QUOTED: usize = 60;
-
-const KEYS: [&str; 14] = [
-    "name",
-    "action",
-    "src",
-    "dst",
-    "src_port",
-    "dst_port",
-    "protocol",
-    "tcp_flags",
-    "vlan",
-    "icmp_type",
-    "dscp",
-    "length",
-    "sample",
-    "snaplen",
-];
 
 /// The rules of a file, in its order; each has a name, that of its place where it gives none.
 pub fn rules(text: &[u8]) -> Result<Vec<Rule>> {
@@ -121,19 +104,12 @@ fn fill_in(members: Vec<(String, Json)>, name: String) -> Result<Rule> {
         let known = match key.as_str() {
             "name" => Ok(()),
             "action" => action(value).map(|action| excludes = action == Action::Exclude),
-            "src" => put(&mut rule.src_address, value, parse::address),
-            "dst" => put(&mut rule.dst_address, value, parse::address),
-            "src_port" => put(&mut rule.src_port, value, parse::port),
-            "dst_port" => put(&mut rule.dst_port, value, parse::port),
-            "protocol" => put(&mut rule.protocol, value, parse::protocol),
-            "tcp_flags" => put(&mut rule.tcp_flags, value, parse::tcp_flag_set),
-            "vlan" => put(&mut rule.vlan, value, parse::vlan),
-            "icmp_type" => put(&mut rule.icmp_type, value, parse::icmp_type),
-            "dscp" => put(&mut rule.dscp, value, parse::dscp),
-            "length" => put(&mut rule.length, value, parse::length),
             "sample" => sample_of(value).map(|value| sample = Some(value)),
-            "snaplen" => scalar(value).and_then(parse::snaplen).map(|value| snaplen = Some(value)),
-            _ => bail!("{} is not a key; the keys are {}", quoted(key), KEYS.join(", ")),
+            "snaplen" => scalar(value).and_then(copies::snaplen).map(|value| snaplen = Some(value)),
+            key => match Field::all().map(Field::spec).find(|field| field.key() == key) {
+                Some(field) => texts(value).and_then(|texts| field.parse(&mut rule, &texts)),
+                None => bail!("{} is not a key; the keys are {}", quoted(key), keys().join(", ")),
+            },
         };
         known.with_context(|| key.clone())?;
     }
@@ -166,21 +142,19 @@ fn action(value: &Json) -> Result<Action> {
     }
 }
 
-fn put<T>(
-    field: &mut Field<T>,
-    value: &Json,
-    parse: impl Fn(&str) -> Result<Option<T>>,
-) -> Result<()> {
+/// All keys of a rule.
+fn keys() -> Vec<&'static str> {
+    let fields = Field::all().map(|field| field.spec().key());
+    ["name", "action"].into_iter().chain(fields).chain(["sample", "snaplen"]).collect()
+}
+
+/// The entries of a field.
+fn texts(value: &Json) -> Result<Vec<&str>> {
     let Json::List(list) = value else {
         bail!("that is {}, not a list such as [\"not …\", \"…\"]", value.kind());
     };
     ensure!(!list.is_empty(), "the list is empty; leave the key out to accept everything");
-    let mut texts = Vec::with_capacity(list.len());
-    for entry in list {
-        texts.push(scalar(entry).context("an entry of the list")?);
-    }
-    *field = parse::entries(texts, parse)?;
-    Ok(())
+    list.iter().map(|entry| scalar(entry).context("an entry of the list")).collect()
 }
 
 /// The text of a text or a number, which is short: errors quote it.
@@ -201,9 +175,9 @@ fn sample_of(value: &Json) -> Result<Sample> {
     for (key, value) in members {
         match (key.as_str(), value) {
             ("one_in", Json::Number(number)) => {
-                one_in = Some(parse::one_in(number).context("one_in")?);
+                one_in = Some(copies::one_in(number).context("one_in")?);
             }
-            ("by", by_text) => by = scalar(by_text).and_then(parse::sample_by).context("by")?,
+            ("by", by_text) => by = scalar(by_text).and_then(copies::sample_by).context("by")?,
             ("one_in", other) => bail!("one_in: that is {}, not a number", other.kind()),
             (key, _) => bail!("{} is not a key; the keys are one_in and by", quoted(key)),
         }

@@ -1,24 +1,31 @@
-//! The filter: from the text of flags (`parse`) and of files (`file`) to rules (`rule`) to the
-//! masks that the tc programs classify by (`compile`) and back (`decompile`), and rules for people to
-//! read (`show`, `changes`). Pure: nothing here knows of BPF.
+//! The filter: from the text of flags and of files (`file`) to rules (`rule`, of `fields`) to the masks that the tc
+//! programs classify by (`compile`) and back (`decompile`), and rules for people to read (`render`, `diff`,
+//! `explanation`).
 
 mod compile;
+pub mod copies;
 mod decompile;
 pub mod diff;
+mod entries;
 pub mod explanation;
+pub mod fields;
 pub mod file;
 mod json;
-mod networks;
-pub mod parse;
+mod prefix;
 pub mod prefix_sets;
+mod prefixes;
 mod ranges;
 pub mod render;
 mod rule;
+mod tables;
 
-pub use compile::{CompiledRule, CompiledRules, ICMPV6, MAX_RULES, compile};
+pub use compile::{CompiledRule, CompiledRules, MAX_RULES, compile};
 pub use decompile::decompile;
-pub use networks::Prefix;
+pub use entries::{Entries, comma_list};
+pub use fields::Field;
+pub use prefix::{Family, Prefix};
 pub use ranges::Segments;
 pub use rule::{
-    Action, Field, IcmpType, MIN_SNAPLEN, Rule, Sample, SampleBy, Snaplen, TcpFlags, UNTAGGED,
+    Action, IcmpType, MIN_SNAPLEN, Rule, Sample, SampleBy, Snaplen, TcpFlags, UNTAGGED,
 };
+pub use tables::{Masks, Table, Tables};

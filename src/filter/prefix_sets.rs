@@ -1,4 +1,4 @@
-//! Sets of prefixes in which the longest match holds the whole answer (pure).
+//! Sets of prefixes in which the longest match holds the whole answer.
 
 use std::iter::Peekable;
 use std::slice;
@@ -20,8 +20,7 @@ pub fn union(one: &Prefixes, other: &Prefixes) -> Prefixes {
     all.into_iter().map(|prefix| (prefix, one.mask(prefix) | other.mask(prefix))).collect()
 }
 
-/// As few of the prefixes as answer as all of them do: without those that the longest one that covers
-/// them answers for.
+/// Removes prefixes whose mask equals that of their longest covering prefix.
 pub fn fewest(all: &Prefixes) -> Prefixes {
     let mut fewest = Prefixes::new();
     let mut covering = Covering::default();
@@ -91,12 +90,11 @@ impl Covering {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ipnetwork::Ipv4Network;
-
     use super::*;
+    use crate::filter::Family;
 
     fn prefix(text: &str) -> Prefix {
-        text.parse::<Ipv4Network>().unwrap().into()
+        text.parse().unwrap()
     }
 
     fn set(entries: &[(&str, u64)]) -> Prefixes {
@@ -177,7 +175,7 @@ mod tests {
                 .map(|_| {
                     let len = self.below(7) as u8;
                     let bits = u128::from(self.below(1 << len)) << (127 - len) << 1;
-                    (Prefix { bits, len }, self.below(4) << shift)
+                    (Prefix { family: Family::V4, bits, len }, self.below(4) << shift)
                 })
                 .collect();
             set.sort_unstable();
@@ -188,7 +186,7 @@ mod tests {
 
     /// What longest matches find for all addresses, of those bits of their masks.
     fn answers(set: &BTreeMap<Prefix, u64>, bits: u64) -> Vec<u64> {
-        let address = |n: u8| Prefix { bits: u128::from(n) << 122, len: 128 };
+        let address = |n: u8| Prefix { family: Family::V4, bits: u128::from(n) << 122, len: 128 };
         let longest = |n| {
             let covering = set.iter().filter(|(prefix, _)| prefix.covers(address(n)));
             covering.max_by_key(|(prefix, _)| prefix.len).map_or(0, |(_, mask)| mask & bits)

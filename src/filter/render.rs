@@ -1,8 +1,10 @@
 //! Rules for people to read.
 
 use super::compile::CompiledRules;
-use super::parse::{self, field_text};
+use super::copies;
+use super::fields::Field;
 use super::rule::{Action, Rule};
+use super::tables::Table;
 
 /// Entries of a list that are shown; of longer ones, the rest is counted.
 const SHOWN: usize = 8;
@@ -39,7 +41,6 @@ pub fn aligned(rows: &[impl AsRef<[String]>]) -> String {
 pub fn row(number: usize, rule: &Rule) -> [String; HEADINGS.len()] {
     let packets: Vec<String> = fields(rule)
         .into_iter()
-        .filter(|(_, entries)| !entries.is_empty())
         .map(|(key, entries)| format!("{key} {}", short(&entries)))
         .collect();
     let packets = if packets.is_empty() { "any".to_owned() } else { packets.join("; ") };
@@ -54,27 +55,17 @@ pub fn action(rule: &Rule) -> (&'static str, String, String) {
         Action::Mirror { sample, snaplen } => (
             "mirror",
             sample.map_or_else(String::new, |sample| {
-                format!("1 in {} by {}", sample.one_in, parse::sample_by_text(sample.by))
+                format!("1 in {} by {}", sample.one_in, copies::sample_by_text(sample.by))
             }),
-            snaplen.map_or_else(String::new, parse::snaplen_text),
+            snaplen.map_or_else(String::new, copies::snaplen_text),
         ),
     }
 }
 
-/// The fields with the keys that they have in a file, and their entries; none where one is open.
-pub fn fields(rule: &Rule) -> [(&'static str, Vec<String>); 10] {
-    [
-        ("protocol", field_text(&rule.protocol, parse::protocol_text)),
-        ("src", field_text(&rule.src_address, parse::address_text)),
-        ("dst", field_text(&rule.dst_address, parse::address_text)),
-        ("src_port", field_text(&rule.src_port, parse::port_text)),
-        ("dst_port", field_text(&rule.dst_port, parse::port_text)),
-        ("tcp_flags", field_text(&rule.tcp_flags, parse::tcp_flags_text)),
-        ("vlan", field_text(&rule.vlan, parse::vlan_text)),
-        ("icmp_type", field_text(&rule.icmp_type, parse::icmp_type_text)),
-        ("dscp", field_text(&rule.dscp, parse::dscp_text)),
-        ("length", field_text(&rule.length, parse::length_text)),
-    ]
+/// The fields that a rule closes: key and entries.
+pub fn fields(rule: &Rule) -> Vec<(&'static str, Vec<String>)> {
+    let closed = Field::all().map(Field::spec).filter(|field| !field.is_any(rule));
+    closed.map(|field| (field.key(), field.texts(rule))).collect()
 }
 
 /// The beginning of a list.
@@ -87,10 +78,13 @@ pub fn short(entries: &[String]) -> String {
 }
 
 fn sizes(rules: &[Rule], set: &CompiledRules) -> String {
-    let v4 = set.src_prefixes.len() + set.dst_prefixes.len();
-    let v6 = set.src_prefixes6.len() + set.dst_prefixes6.len();
-    let ports: usize =
-        [&set.src_ports, &set.dst_ports].into_iter().flatten().map(|(range, _)| range.len()).sum();
+    let prefixes = |tables: [Table; 2]| -> usize {
+        tables.iter().map(|table| set.tables[*table].prefixes.len()).sum()
+    };
+    let v4 = prefixes([Table::SrcV4, Table::DstV4]);
+    let v6 = prefixes([Table::SrcV6, Table::DstV6]);
+    let ports = [Table::SrcPort, Table::DstPort].map(|table| &set.tables[table].values);
+    let ports: usize = ports.into_iter().flatten().map(|(range, _)| range.len()).sum();
     format!(
         "{}: {} of IPv4, {} of IPv6, {}\n",
         count(rules.len(), "rule", "rules"),

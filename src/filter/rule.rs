@@ -1,81 +1,49 @@
-//! What a rule says: a conjunction over the fields of a packet, and what becomes of its copy.
+//! What a rule says: which packets match it, and what becomes of them.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use ipnetwork::IpNetwork;
+use super::entries::Entries;
+use super::prefix::Prefix;
 
 use crate::abi;
 
 /// In place of a VLAN ID: the packet has no tag.
 pub const UNTAGGED: u16 = abi::Size::MIRRORING_UNTAGGED.0 as u16;
 
-/// What a rule accepts in one field: what at least one entry of `only` is or contains (everything,
-/// where there are none), less what an entry of `not` is or contains. Entries may overlap.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field<T> {
-    pub only: Vec<T>,
-    pub not: Vec<T>,
-}
-
-// not derived: that would ask T for a default
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Self { only: Vec::new(), not: Vec::new() }
-    }
-}
-
-impl<T> Field<T> {
-    /// What at least one of the entries is or contains.
-    pub fn only(entries: impl Into<Vec<T>>) -> Self {
-        Self { only: entries.into(), not: Vec::new() }
-    }
-
-    /// Everything but what one of the entries is or contains.
-    pub fn not(entries: impl Into<Vec<T>>) -> Self {
-        Self { only: Vec::new(), not: entries.into() }
-    }
-
-    /// Whether the rule leaves the field open.
-    pub fn is_any(&self) -> bool {
-        self.only.is_empty() && self.not.is_empty()
-    }
-}
-
-/// The packets that every field accepts, and what becomes of them. The default rule accepts all
-/// packets and mirrors them.
+/// A packet matches if each field accepts it. The default rule matches all packets, and mirrors them.
+///
+/// What is known of each field stands in [`super::fields`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
     pub name: String,
     pub action: Action,
-    /// Of IPv4, the protocol field; of IPv6, the protocol behind the extension headers.
-    pub protocol: Field<u8>,
-    /// Host bits are zero. Where `only` names networks of one family, nothing of the other is
-    /// accepted.
-    pub src_address: Field<IpNetwork>,
-    pub dst_address: Field<IpNetwork>,
+    /// IPv4: the protocol field. IPv6: the protocol behind the extension headers.
+    pub protocol: Entries<u8>,
+    /// Where `only` names prefixes of one family, nothing of the other is accepted.
+    pub src_address: Entries<Prefix>,
+    pub dst_address: Entries<Prefix>,
     /// Ports of the protocols that have them, in host byte order.
-    pub src_port: Field<RangeInclusive<u16>>,
-    pub dst_port: Field<RangeInclusive<u16>>,
-    pub tcp_flags: Field<TcpFlags>,
+    pub src_port: Entries<RangeInclusive<u16>>,
+    pub dst_port: Entries<RangeInclusive<u16>>,
+    pub tcp_flags: Entries<TcpFlags>,
     /// IDs of the outermost tag, or [`UNTAGGED`].
-    pub vlan: Field<RangeInclusive<u16>>,
-    pub icmp_type: Field<IcmpType>,
+    pub vlan: Entries<RangeInclusive<u16>>,
+    pub icmp_type: Entries<IcmpType>,
     /// The upper six bits of the TOS or traffic class byte.
-    pub dscp: Field<u8>,
-    /// Bytes from the IP header on, that included.
-    pub length: Field<RangeInclusive<u16>>,
+    pub dscp: Entries<u8>,
+    /// Bytes from the start of the IP header on.
+    pub length: Entries<RangeInclusive<u16>>,
 }
 
 impl Rule {
-    /// Whether packets of protocols without ports can match: a protocol that is named and has no
-    /// ports (ICMP) matches whatever the ports say; where only ports are named, only packets with
-    /// ports match.
+    /// Whether packets of protocols without ports can match. A protocol that is named and has no ports (ICMP)
+    /// matches whatever the ports say. Where only ports are named, only packets with ports match.
     pub fn accepts_portless(&self) -> bool {
         !self.protocol.only.is_empty() || (self.src_port.is_any() && self.dst_port.is_any())
     }
 
-    /// Copies are not cut.
+    /// Has copies keep the whole packet.
     pub fn leave_whole(&mut self) {
         if let Action::Mirror { snaplen, .. } = &mut self.action {
             *snaplen = None;
@@ -96,7 +64,7 @@ impl Default for Action {
     }
 }
 
-/// Only one in so many is mirrored.
+/// One in so many is mirrored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
     pub one_in: NonZeroU32,
@@ -114,21 +82,20 @@ pub enum SampleBy {
 /// How much of a packet its copy keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Snaplen {
-    /// So many bytes from the IP header on, that included; at least [`MIN_SNAPLEN`].
+    /// So many bytes from the start of the IP header on; at least [`MIN_SNAPLEN`].
     Bytes(u16),
     /// Everything up to the end of the header behind IP.
     Headers,
 }
 
-/// What holds an IPv6 header and a TCP header without options; less would be of no use.
+/// Room for an IPv6 header and a TCP header without options.
 pub const MIN_SNAPLEN: u16 = 64;
 
-/// Bits of byte 13 of the TCP header (RFC 9293, section 3.1); a packet that has all of them set is
-/// accepted.
+/// Bits of byte 13 of the TCP header (RFC 9293, section 3.1). A packet is accepted if all of them are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TcpFlags(pub u8);
 
-/// Types of ICMP and of ICMPv6 messages that go by one number or name.
+/// One entry of the field: a type of ICMP and one of ICMPv6, which share a name or a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IcmpType {
     pub v4: Option<u8>,

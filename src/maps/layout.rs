@@ -2,75 +2,50 @@
 
 use std::mem::offset_of;
 
-use anyhow::Result;
-
 use crate::bpf;
 use crate::bpf::map_defs::{self, MapDef};
-use crate::filter::{CompiledRules, Prefix, Segments};
+use crate::filter::{CompiledRules, Table};
 
-/// From the values of a field to the rules that accept them.
-pub struct Table {
-    pub map: MapDef,
-    pub of: fn(&CompiledRules) -> &Segments,
-    pub of_mut: fn(&mut CompiledRules) -> &mut Segments,
+/// Where the masks of a table are.
+pub struct Layout {
+    /// The map from values to masks; of addresses, from indices.
+    pub values: MapDef,
+    /// Of addresses: the map from prefixes to masks.
+    pub prefixes: Option<MapDef>,
+    /// The mask of the rules that accept every value: bytes from the start of `struct mirroring_config`.
+    pub any: usize,
 }
 
-macro_rules! table {
-    ($map:ident, $part:ident) => {
-        Table { map: map_defs::$map, of: |rules| &rules.$part, of_mut: |rules| &mut rules.$part }
-    };
+impl Layout {
+    pub const fn of(table: Table) -> Self {
+        use map_defs as maps;
+        let (values, prefixes, any) = match table {
+            Table::Protocol => (maps::PROTOCOL, None, offset_of!(bpf::Config, any_protocol)),
+            Table::SrcPort => (maps::SRC_PORT, None, offset_of!(bpf::Config, any_src_port)),
+            Table::DstPort => (maps::DST_PORT, None, offset_of!(bpf::Config, any_dst_port)),
+            Table::SrcV4 => {
+                (maps::SRC_NET, Some(maps::SRC_PREFIX), offset_of!(bpf::Config, any_src_v4))
+            }
+            Table::DstV4 => {
+                (maps::DST_NET, Some(maps::DST_PREFIX), offset_of!(bpf::Config, any_dst_v4))
+            }
+            Table::SrcV6 => {
+                (maps::SRC_NET6, Some(maps::SRC_PREFIX6), offset_of!(bpf::Config, any_src_v6))
+            }
+            Table::DstV6 => {
+                (maps::DST_NET6, Some(maps::DST_PREFIX6), offset_of!(bpf::Config, any_dst_v6))
+            }
+            Table::TcpFlags => (maps::TCP_FLAGS, None, offset_of!(bpf::Config, any_tcp_flags)),
+            Table::Vlan => (maps::VLAN, None, offset_of!(bpf::Config, any_vlan)),
+            Table::IcmpType => (maps::ICMP_TYPE, None, offset_of!(bpf::Config, any_icmp_type)),
+            Table::Dscp => (maps::DSCP, None, offset_of!(bpf::Config, any_dscp)),
+            Table::Length => (maps::LENGTH, None, offset_of!(bpf::Config, any_length)),
+        };
+        Self { values, prefixes, any }
+    }
 }
 
-pub const TABLES: [Table; 12] = [
-    table!(PROTOCOL, protocols),
-    table!(SRC_PORT, src_ports),
-    table!(DST_PORT, dst_ports),
-    table!(DSCP, dscps),
-    table!(VLAN, vlans),
-    table!(LENGTH, lengths),
-    table!(TCP_FLAGS, tcp_flags),
-    table!(ICMP_TYPE, icmp_types),
-    table!(SRC_NET, src_nets),
-    table!(DST_NET, dst_nets),
-    table!(SRC_NET6, src_nets6),
-    table!(DST_NET6, dst_nets6),
-];
-
-/// Prefixes, each with the rules that accept all of it.
-pub type Accepted = Vec<(Prefix, u32)>;
-
-/// From prefixes to the rules that accept all of them, for longest matches.
-pub struct Trie {
-    pub map: MapDef,
-    pub of: fn(&CompiledRules) -> Accepted,
-    pub put: fn(&mut CompiledRules, Accepted) -> Result<()>,
-}
-
-macro_rules! trie {
-    ($map:ident, $part:ident, $network:path) => {
-        Trie {
-            map: map_defs::$map,
-            of: |rules| {
-                rules.$part.iter().map(|(network, mask)| ((*network).into(), *mask)).collect()
-            },
-            put: |rules, prefixes| {
-                let networks =
-                    prefixes.into_iter().map(|(prefix, mask)| Ok(($network(prefix)?, mask)));
-                rules.$part = networks.collect::<Result<_>>()?;
-                Ok(())
-            },
-        }
-    };
-}
-
-pub const TRIES: [Trie; 4] = [
-    trie!(SRC_PREFIX, src_prefixes, Prefix::v4),
-    trie!(DST_PREFIX, dst_prefixes, Prefix::v4),
-    trie!(SRC_PREFIX6, src_prefixes6, Prefix::v6),
-    trie!(DST_PREFIX6, dst_prefixes6, Prefix::v6),
-];
-
-/// A mask in the config entry.
+/// A mask in the config entry that is of no table.
 pub struct Mask {
     /// bytes from the start of `struct mirroring_config`
     pub offset: usize,
@@ -78,31 +53,21 @@ pub struct Mask {
     pub of_mut: fn(&mut CompiledRules) -> &mut u32,
 }
 
-macro_rules! masks {
-    ($($part:ident),*) => {
-        [$(Mask {
-            offset: offset_of!(bpf::Config, $part),
-            of: |rules| rules.$part,
-            of_mut: |rules| &mut rules.$part,
-        }),*]
-    };
-}
-
 /// All but `live`.
-pub const MASKS: [Mask; 15] = masks![
-    any_protocol,
-    any_dst_port,
-    any_src_port,
-    any_dst_v4,
-    any_src_v4,
-    any_more,
-    unconditional,
-    portless,
-    any_dst_v6,
-    any_src_v6,
-    any_dscp,
-    any_vlan,
-    any_length,
-    any_tcp_flags,
-    any_icmp_type
+pub const MASKS: [Mask; 3] = [
+    Mask {
+        offset: offset_of!(bpf::Config, any_more),
+        of: |rules| rules.any_more,
+        of_mut: |rules| &mut rules.any_more,
+    },
+    Mask {
+        offset: offset_of!(bpf::Config, unconditional),
+        of: |rules| rules.unconditional,
+        of_mut: |rules| &mut rules.unconditional,
+    },
+    Mask {
+        offset: offset_of!(bpf::Config, portless),
+        of: |rules| rules.portless,
+        of_mut: |rules| &mut rules.portless,
+    },
 ];

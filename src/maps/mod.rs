@@ -14,7 +14,7 @@ use crate::bpf;
 use crate::bpf::map_defs::{self, MapDef};
 use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::pins::Pins;
-use crate::filter::{CompiledRules, Segments};
+use crate::filter::{CompiledRules, Segments, Table};
 use crate::model::Direction;
 
 mod batch;
@@ -31,7 +31,8 @@ mod tunnels;
 pub use counters::Counters;
 use endpoints::Endpoint;
 use grace_period::GracePeriod;
-use layout::{MASKS, TABLES, TRIES};
+pub use layout::Layout;
+use layout::MASKS;
 pub use read_back::as_read_back;
 pub use stable::{Common, is_incomplete};
 use tries::Trie;
@@ -44,18 +45,31 @@ pub struct Maps {
     pub endpoints: endpoints::List,
     tunnel: MmapArray<bpf::Tunnel>,
     rule: MmapArray<bpf::Rule>,
-    /// in the order of [`TABLES`]
-    tables: Vec<MmapArray<u64>>,
-    /// in the order of [`TRIES`]
-    tries: Vec<MapHandle>,
+    tables: Vec<(Table, TableMaps)>,
     counters: Counters,
+}
+
+/// Where the masks of a table are.
+#[derive(Debug)]
+struct TableMaps {
+    values: MmapArray<u64>,
+    prefixes: Option<MapHandle>,
+    /// The mask of the rules that accept every value: bytes from the start of the config entry.
+    any: usize,
 }
 
 impl Maps {
     fn open(direction: Direction, open: impl Fn(&str) -> Result<MapHandle>) -> Result<Self> {
         let map = |map: MapDef| open(&map.name(direction));
-        let tables = TABLES.iter().map(|it| MmapArray::new(&map(it.map)?, it.map.entries as usize));
-        let tries = TRIES.iter().map(|trie| map(trie.map));
+        let tables = Table::all().map(|table| -> Result<_> {
+            let Layout { values, prefixes, any } = Layout::of(table);
+            let maps = TableMaps {
+                values: MmapArray::new(&map(values)?, values.entries as usize)?,
+                prefixes: prefixes.map(map).transpose()?,
+                any,
+            };
+            Ok((table, maps))
+        });
         Ok(Self {
             common: Common {
                 config: MmapArray::new(&map(map_defs::CONFIG)?, 1)?,
@@ -66,7 +80,6 @@ impl Maps {
             tunnel: tunnels_of(&map(map_defs::TUNNEL)?)?,
             rule: MmapArray::new(&map(map_defs::RULE)?, MASK_BITS as usize)?,
             tables: tables.collect::<Result<_>>()?,
-            tries: tries.collect::<Result<_>>()?,
             counters: Counters::open(map)?,
         })
     }
@@ -92,9 +105,10 @@ impl Maps {
         // this also removes what an interrupted update left in the free generation
         self.write_fields(rules, free);
         let mut tries = Vec::new();
-        for (map, layout) in self.tries.iter().zip(&TRIES) {
-            let of_rules = (layout.of)(rules).into_iter();
-            let new = of_rules.map(|(prefix, rules)| (prefix, free.mask(rules))).collect();
+        for (table, maps) in &self.tables {
+            let Some(map) = &maps.prefixes else { continue };
+            let prefixes = rules.tables[*table].prefixes.iter();
+            let new = prefixes.map(|(prefix, rules)| (*prefix, free.mask(*rules))).collect();
             let mut trie = Trie::read(map)?;
             trie.add(&new, free)?;
             tries.push((trie, new));
@@ -140,8 +154,10 @@ impl Maps {
 
     /// Writes all masks of a generation, except those of prefixes.
     fn write_fields(&self, rules: &CompiledRules, generation: Generation) {
-        for (map, table) in self.tables.iter().zip(&TABLES) {
-            write_masks(map, (table.of)(rules), generation);
+        for (table, maps) in &self.tables {
+            let masks = &rules.tables[*table];
+            write_masks(&maps.values, &masks.values, generation);
+            generation.put(slice::from_ref(self.common.config.word(maps.any)), masks.any);
         }
         for mask in &MASKS {
             generation.put(slice::from_ref(self.common.config.word(mask.offset)), (mask.of)(rules));

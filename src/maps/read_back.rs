@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 
-use super::layout::{MASKS, TABLES, TRIES};
+use super::layout::MASKS;
 use super::{Generation, Maps, rules, tries};
 use crate::abi::GENERATION_BITS;
 use crate::bpf;
@@ -21,14 +21,15 @@ impl Maps {
         for mask in &MASKS {
             *(mask.of_mut)(&mut rules) = of(self.common.config.word(mask.offset));
         }
-        for (map, table) in self.tables.iter().zip(&TABLES) {
-            *(table.of_mut)(&mut rules) = segments(map.words().iter().map(of));
-        }
-        for (map, trie) in self.tries.iter().zip(&TRIES) {
-            let all = tries::read(map)?.into_iter();
-            // also prefixes without rules: they are exceptions within a shorter prefix that covers them
-            let all = all.map(|(prefix, mask)| (prefix, generation.of(mask)));
-            (trie.put)(&mut rules, all.collect())?;
+        for (table, maps) in &self.tables {
+            let masks = &mut rules.tables[*table];
+            masks.any = of(self.common.config.word(maps.any));
+            masks.values = segments(maps.values.words().iter().map(of));
+            if let Some(trie) = &maps.prefixes {
+                let all = tries::read(trie)?.into_iter();
+                // also prefixes without rules: they are exceptions within a shorter prefix that covers them
+                masks.prefixes = all.map(|(prefix, mask)| (prefix, generation.of(mask))).collect();
+            }
         }
         let live = rules.live;
         let entries = generation.bits().zip(0..).filter(|(_, bit)| live >> bit & 1 == 1);

@@ -8,8 +8,8 @@ use libbpf_rs::{MapCore, MapHandle};
 use super::Generation;
 use super::batch::{self, Entries};
 use crate::abi;
-use crate::filter::Prefix;
 use crate::filter::prefix_sets::{self, Prefixes};
+use crate::filter::{Family, Prefix};
 
 /// Where the address is in a key. The length of the prefix is in front of it, for IPv4 and IPv6 alike.
 const ADDRESS: usize = offset_of!(abi::Prefix6, address);
@@ -81,9 +81,11 @@ pub fn read(map: &MapHandle) -> Result<Prefixes> {
 
 fn prefix(key: &[u8]) -> Prefix {
     let (len, address) = key.split_at(ADDRESS);
+    let family = if address.len() == size_of::<u32>() { Family::V4 } else { Family::V6 };
     let mut bits = [0; size_of::<u128>()];
     bits[..address.len()].copy_from_slice(address);
     Prefix {
+        family,
         bits: u128::from_be_bytes(bits),
         // 128 at most
         len: u32::from_ne_bytes(len.try_into().expect("as many bytes")) as u8,

@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::filter::{IcmpType, parse};
+use crate::filter::IcmpType;
+use crate::filter::fields::{dscp, icmp_type, length, protocol, tcp_flags, vlan};
 use crate::model::number;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,11 +80,11 @@ pub fn packet(text: &str) -> Result<Description> {
     let protocol = said.protocol.or(guessed);
     let protocol = protocol
         .context("which protocol it is of is not said; add one, such as tcp, udp or icmp")?;
-    let name = parse::protocol_text(&protocol);
+    let name = protocol::text(&protocol);
     ensure!(
         ![ICMP, ICMPV6].contains(&protocol) || protocol == icmp,
         "{name} goes with the other family; between {src} and {dst} it is {}",
-        parse::protocol_text(&icmp)
+        protocol::text(&icmp)
     );
     ensure!(said.tcp_flags.is_none() || protocol == TCP, "{name} has no flags of TCP");
     ensure!(said.icmp_type.is_none() || protocol == icmp, "{name} has no type of ICMP");
@@ -97,7 +98,7 @@ pub fn packet(text: &str) -> Result<Description> {
     };
     let icmp_type = said.icmp_type.map(|kind| {
         let number = if src.is_ipv4() { kind.v4 } else { kind.v6 };
-        number.with_context(|| format!("there is no {} in {name}", parse::icmp_type_text(&kind)))
+        number.with_context(|| format!("there is no {} in {name}", icmp_type::text(&kind)))
     });
     Ok(Description {
         vlans: said.vlans,
@@ -163,13 +164,13 @@ fn own(before: &[&str], after: &[&str]) -> Result<Words> {
             || words.next().with_context(|| format!("what follows {word:?} is missing"));
         match word.to_ascii_lowercase().as_str() {
             "vlan" => said.vlans.push(vlan(value()?)?),
-            "dscp" => said.dscp = one(parse::dscp(value()?)?, "dscp")?,
+            "dscp" => said.dscp = one(dscp::parse(value()?)?, "dscp")?,
             "length" => said.length = Some(Length::Packet(single(value()?)?)),
             "proto" | "protocol" => {
-                said.protocol = Some(one(parse::protocol(value()?)?, "protocol")?);
+                said.protocol = Some(one(protocol::parse(value()?)?, "protocol")?);
             }
-            "type" => said.icmp_type = parse::icmp_type(value()?)?,
-            "flags" => said.tcp_flags = parse::tcp_flag_set(value()?)?.map(|flags| flags.0),
+            "type" => said.icmp_type = icmp_type::parse(value()?)?,
+            "flags" => said.tcp_flags = tcp_flags::parse(value()?)?.map(|flags| flags.0),
             _ => understand(&mut said, word)?,
         }
     }
@@ -179,11 +180,11 @@ fn own(before: &[&str], after: &[&str]) -> Result<Words> {
 
 /// A word that says what it is about itself.
 fn understand(said: &mut Words, word: &str) -> Result<()> {
-    if let (Ok(Some(protocol)), None) = (parse::protocol(word), number::<u8>(word)) {
+    if let (Ok(Some(protocol)), None) = (protocol::parse(word), number::<u8>(word)) {
         said.protocol = Some(protocol);
-    } else if let Ok(Some(flags)) = parse::tcp_flag_set(word) {
+    } else if let Ok(Some(flags)) = tcp_flags::parse(word) {
         said.tcp_flags = Some(said.tcp_flags.unwrap_or(0) | flags.0);
-    } else if let (Ok(kind), None) = (parse::icmp_type(word), number::<u8>(word)) {
+    } else if let (Ok(kind), None) = (icmp_type::parse(word), number::<u8>(word)) {
         said.icmp_type = kind;
     } else {
         bail!(
@@ -240,7 +241,7 @@ fn icmp_words(words: &[&str]) -> Result<Option<IcmpType>> {
     } else {
         bail!("the type of the ICMP message is not understood; give the packet as hex (tcpdump -x)")
     };
-    parse::icmp_type(name)
+    icmp_type::parse(name)
 }
 
 /// `[S.]`
@@ -263,12 +264,12 @@ fn hex_byte(word: &str) -> Result<u8> {
 }
 
 fn vlan(word: &str) -> Result<u16> {
-    let ids = one(parse::vlan(word)?, "vlan")?;
+    let ids = one(vlan::parse(word)?, "vlan")?;
     alone(ids).filter(|&id| id < 4096).with_context(|| format!("{word:?} is not one VLAN ID"))
 }
 
 fn single(word: &str) -> Result<u16> {
-    let lengths = one(parse::length(word)?, "length")?;
+    let lengths = one(length::parse(word)?, "length")?;
     alone(lengths).with_context(|| format!("{word:?} is not one length"))
 }
 

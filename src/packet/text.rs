@@ -3,7 +3,8 @@
 use etherparse::{Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket};
 
 use super::describe::has_ports;
-use crate::filter::{IcmpType, TcpFlags, parse};
+use crate::filter::fields::{dscp, icmp_type, protocol, tcp_flags};
+use crate::filter::{IcmpType, TcpFlags};
 
 const TCP: u8 = 6;
 const ICMP: u8 = 1;
@@ -43,17 +44,17 @@ pub fn text(frame: &[u8]) -> String {
         None => address.to_string(),
         Some(port) => std::net::SocketAddr::new(address, port).to_string(),
     });
-    words.extend([format!("{src} > {dst}"), parse::protocol_text(&ip.protocol)]);
+    words.extend([format!("{src} > {dst}"), protocol::text(&ip.protocol)]);
     match (ip.protocol, header) {
         (TCP, _) if header.len() > FLAGS => {
-            let flags = parse::tcp_flags_text(&TcpFlags(header[FLAGS]));
+            let flags = tcp_flags::text(&TcpFlags(header[FLAGS]));
             words.push(if flags.is_empty() { "without flags".to_owned() } else { flags });
         }
         (ICMP | ICMPV6, [kind, ..]) => words.push(icmp_text(ip.protocol, *kind)),
         _ => {}
     }
     if ip.traffic_class >> 2 != 0 {
-        words.push(format!("dscp {}", parse::dscp_text(&(ip.traffic_class >> 2))));
+        words.push(format!("dscp {}", dscp::text(&(ip.traffic_class >> 2))));
     }
     words.push(format!("length {}", ip.length));
     words.extend(match ip.fragment {
@@ -109,6 +110,6 @@ fn ip(frame: &[u8]) -> Option<(Vec<u16>, Ip<'_>)> {
 
 fn icmp_text(protocol: u8, kind: u8) -> String {
     let of_family = |it: &IcmpType| if protocol == ICMP { it.v4 } else { it.v6 };
-    let name = parse::icmp_names().find(|it| of_family(it) == Some(kind));
-    name.map_or_else(|| format!("type {kind}"), |name| parse::icmp_type_text(&name))
+    let name = icmp_type::names().find(|it| of_family(it) == Some(kind));
+    name.map_or_else(|| format!("type {kind}"), |name| icmp_type::text(&name))
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::args::Cli;
 use super::flags::{given, value};
-use crate::filter::{Action, MAX_RULES, Rule, Sample, file, parse};
+use crate::filter::{Action, Field, MAX_RULES, Rule, Sample, comma_list, copies, file};
 
 /// What the rule of the flags is called.
 const FLAGS: &str = "flags";
@@ -23,11 +23,11 @@ pub fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Op
     let in_file = value("--rules-file", &cli.rules_file, |text| {
         file::rules(&read(Path::new(text))?).with_context(|| format!("{text:?}"))
     })?;
-    let (filter, copies) = (filter_flag(cli), copies_flag(cli));
+    let (has_filter, copies) = (has_filter_flag(cli), copies_flag(cli));
     let Some(mut rules) = in_file else {
-        return Ok((filter.is_some() || copies.is_some()).then(|| vec![flags]));
+        return Ok((has_filter || copies.is_some()).then(|| vec![flags]));
     };
-    if filter.is_some() {
+    if has_filter {
         ensure!(
             rules.len() < MAX_RULES,
             "--rules-file: with that of the flags there are {} rules, and room for {MAX_RULES}; \
@@ -49,48 +49,43 @@ pub fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Op
 }
 
 fn rule(cli: &Cli) -> Result<Rule> {
-    let one_in = value("--sample-one-in", &cli.sample_one_in, parse::one_in)?;
-    let by = value("--sample-by", &cli.sample_by, parse::sample_by)?;
+    let one_in = value("--sample-one-in", &cli.sample_one_in, copies::one_in)?;
+    let by = value("--sample-by", &cli.sample_by, copies::sample_by)?;
     ensure!(
         one_in.is_some() || by.is_none(),
         "--sample-by: there is no --sample-one-in; give it, too, e.g. --sample-one-in=100"
     );
-    Ok(Rule {
-        name: FLAGS.to_owned(),
-        action: Action::Mirror {
-            sample: one_in.map(|one_in| Sample { one_in, by: by.unwrap_or_default() }),
-            snaplen: value("--snaplen", &cli.snaplen, parse::snaplen)?,
-        },
-        protocol: value("--protocol", &cli.protocol, parse::protocols)?.unwrap_or_default(),
-        src_address: value("--src-address", &cli.src_address, parse::addresses)?
-            .unwrap_or_default(),
-        dst_address: value("--dst-address", &cli.dst_address, parse::addresses)?
-            .unwrap_or_default(),
-        src_port: value("--src-port", &cli.src_port, parse::ports)?.unwrap_or_default(),
-        dst_port: value("--dst-port", &cli.dst_port, parse::ports)?.unwrap_or_default(),
-        tcp_flags: value("--tcp-flags", &cli.tcp_flags, parse::tcp_flags)?.unwrap_or_default(),
-        vlan: value("--vlan", &cli.vlan, parse::vlans)?.unwrap_or_default(),
-        icmp_type: value("--icmp-type", &cli.icmp_type, parse::icmp_types)?.unwrap_or_default(),
-        dscp: value("--dscp", &cli.dscp, parse::dscps)?.unwrap_or_default(),
-        length: value("--length", &cli.length, parse::lengths)?.unwrap_or_default(),
-    })
+    let action = Action::Mirror {
+        sample: one_in.map(|one_in| Sample { one_in, by: by.unwrap_or_default() }),
+        snaplen: value("--snaplen", &cli.snaplen, copies::snaplen)?,
+    };
+    let mut rule = Rule { name: FLAGS.to_owned(), action, ..Rule::default() };
+    for field in Field::all() {
+        let spec = field.spec();
+        value(spec.flag(), text(cli, field), |list| spec.parse(&mut rule, &comma_list(list)?))?;
+    }
+    Ok(rule)
 }
 
-/// A flag that says which packets the rule is about.
-fn filter_flag(cli: &Cli) -> Option<&str> {
-    let flags = [
-        &cli.src_address,
-        &cli.dst_address,
-        &cli.src_port,
-        &cli.dst_port,
-        &cli.protocol,
-        &cli.tcp_flags,
-        &cli.vlan,
-        &cli.icmp_type,
-        &cli.dscp,
-        &cli.length,
-    ];
-    flags.into_iter().find_map(given)
+/// What the flag of a field says.
+fn text(cli: &Cli, field: Field) -> &Option<String> {
+    match field {
+        Field::Protocol => &cli.protocol,
+        Field::Src => &cli.src_address,
+        Field::Dst => &cli.dst_address,
+        Field::SrcPort => &cli.src_port,
+        Field::DstPort => &cli.dst_port,
+        Field::TcpFlags => &cli.tcp_flags,
+        Field::Vlan => &cli.vlan,
+        Field::IcmpType => &cli.icmp_type,
+        Field::Dscp => &cli.dscp,
+        Field::Length => &cli.length,
+    }
+}
+
+/// Whether a flag is given that says which packets the rule is about.
+fn has_filter_flag(cli: &Cli) -> bool {
+    Field::all().any(|field| given(text(cli, field)).is_some())
 }
 
 /// The name of a flag that is given and says what becomes of the copies.
@@ -103,7 +98,7 @@ fn copies_flag(cli: &Cli) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::{Field, SampleBy, Snaplen, TcpFlags};
+    use crate::filter::{Entries, SampleBy, Snaplen, TcpFlags};
     use clap::Parser;
 
     /// With a file of this text; where there is none, it must not be read.
@@ -143,16 +138,16 @@ mod tests {
                     sample: Some(Sample { one_in: 7.try_into().unwrap(), by: SampleBy::Flow }),
                     snaplen: Some(Snaplen::Headers),
                 },
-                protocol: Field::only([3]),
-                src_address: Field::only(["10.0.0.1".parse().unwrap()]),
-                dst_address: Field::only(["10.0.0.2".parse().unwrap()]),
-                src_port: Field::only([1..=1]),
-                dst_port: Field::only([2..=2]),
-                tcp_flags: Field::only([TcpFlags(1)]),
-                vlan: Field::only([4..=4]),
-                icmp_type: Field::only([crate::filter::IcmpType { v4: None, v6: Some(2) }]),
-                dscp: Field::only([5]),
-                length: Field::only([6..=6]),
+                protocol: Entries::only([3]),
+                src_address: Entries::only(["10.0.0.1".parse().unwrap()]),
+                dst_address: Entries::only(["10.0.0.2".parse().unwrap()]),
+                src_port: Entries::only([1..=1]),
+                dst_port: Entries::only([2..=2]),
+                tcp_flags: Entries::only([TcpFlags(1)]),
+                vlan: Entries::only([4..=4]),
+                icmp_type: Entries::only([crate::filter::IcmpType { v4: None, v6: Some(2) }]),
+                dscp: Entries::only([5]),
+                length: Entries::only([6..=6]),
             }
         );
     }

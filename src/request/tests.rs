@@ -8,7 +8,7 @@ use super::args::Cli;
 use super::from_args::DEFAULT_BPFFS;
 use super::tunnel::{DEFAULT_PORT, DEFAULT_TUNNEL};
 use super::*;
-use crate::filter::Field;
+use crate::filter::Entries;
 use crate::model::{LocalPort, Oversize, Version};
 use crate::packet;
 use clap::{CommandFactory, Parser};
@@ -106,9 +106,9 @@ fn todays_payloads_are_understood() {
         start.rules,
         [Rule {
             // as ever, none of IPv6
-            src_address: Field::only(["0.0.0.0/0".parse().unwrap()]),
-            dst_port: Field::only([8080..=8080]),
-            protocol: Field::only([6, 1]),
+            src_address: Entries::only(["0.0.0.0/0".parse().unwrap()]),
+            dst_port: Entries::only([8080..=8080]),
+            protocol: Entries::only([6, 1]),
             ..flags_rule()
         }]
     );
@@ -186,7 +186,7 @@ fn an_update_takes_the_filter_and_the_cap_but_not_the_tunnel() {
     .unwrap();
     let Command::Update(update) = request.command else { panic!("{request:?}") };
     assert_eq!(update.id.to_string(), "eth0 ingress (1_2)");
-    let expected = Rule { src_port: Field::only([53..=53]), ..flags_rule() };
+    let expected = Rule { src_port: Entries::only([53..=53]), ..flags_rule() };
     assert_eq!(update.rules, Some(vec![expected]));
     assert!(!update.dry_run);
     assert_eq!(update.max_rate.unwrap().to_string(), "2gbit");
@@ -223,7 +223,7 @@ fn a_packet_is_judged_by_given_rules_or_by_those_in_force() {
         version: Version::UNNAMED,
     };
     assert_eq!(source(&["--iface=eth0", "--direction=egress"]), RuleSource::InForce(id));
-    let vlan = Rule { vlan: Field::only([7..=7]), ..flags_rule() };
+    let vlan = Rule { vlan: Entries::only([7..=7]), ..flags_rule() };
     let of = |args: &[&str]| match source(args) {
         RuleSource::Given(direction, rules) => (direction, rules),
         other => panic!("{other:?}"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::args::is_plain_path;
-use crate::filter::parse;
+use crate::filter::fields::dscp;
 use crate::model::number;
 
 /// An absolute path without `..`.
@@ -55,7 +55,7 @@ pub fn collector(text: &str) -> Result<IpAddr> {
 
 /// DSCP of the outer packets, by number or name.
 pub fn dscp(text: &str) -> Result<u8> {
-    parse::code_point(text).with_context(|| {
+    dscp::code_point(text).with_context(|| {
         format!(
             "{text:?} is neither a code point from 0 to 63 nor the name of one, such as cs1 or ef"
         )

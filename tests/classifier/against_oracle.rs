@@ -7,7 +7,7 @@
 use std::env;
 
 use serde_json::{Value, json};
-use traffic_mirroring::filter::{Action, MAX_RULES, Rule, file, parse, render};
+use traffic_mirroring::filter::{Action, MAX_RULES, Rule, copies, file, render};
 use traffic_mirroring::model::Direction;
 
 use crate::shrink::Case;
@@ -124,19 +124,17 @@ fn as_file(rules: &[Rule]) -> String {
 fn as_json(rule: &Rule) -> Value {
     let mut json = json!({ "name": rule.name });
     for (key, entries) in render::fields(rule) {
-        if !entries.is_empty() {
-            json[key] = entries.into();
-        }
+        json[key] = entries.into();
     }
     match rule.action {
         Action::Exclude => json["action"] = "exclude".into(),
         Action::Mirror { sample, snaplen } => {
             if let Some(sample) = sample {
-                let by = parse::sample_by_text(sample.by);
+                let by = copies::sample_by_text(sample.by);
                 json["sample"] = json!({ "one_in": sample.one_in, "by": by });
             }
             if let Some(snaplen) = snaplen {
-                json["snaplen"] = parse::snaplen_text(snaplen).into();
+                json["snaplen"] = copies::snaplen_text(snaplen).into();
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use traffic_mirroring::command::explain;
 use traffic_mirroring::filter::explanation::{Explanation, Verdict};
-use traffic_mirroring::filter::{Field, Rule};
+use traffic_mirroring::filter::{Entries, Field, Rule};
 use traffic_mirroring::model::Direction;
 use traffic_mirroring::packet;
 
@@ -137,19 +137,11 @@ fn needs_root_a_long_packet_is_tried_by_its_beginning() {
 fn opened(rule: &Rule, keys: &[&str]) -> Rule {
     let mut rule = rule.clone();
     for key in keys {
-        match *key {
-            "protocol" if rule.protocol.only.is_empty() => rule.protocol = Field::default(),
-            "protocol" => rule.protocol = Field::only((0..=255).collect::<Vec<_>>()),
-            "src" => rule.src_address = Field::default(),
-            "dst" => rule.dst_address = Field::default(),
-            "src_port" => rule.src_port = Field::default(),
-            "dst_port" => rule.dst_port = Field::default(),
-            "tcp_flags" => rule.tcp_flags = Field::default(),
-            "vlan" => rule.vlan = Field::default(),
-            "icmp_type" => rule.icmp_type = Field::default(),
-            "dscp" => rule.dscp = Field::default(),
-            "length" => rule.length = Field::default(),
-            other => panic!("no field {other}"),
+        let field = Field::all().map(Field::spec).find(|field| field.key() == *key).unwrap();
+        if *key == "protocol" && !rule.protocol.only.is_empty() {
+            rule.protocol = Entries::only((0..=255).collect::<Vec<_>>());
+        } else {
+            field.copy(&Rule::default(), &mut rule);
         }
     }
     rule

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use ipnetwork::IpNetwork;
-use traffic_mirroring::filter::{self, Field, Rule};
+use traffic_mirroring::filter::{self, Entries, Prefix, Rule};
 use traffic_mirroring::model::Direction;
 
 use testkit::oracle::evaluate;
@@ -20,7 +20,7 @@ const RULES: usize = 8;
 /// Packets that each set is tried on.
 const PACKETS: usize = 500;
 
-fn prefix(random: &mut Random) -> IpNetwork {
+fn prefix(random: &mut Random) -> Prefix {
     let (address, len) = if random.one_in(2) {
         let address = Ipv4Addr::from(random.below(1 << 32) as u32);
         (IpAddr::V4(address), 20 + random.below(13) as u8)
@@ -29,8 +29,7 @@ fn prefix(random: &mut Random) -> IpNetwork {
         let address = Ipv6Addr::from(0x2001 << 112 | high << 80 | low << 48 | low);
         (IpAddr::V6(address), 40 + random.below(89) as u8)
     };
-    let network = IpNetwork::new(address, len).unwrap().network();
-    IpNetwork::new(network, len).unwrap()
+    IpNetwork::new(address, len).unwrap().into()
 }
 
 /// Rules with so many prefixes among them, half of these as sources, and all of them together with so
@@ -43,9 +42,9 @@ fn rules(random: &mut Random, prefixes: usize, ports: u32) -> Vec<Rule> {
         let mut list = || (0..prefixes / RULES).map(|_| prefix(random)).collect::<Vec<_>>();
         let mut one = Rule { name: format!("rule {rule}"), ..Rule::default() };
         if rule % 2 == 0 {
-            (one.src_address, one.src_port) = (Field::only(list()), Field::only(ports(rule)));
+            (one.src_address, one.src_port) = (Entries::only(list()), Entries::only(ports(rule)));
         } else {
-            (one.dst_address, one.dst_port) = (Field::only(list()), Field::only(ports(rule)));
+            (one.dst_address, one.dst_port) = (Entries::only(list()), Entries::only(ports(rule)));
         }
         one
     };
@@ -53,8 +52,8 @@ fn rules(random: &mut Random, prefixes: usize, ports: u32) -> Vec<Rule> {
 }
 
 /// An address in the prefix, or the one before its first.
-fn address_at(prefix: IpNetwork, is_in: bool) -> IpAddr {
-    match (prefix.network(), is_in) {
+fn address_at(prefix: Prefix, is_in: bool) -> IpAddr {
+    match (prefix.address(), is_in) {
         (address, true) => address,
         (IpAddr::V4(address), false) => Ipv4Addr::from(u32::from(address).wrapping_sub(1)).into(),
         (IpAddr::V6(address), false) => Ipv6Addr::from(u128::from(address).wrapping_sub(1)).into(),
@@ -64,12 +63,12 @@ fn address_at(prefix: IpNetwork, is_in: bool) -> IpAddr {
 /// A packet that meets the rule, or just does not.
 fn frame_for(random: &mut Random, rule: &Rule) -> Vec<u8> {
     let is_source = !rule.src_address.is_any();
-    let (networks, ports) = if is_source {
+    let (prefixes, ports) = if is_source {
         (&rule.src_address.only, &rule.src_port.only)
     } else {
         (&rule.dst_address.only, &rule.dst_port.only)
     };
-    let prefix = networks[random.below(networks.len())];
+    let prefix = prefixes[random.below(prefixes.len())];
     let port = *ports[random.below(ports.len())].start() ^ u16::from(random.one_in(4));
     let named = SocketAddr::new(address_at(prefix, !random.one_in(4)), port);
     let other: IpAddr =
@@ -113,11 +112,11 @@ fn needs_root_100000_prefixes_and_every_port_match_correctly() {
 #[test]
 fn needs_root_an_update_without_room_changes_nothing() {
     const MANY: u32 = 140_000;
-    let hosts = |first: u8| -> Vec<IpNetwork> {
+    let hosts = |first: u8| -> Vec<Prefix> {
         let host = |n: u32| Ipv4Addr::from(u32::from(first) << 24 | n << 4);
-        (0..MANY).map(|n| IpAddr::V4(host(n)).into()).collect()
+        (0..MANY).map(|n| IpNetwork::from(IpAddr::V4(host(n))).into()).collect()
     };
-    let rule = |first| Rule { src_address: Field::only(hosts(first)), ..Rule::default() };
+    let rule = |first| Rule { src_address: Entries::only(hosts(first)), ..Rule::default() };
     let from = |address: &str| udp(&format!("{address}:1"), "192.0.2.1:2").frame();
     let harness = Harness::new(Direction::Ingress, TC_ACT_OK);
     harness.install(&[rule(10)]);
@@ -131,7 +130,7 @@ fn needs_root_an_update_without_room_changes_nothing() {
         );
         assert!(harness.matches(&from("10.0.0.16")) && !harness.matches(&from("20.0.0.16")));
     }
-    let fits = IpNetwork::new([30, 0, 0, 0].into(), 8).unwrap();
-    harness.install(&[Rule { src_address: Field::only([fits]), ..Rule::default() }]);
+    let fits = "30.0.0.0/8".parse().unwrap();
+    harness.install(&[Rule { src_address: Entries::only([fits]), ..Rule::default() }]);
     assert!(harness.matches(&from("30.0.0.16")) && !harness.matches(&from("10.0.0.16")));
 }

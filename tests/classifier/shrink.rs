@@ -1,6 +1,6 @@
 //! From a failure to the least that still fails.
 
-use traffic_mirroring::filter::{Action, Field, Rule};
+use traffic_mirroring::filter::{Action, Entries, Rule};
 
 /// The shortest frame that every kernel takes for a test run, whatever it announces.
 const LEAST: usize = 14 + 40;
@@ -59,9 +59,24 @@ impl Case {
 
     /// Opens a field of a rule, or takes one entry out of it, if it fails then, too.
     fn shrink_rule(&mut self, fails: &impl Fn(&Case) -> bool, index: usize) -> bool {
+        // all fields by name, so that a new one is not forgotten below
+        let Rule {
+            name: _,
+            action: _,
+            protocol,
+            src_address,
+            dst_address,
+            src_port,
+            dst_port,
+            tcp_flags,
+            vlan,
+            icmp_type,
+            dscp,
+            length,
+        } = self.rules[index].clone();
         macro_rules! shrink {
             ($($field:ident),*) => {
-                $(thinner(&self.rules[index].$field).into_iter().any(|thinner| {
+                $(thinner(&$field).into_iter().any(|thinner| {
                     self.attempt(fails, |case| {
                         case.rules[index].$field = thinner;
                         true
@@ -91,15 +106,15 @@ impl Case {
 }
 
 /// The field without any entry, and without each one; nothing of an open one.
-fn thinner<T: Clone>(field: &Field<T>) -> Vec<Field<T>> {
-    if field.is_any() {
+fn thinner<T: Clone>(entries: &Entries<T>) -> Vec<Entries<T>> {
+    if entries.is_any() {
         return Vec::new();
     }
     let without = |list: &[T], index: usize| [&list[..index], &list[index + 1..]].concat();
-    let Field { only, not } = field;
+    let Entries { only, not } = entries;
     let only_without =
-        (0..only.len()).map(|index| Field { only: without(only, index), not: not.clone() });
+        (0..only.len()).map(|index| Entries { only: without(only, index), not: not.clone() });
     let not_without =
-        (0..not.len()).map(|index| Field { only: only.clone(), not: without(not, index) });
-    [Field::default()].into_iter().chain(only_without).chain(not_without).collect()
+        (0..not.len()).map(|index| Entries { only: only.clone(), not: without(not, index) });
+    [Entries::default()].into_iter().chain(only_without).chain(not_without).collect()
 }

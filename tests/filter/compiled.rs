@@ -1,13 +1,14 @@
 //! Compiled rules against the plain meaning of rules, on random rules and packets.
 
-use std::fmt::Debug;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use ipnetwork::IpNetwork;
+use traffic_mirroring::filter::fields::icmp_type::ICMPV6;
 use traffic_mirroring::filter::{
-    CompiledRules, Field, ICMPV6, MAX_RULES, Rule, Segments, UNTAGGED, compile,
+    CompiledRules, Entries, MAX_RULES, Masks, Prefix, Rule, Segments, Table, UNTAGGED, compile,
 };
+use traffic_mirroring::maps::Layout;
 
 use testkit::oracle::evaluate::{self, Packet, Ports};
 use testkit::oracle::frame;
@@ -15,60 +16,55 @@ use testkit::oracle::random::Random;
 
 /// What the tc programs are to do with compiled rules: the rules that match.
 fn classify(set: &CompiledRules, packet: &Packet) -> u32 {
-    let mut rules = set.live & (set.any_protocol | at(&set.protocols, packet.protocol.into()));
+    let any = |table: Table| set.tables[table].any;
+    let masks = |table: Table, value: u16| any(table) | at(&set.tables[table].values, value);
+    let mut rules = set.live & masks(Table::Protocol, packet.protocol.into());
     rules &= match packet.ports {
-        Ports::Known { src, dst } => {
-            (set.any_src_port | at(&set.src_ports, src))
-                & (set.any_dst_port | at(&set.dst_ports, dst))
-        }
+        Ports::Known { src, dst } => masks(Table::SrcPort, src) & masks(Table::DstPort, dst),
         Ports::None => set.portless,
-        Ports::Unknown => set.any_src_port & set.any_dst_port,
+        Ports::Unknown => any(Table::SrcPort) & any(Table::DstPort),
     };
-    rules &= match (packet.src, packet.dst) {
-        (IpAddr::V4(_), IpAddr::V4(_)) => {
-            address(set.any_src_v4, &set.src_nets, &set.src_prefixes, packet.src)
-                & address(set.any_dst_v4, &set.dst_nets, &set.dst_prefixes, packet.dst)
-        }
-        _ => {
-            address(set.any_src_v6, &set.src_nets6, &set.src_prefixes6, packet.src)
-                & address(set.any_dst_v6, &set.dst_nets6, &set.dst_prefixes6, packet.dst)
-        }
+    let [src, dst] = match packet.src {
+        IpAddr::V4(_) => [Table::SrcV4, Table::DstV4],
+        IpAddr::V6(_) => [Table::SrcV6, Table::DstV6],
     };
+    rules &= address(&set.tables[src], packet.src) & address(&set.tables[dst], packet.dst);
     if rules & !set.any_more == 0 {
         return rules;
     }
     let family = if packet.src.is_ipv4() { 0 } else { ICMPV6 };
-    let icmp_type =
-        packet.icmp_type.map_or(0, |kind| at(&set.icmp_types, family + u16::from(kind)));
-    let tcp_flags = packet.tcp_flags.map_or(0, |flags| at(&set.tcp_flags, flags.into()));
+    let of = |table: Table, value: Option<u16>| match value {
+        Some(value) => masks(table, value),
+        None => any(table),
+    };
     rules
-        & (set.any_tcp_flags | tcp_flags)
-        & (set.any_vlan | at(&set.vlans, packet.vlan.unwrap_or(UNTAGGED)))
-        & (set.any_icmp_type | icmp_type)
-        & (set.any_dscp | at(&set.dscps, packet.dscp.into()))
-        & (set.any_length | at(&set.lengths, packet.length))
+        & of(Table::TcpFlags, packet.tcp_flags.map(u16::from))
+        & masks(Table::Vlan, packet.vlan.unwrap_or(UNTAGGED))
+        & of(Table::IcmpType, packet.icmp_type.map(|kind| family + u16::from(kind)))
+        & masks(Table::Dscp, packet.dscp.into())
+        & masks(Table::Length, packet.length)
 }
 
 fn at(segments: &Segments, value: u16) -> u32 {
     segments.iter().find(|(range, _)| range.contains(&value)).map_or(0, |(_, mask)| *mask)
 }
 
-fn address<N: Copy + Into<IpNetwork>>(
-    any: u32,
-    nets: &Segments,
-    prefixes: &[(N, u32)],
-    address: IpAddr,
-) -> u32 {
+fn address(masks: &Masks, address: IpAddr) -> u32 {
     let index = match address {
         IpAddr::V4(address) => (u32::from(address) >> 16) as u16,
         IpAddr::V6(address) => address.segments()[0] ^ address.segments()[1],
     };
-    let longest = prefixes
+    let longest = masks
+        .prefixes
         .iter()
-        .map(|&(prefix, mask)| (prefix.into(), mask))
-        .filter(|(prefix, _)| prefix.contains(address))
-        .max_by_key(|(prefix, _)| prefix.prefix());
-    (any | at(nets, index)) & (any | longest.map_or(0, |(_, mask)| mask))
+        .map(|&(prefix, mask)| (network(prefix), mask))
+        .filter(|(network, _)| network.contains(address))
+        .max_by_key(|(network, _)| network.prefix());
+    (masks.any | at(&masks.values, index)) & (masks.any | longest.map_or(0, |(_, mask)| mask))
+}
+
+fn network(prefix: Prefix) -> IpNetwork {
+    IpNetwork::new(prefix.address(), prefix.len).unwrap()
 }
 
 #[test]
@@ -100,49 +96,27 @@ fn masks_agree_with_what_the_rules_mean() {
 
 /// What the maps ask for, beyond what the values mean.
 fn check_form(set: &CompiledRules) {
-    for segments in [
-        &set.protocols,
-        &set.src_ports,
-        &set.dst_ports,
-        &set.tcp_flags,
-        &set.vlans,
-        &set.icmp_types,
-        &set.dscps,
-        &set.lengths,
-        &set.src_nets,
-        &set.dst_nets,
-        &set.src_nets6,
-        &set.dst_nets6,
-    ] {
-        assert!(segments.is_sorted_by(|a, b| a.0.end() < b.0.start()), "{segments:?}");
-        assert!(segments.iter().all(|(range, mask)| *mask != 0 && !range.is_empty()));
+    for (table, masks) in &set.tables {
+        let Masks { any, values, prefixes } = masks;
+        assert!(values.is_sorted_by(|a, b| a.0.end() < b.0.start()), "{table:?}: {values:?}");
+        assert!(values.iter().all(|(range, mask)| *mask != 0 && !range.is_empty()));
+        let entries = Layout::of(table).values.entries as usize;
+        let last = values.last().map_or(0, |(range, _)| usize::from(*range.end()));
+        assert!(last < entries, "{table:?}: {last}, and {entries} entries");
+        assert!(prefixes.is_sorted_by(|a, b| a.0 < b.0), "{table:?}: {prefixes:?}");
+        for &(prefix, mask) in prefixes {
+            assert_eq!(network(prefix).ip(), network(prefix).network(), "host bits");
+            assert_eq!(mask & any, 0, "open rules stand in no table");
+        }
     }
-    for (segments, last) in
-        [(&set.protocols, 255), (&set.tcp_flags, 255), (&set.vlans, 4096), (&set.icmp_types, 511)]
-    {
-        assert!(segments.last().is_none_or(|(range, _)| *range.end() <= last), "{segments:?}");
-    }
-    check_prefixes(&set.src_prefixes, set.any_src_v4);
-    check_prefixes(&set.dst_prefixes, set.any_dst_v4);
-    check_prefixes(&set.src_prefixes6, set.any_src_v6);
-    check_prefixes(&set.dst_prefixes6, set.any_dst_v6);
     assert_eq!(set.rules.len(), set.live.count_ones() as usize);
-}
-
-fn check_prefixes<N: Ord + Copy + Debug + Into<IpNetwork>>(prefixes: &[(N, u32)], any: u32) {
-    assert!(prefixes.is_sorted_by(|a, b| a.0 < b.0), "{prefixes:?}");
-    for &(prefix, mask) in prefixes {
-        let network: IpNetwork = prefix.into();
-        assert_eq!(network.ip(), network.network(), "host bits");
-        assert_eq!(mask & any, 0, "open rules stand in no table");
-    }
 }
 
 /// Would take minutes if any step compared every prefix with every other.
 #[test]
 fn a_hundred_thousand_prefixes_are_no_trouble() {
     let mut random = Random(1);
-    let mut network = |_| {
+    let mut prefix = |_| {
         let address: IpAddr = if random.one_in(2) {
             (random.below(1 << 32) as u32).to_be_bytes().into()
         } else {
@@ -150,14 +124,15 @@ fn a_hundred_thousand_prefixes_are_no_trouble() {
         };
         let longest = IpNetwork::from(address).prefix();
         let len = 16 + random.below(usize::from(longest) - 15) as u8;
-        IpNetwork::new(IpNetwork::new(address, len).unwrap().network(), len).unwrap()
+        Prefix::from(IpNetwork::new(address, len).unwrap())
     };
-    let (only, not) = ((0..100_000).map(&mut network).collect(), (0..100_000).map(&mut network));
-    let rule = Rule { src_address: Field { only, not: not.collect() }, ..Rule::default() };
+    let (only, not) = ((0..100_000).map(&mut prefix).collect(), (0..100_000).map(&mut prefix));
+    let rule = Rule { src_address: Entries { only, not: not.collect() }, ..Rule::default() };
     let start = Instant::now();
     let set = compile(&[rule]).unwrap();
     println!("compiled 200,000 prefixes in {:?}", start.elapsed());
-    let prefixes = set.src_prefixes.len() + set.src_prefixes6.len();
+    let prefixes =
+        set.tables[Table::SrcV4].prefixes.len() + set.tables[Table::SrcV6].prefixes.len();
     // those that exclude what no other covers are left out
     assert!(prefixes > 80_000, "{prefixes}");
     check_form(&set);

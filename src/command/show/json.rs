@@ -63,9 +63,9 @@ fn rule(number: usize, it: &Rule) -> Value {
 
 /// As `rules.schema.json` has it.
 fn as_in_a_file(rule: &filter::Rule) -> Value {
-    let closed = render::fields(rule).into_iter().filter(|(_, entries)| !entries.is_empty());
+    let fields = render::fields(rule).into_iter();
     let mut object: Map<_, _> =
-        closed.map(|(key, entries)| (key.to_owned(), json!(entries))).collect();
+        fields.map(|(key, entries)| (key.to_owned(), json!(entries))).collect();
     object.insert("name".to_owned(), json!(rule.name));
     match rule.action {
         Action::Exclude => {

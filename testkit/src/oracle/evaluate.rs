@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use traffic_mirroring::filter::{Field, IcmpType, Rule, TcpFlags, UNTAGGED};
+use ipnetwork::IpNetwork;
+use traffic_mirroring::filter::{Entries, IcmpType, Prefix, Rule, TcpFlags, UNTAGGED};
 
 /// What rules speak of.
 #[derive(Debug, Clone)]
@@ -50,35 +51,52 @@ pub fn verdict(rules: &[Rule], packet: &Packet) -> Option<usize> {
 }
 
 pub fn matches(rule: &Rule, packet: &Packet) -> bool {
-    accepts(&rule.protocol, |protocol| *protocol == packet.protocol)
-        && accepts(&rule.src_address, |network| network.contains(packet.src))
-        && accepts(&rule.dst_address, |network| network.contains(packet.dst))
+    // all fields by name: a new one has no meaning before it stands here
+    let Rule {
+        name: _,
+        action: _,
+        protocol,
+        src_address,
+        dst_address,
+        src_port,
+        dst_port,
+        tcp_flags,
+        vlan,
+        icmp_type,
+        dscp,
+        length,
+    } = rule;
+    accepts(protocol, |protocol| *protocol == packet.protocol)
+        && accepts(src_address, |prefix| contains(prefix, packet.src))
+        && accepts(dst_address, |prefix| contains(prefix, packet.dst))
         && match packet.ports {
-            Ports::Known { src, dst } => {
-                in_range(&rule.src_port, src) && in_range(&rule.dst_port, dst)
-            }
-            Ports::None if !rule.protocol.only.is_empty() => true,
-            Ports::None | Ports::Unknown => rule.src_port.is_any() && rule.dst_port.is_any(),
+            Ports::Known { src, dst } => in_range(src_port, src) && in_range(dst_port, dst),
+            Ports::None if !protocol.only.is_empty() => true,
+            Ports::None | Ports::Unknown => src_port.is_any() && dst_port.is_any(),
         }
-        && (rule.tcp_flags.is_any()
+        && (tcp_flags.is_any()
             || packet
                 .tcp_flags
-                .is_some_and(|flags| accepts(&rule.tcp_flags, |TcpFlags(set)| flags & set == *set)))
-        && in_range(&rule.vlan, packet.vlan.unwrap_or(UNTAGGED))
-        && (rule.icmp_type.is_any()
-            || packet.icmp_type.is_some_and(|kind| {
-                accepts(&rule.icmp_type, |named| has_type(named, packet.src, kind))
-            }))
-        && accepts(&rule.dscp, |dscp| *dscp == packet.dscp)
-        && in_range(&rule.length, packet.length)
+                .is_some_and(|flags| accepts(tcp_flags, |TcpFlags(set)| flags & set == *set)))
+        && in_range(vlan, packet.vlan.unwrap_or(UNTAGGED))
+        && (icmp_type.is_any()
+            || packet
+                .icmp_type
+                .is_some_and(|kind| accepts(icmp_type, |named| has_type(named, packet.src, kind))))
+        && accepts(dscp, |dscp| *dscp == packet.dscp)
+        && in_range(length, packet.length)
 }
 
-fn accepts<T>(field: &Field<T>, holds: impl Fn(&T) -> bool) -> bool {
-    (field.only.is_empty() || field.only.iter().any(&holds)) && !field.not.iter().any(holds)
+fn contains(prefix: &Prefix, address: IpAddr) -> bool {
+    IpNetwork::new(prefix.address(), prefix.len).expect("a prefix").contains(address)
 }
 
-fn in_range(field: &Field<RangeInclusive<u16>>, value: u16) -> bool {
-    accepts(field, |range| range.contains(&value))
+fn accepts<T>(entries: &Entries<T>, holds: impl Fn(&T) -> bool) -> bool {
+    (entries.only.is_empty() || entries.only.iter().any(&holds)) && !entries.not.iter().any(holds)
+}
+
+fn in_range(entries: &Entries<RangeInclusive<u16>>, value: u16) -> bool {
+    accepts(entries, |range| range.contains(&value))
 }
 
 fn has_type(named: &IcmpType, source: IpAddr, kind: u8) -> bool {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use ipnetwork::IpNetwork;
 use traffic_mirroring::filter::{
-    Action, Field, IcmpType, Rule, Sample, SampleBy, Snaplen, TcpFlags, UNTAGGED,
+    Action, Entries, IcmpType, Prefix, Rule, Sample, SampleBy, Snaplen, TcpFlags, UNTAGGED,
 };
 
 /// xorshift64 (Marsaglia 2003).
@@ -72,7 +72,7 @@ impl Random {
         Ipv6Addr::from(address)
     }
 
-    fn network(&mut self) -> IpNetwork {
+    fn prefix(&mut self) -> Prefix {
         let (address, len) = if self.one_in(2) {
             let len = self.one_of(&[0, 1, 2, 7, 8, 9, 15, 16, 17, 24, 31, 32]);
             (IpAddr::V4(self.address_v4()), len)
@@ -80,8 +80,7 @@ impl Random {
             let len = self.one_of(&[0, 1, 3, 15, 16, 17, 20, 31, 32, 33, 48, 64, 127, 128]);
             (IpAddr::V6(self.address_v6()), len)
         };
-        let network = IpNetwork::new(address, len).unwrap().network();
-        IpNetwork::new(network, len).unwrap()
+        IpNetwork::new(address, len).unwrap().into()
     }
 
     fn ports(&mut self) -> RangeInclusive<u16> {
@@ -109,13 +108,13 @@ impl Random {
     }
 
     /// Open in `open` of 8 cases; else up to three entries and up to two exclusions.
-    fn field<T>(&mut self, open: usize, mut value: impl FnMut(&mut Self) -> T) -> Field<T> {
+    fn field<T>(&mut self, open: usize, mut value: impl FnMut(&mut Self) -> T) -> Entries<T> {
         if self.below(8) < open {
-            return Field::default();
+            return Entries::default();
         }
         let only = (0..self.below(4)).map(|_| value(self)).collect();
         let not = (0..self.one_of(&[0, 0, 0, 1, 1, 2])).map(|_| value(self)).collect();
-        Field { only, not }
+        Entries { only, not }
     }
 
     fn action(&mut self) -> Action {
@@ -134,8 +133,8 @@ impl Random {
             name: String::new(),
             action: self.action(),
             protocol: self.field(4, Self::protocol),
-            src_address: self.field(3, Self::network),
-            dst_address: self.field(3, Self::network),
+            src_address: self.field(3, Self::prefix),
+            dst_address: self.field(3, Self::prefix),
             src_port: self.field(4, Self::ports),
             dst_port: self.field(4, Self::ports),
             tcp_flags: self.field(7, |random| TcpFlags(random.tcp_flags().max(1))),

@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use traffic_mirroring::bpf::address;
 use traffic_mirroring::bpf::map_defs;
 use traffic_mirroring::bpf::{self, carries};
-use traffic_mirroring::filter::{self, Action, Rule, Sample, SampleBy, parse};
+use traffic_mirroring::filter::{self, Action, Field, Rule, Sample, SampleBy, comma_list, copies};
 use traffic_mirroring::maps::Maps;
 use traffic_mirroring::model::Direction;
 use traffic_mirroring::netlink::Netlink;
@@ -318,20 +318,14 @@ pub fn rule(flags: &str) -> Rule {
         }
         let list = list.as_str();
         match flag {
-            "protocol" => rule.protocol = parse::protocols(list).unwrap(),
-            "src-address" => rule.src_address = parse::addresses(list).unwrap(),
-            "dst-address" => rule.dst_address = parse::addresses(list).unwrap(),
-            "src-port" => rule.src_port = parse::ports(list).unwrap(),
-            "dst-port" => rule.dst_port = parse::ports(list).unwrap(),
-            "tcp-flags" => rule.tcp_flags = parse::tcp_flags(list).unwrap(),
-            "vlan" => rule.vlan = parse::vlans(list).unwrap(),
-            "icmp-type" => rule.icmp_type = parse::icmp_types(list).unwrap(),
-            "dscp" => rule.dscp = parse::dscps(list).unwrap(),
-            "length" => rule.length = parse::lengths(list).unwrap(),
-            "one-in-packets" => sample = Some((parse::one_in(list).unwrap(), SampleBy::Packet)),
-            "one-in-flows" => sample = Some((parse::one_in(list).unwrap(), SampleBy::Flow)),
-            "snaplen" => snaplen = Some(parse::snaplen(list).unwrap()),
-            flag => panic!("no flag {flag}"),
+            "one-in-packets" => sample = Some((copies::one_in(list).unwrap(), SampleBy::Packet)),
+            "one-in-flows" => sample = Some((copies::one_in(list).unwrap(), SampleBy::Flow)),
+            "snaplen" => snaplen = Some(copies::snaplen(list).unwrap()),
+            flag => {
+                let field = Field::all().map(Field::spec).find(|it| it.flag()[2..] == *flag);
+                let field = field.unwrap_or_else(|| panic!("no flag {flag}"));
+                field.parse(&mut rule, &comma_list(list).unwrap()).unwrap();
+            }
         }
     }
     let sample = sample.map(|(one_in, by)| Sample { one_in, by });

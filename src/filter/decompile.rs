@@ -1,157 +1,43 @@
-//! From masks back to rules: what is in force is stored nowhere else.
+//! From masks back to rules: the rules in force are stored nowhere else.
 //!
 //! The rules have one form for all that accept the same values: of the entries that a field names and
 //! those that it excludes, the shorter list; ranges joined. Prefixes are those of the longest matches,
 //! as they were typed but for what had no effect.
 
-use std::ops::RangeInclusive;
+use super::compile::CompiledRules;
+use super::fields::{Field, protocol};
+use super::rule::Rule;
 
-use super::compile::{CompiledRule, CompiledRules};
-use super::ranges::{Ranges, Segments, difference};
-use super::rule::{Field, Rule, UNTAGGED};
-
-mod addresses;
-mod icmp;
-mod tcp_flags;
-
-use addresses::{addresses, named};
-use icmp::icmp_type;
-use tcp_flags::tcp_flags;
-
-/// Rules that compile to the same masks (but for the arrays of networks, which say no more than where
+/// Rules that compile to the same masks (but for the indices of addresses, which say no more than where
 /// a trie is worth asking).
-pub fn decompile(set: &CompiledRules) -> Vec<Rule> {
-    let [src, dst] = [&set.src_prefixes, &set.dst_prefixes].map(|it| named(it));
-    let [src6, dst6] = [&set.src_prefixes6, &set.dst_prefixes6].map(|it| named(it));
-    let rule = |(index, entry): (usize, &CompiledRule)| {
-        let bit = 1 << index;
-        let is_in = |mask: u32| mask & bit != 0;
-        let is_any_src = [is_in(set.any_src_v4), is_in(set.any_src_v6)];
-        let is_any_dst = [is_in(set.any_dst_v4), is_in(set.any_dst_v6)];
-        let protocol = |accepted| {
-            let are_ports_open = is_in(set.any_src_port & set.any_dst_port);
-            protocol(accepted, are_ports_open, is_in(set.portless))
-        };
-        Rule {
-            name: entry.name.clone(),
-            action: entry.action,
-            protocol: field(set.any_protocol, &set.protocols, bit, protocol),
-            src_address: addresses(is_any_src, [&src[index], &src6[index]]),
-            dst_address: addresses(is_any_dst, [&dst[index], &dst6[index]]),
-            src_port: field(set.any_src_port, &set.src_ports, bit, ports),
-            dst_port: field(set.any_dst_port, &set.dst_ports, bit, ports),
-            tcp_flags: field(set.any_tcp_flags, &set.tcp_flags, bit, tcp_flags),
-            vlan: field(set.any_vlan, &set.vlans, bit, vlan),
-            icmp_type: field(set.any_icmp_type, &set.icmp_types, bit, icmp_type),
-            dscp: field(set.any_dscp, &set.dscps, bit, dscp),
-            length: field(set.any_length, &set.lengths, bit, length),
-        }
-    };
-    set.rules.iter().enumerate().map(rule).collect()
-}
-
-fn field<T>(any: u32, table: &Segments, bit: u32, of: impl FnOnce(Ranges) -> Field<T>) -> Field<T> {
-    if any & bit != 0 { Field::default() } else { of(joined(table, bit)) }
-}
-
-/// The values of a table that a rule accepts.
-fn joined(table: &Segments, bit: u32) -> Ranges {
-    let mut ranges = Ranges::new();
-    for (range, _) in table.iter().filter(|(_, mask)| mask & bit != 0) {
-        match ranges.last_mut() {
-            Some(last) if last.end().checked_add(1) == Some(*range.start()) => {
-                *last = *last.start()..=*range.end();
-            }
-            _ => ranges.push(range.clone()),
+pub fn decompile(compiled: &CompiledRules) -> Vec<Rule> {
+    let rule = |name: &String, action| Rule { name: name.clone(), action, ..Rule::default() };
+    let mut rules: Vec<_> = compiled.rules.iter().map(|it| rule(&it.name, it.action)).collect();
+    for field in Field::all() {
+        field.spec().decompile(&compiled.tables, &mut rules);
+    }
+    for (index, rule) in rules.iter_mut().enumerate() {
+        if rule.accepts_portless() != (compiled.portless >> index & 1 == 1) {
+            rule.protocol = protocol::other_form(&rule.protocol);
         }
     }
-    ranges
-}
-
-/// What is accepted, and what is not.
-fn both(only: Ranges, last: u16) -> (Ranges, Ranges) {
-    let not = difference(vec![0..=last], only.clone());
-    (only, not)
-}
-
-/// A field that is not open, as the shorter list. One that accepts nothing excludes what it names.
-fn shorter<T: Clone>(only: Vec<T>, not: Vec<T>) -> Field<T> {
-    match (only.len(), not.len()) {
-        (0, 2..) => Field { only: vec![not[0].clone()], not: vec![not[0].clone()] },
-        (0, _) => Field::not(not),
-        (_, 0) => Field::only(only),
-        (named, excluded) if named <= excluded => Field::only(only),
-        _ => Field::not(not),
-    }
-}
-
-fn singles(ranges: Ranges) -> Vec<u8> {
-    // the tables of bytes end there
-    ranges.into_iter().flatten().map(|value| value as u8).collect()
-}
-
-/// Whether packets without ports match where ports are named hangs on the form: see
-/// [`Rule::accepts_portless`].
-fn protocol(accepted: Ranges, are_ports_open: bool, accepts_portless: bool) -> Field<u8> {
-    let (only, not) = both(accepted, u8::MAX.into());
-    let (only, not) = (singles(only), singles(not));
-    match (only.is_empty(), accepts_portless) {
-        (false, true) if !are_ports_open => Field::only(only),
-        (_, false) => Field::not(not),
-        _ => shorter(only, not),
-    }
-}
-
-/// Port 0 alone is no entry: its text means any.
-fn ports(accepted: Ranges) -> Field<RangeInclusive<u16>> {
-    let (only, not) = both(accepted, u16::MAX);
-    if only.contains(&(0..=0)) {
-        Field::not(not)
-    } else if not.contains(&(0..=0)) {
-        Field::only(only)
-    } else {
-        shorter(only, not)
-    }
-}
-
-/// No tag is an entry of its own.
-fn vlan(accepted: Ranges) -> Field<RangeInclusive<u16>> {
-    let apart = |ranges: Ranges| -> Ranges {
-        let apart = ranges.into_iter().flat_map(|range| match range.into_inner() {
-            (start, UNTAGGED) if start < UNTAGGED => {
-                vec![start..=UNTAGGED - 1, UNTAGGED..=UNTAGGED]
-            }
-            (start, end) => vec![start..=end],
-        });
-        apart.collect()
-    };
-    let (only, not) = both(accepted, UNTAGGED);
-    shorter(apart(only), apart(not))
-}
-
-fn dscp(accepted: Ranges) -> Field<u8> {
-    let (only, not) = both(accepted, 63);
-    shorter(singles(only), singles(not))
-}
-
-fn length(accepted: Ranges) -> Field<RangeInclusive<u16>> {
-    let (only, not) = both(accepted, u16::MAX);
-    shorter(only, not)
+    rules
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::{compile, file, render};
+    use crate::filter::{compile, file};
 
     /// The fields of the only rule, as text, of what this text of a rule compiles to.
     fn canonical(rule: &str) -> String {
         let rules = file::rules(format!(r#"{{"rules": [{rule}]}}"#).as_bytes()).unwrap();
         let rules = decompile(&compile(&rules).unwrap());
         assert_eq!(rules.len(), 1);
-        let fields = render::fields(&rules[0]).into_iter().filter(|(_, list)| !list.is_empty());
-        let fields: Vec<_> =
-            fields.map(|(key, list)| format!("{key} {}", list.join(","))).collect();
+        let fields = Field::all().map(Field::spec).filter(|field| !field.is_any(&rules[0]));
+        let fields: Vec<_> = fields
+            .map(|field| format!("{} {}", field.key(), field.texts(&rules[0]).join(",")))
+            .collect();
         fields.join("; ")
     }
 

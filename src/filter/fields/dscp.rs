@@ -2,9 +2,29 @@
 
 use anyhow::{Context, Result};
 
+use super::Spec;
+use super::values::{Values, accepted, one, others, shorter, singles};
+use crate::filter::tables::Table;
 use crate::model::number;
 
 const LAST: u8 = 63;
+
+pub(super) static DSCP: Spec<u8> = Spec {
+    key: "dscp",
+    flag: "--dscp",
+    entries: |rule| &rule.dscp,
+    entries_mut: |rule| &mut rule.dscp,
+    parse,
+    text,
+    tables: &Values {
+        table: Table::Dscp,
+        accepted: |entries| accepted(entries, LAST.into(), |value| one(*value)),
+        entries: |only| {
+            let not = others(&only, LAST.into());
+            shorter(singles(only), singles(not))
+        },
+    },
+};
 
 /// Names of code points (RFC 2474, 2597, 3246, 5865, 8622), as `tc` and `iptables` take them.
 const NAMES: [(&str, u8); 24] = [
@@ -36,7 +56,7 @@ const NAMES: [(&str, u8); 24] = [
 ];
 
 /// `ef` or `46`.
-pub fn dscp(entry: &str) -> Result<Option<u8>> {
+pub fn parse(entry: &str) -> Result<Option<u8>> {
     code_point(entry).map(Some).with_context(|| {
         format!(
             "{entry:?} is not a DSCP; give a name (cs0 to cs7, af11 to af43, ef, va, le), or a \
@@ -51,26 +71,29 @@ pub fn code_point(text: &str) -> Option<u8> {
     named.map(|&(_, value)| value).or_else(|| number(text)).filter(|&value| value <= LAST)
 }
 
-pub fn dscp_text(value: &u8) -> String {
+pub fn text(value: &u8) -> String {
     let named = NAMES.iter().find(|(_, number)| number == value);
     named.map_or_else(|| value.to_string(), |(name, _)| (*name).to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::dscps;
+    use super::super::parsed;
     use super::*;
-    use crate::filter::Field;
+    use crate::filter::entries::Entries;
 
     #[test]
     fn code_points_go_by_name_and_number() {
-        assert_eq!(dscps("EF,cs1,af43,be,63,0").unwrap(), Field::only([46, 8, 38, 0, 63, 0]));
+        assert_eq!(
+            parsed("EF,cs1,af43,be,63,0", parse).unwrap(),
+            Entries::only([46, 8, 38, 0, 63, 0])
+        );
     }
 
     #[test]
     fn unknown_code_points_are_named() {
         for entry in ["64", "256", "cs8", "af44", "-1", "0x2e"] {
-            let error = dscps(entry).unwrap_err().to_string();
+            let error = parsed(entry, parse).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{entry:?} is not a DSCP; ")), "{error}");
         }
     }
@@ -92,7 +115,7 @@ mod tests {
     #[test]
     fn every_code_point_has_a_text_that_means_it() {
         for value in 0..=LAST {
-            assert_eq!(dscp(&dscp_text(&value)).unwrap(), Some(value));
+            assert_eq!(parse(&text(&value)).unwrap(), Some(value));
         }
     }
 }

@@ -3,7 +3,22 @@
 use anyhow::{Context, Result};
 use etherparse::IpNumber;
 
+use super::Spec;
+use super::values::{Values, accepted, one, others, shorter, singles};
+use crate::filter::entries::Entries;
+use crate::filter::ranges::Ranges;
+use crate::filter::tables::Table;
 use crate::model::number;
+
+pub(super) static PROTOCOL: Spec<u8> = Spec {
+    key: "protocol",
+    flag: "--protocol",
+    entries: |rule| &rule.protocol,
+    entries_mut: |rule| &mut rule.protocol,
+    parse,
+    text,
+    tables: &Values { table: Table::Protocol, accepted: values, entries },
+};
 
 /// What people type for protocols that IANA calls something else, or for which it has no word.
 /// These come before IANA's names.
@@ -21,7 +36,7 @@ const ALIASES: [(&str, u8); 9] = [
 ];
 
 /// `tcp` or `6`.
-pub fn protocol(entry: &str) -> Result<Option<u8>> {
+pub fn parse(entry: &str) -> Result<Option<u8>> {
     number(entry).or_else(|| by_name(entry)).map(Some).with_context(|| {
         format!(
             "{entry:?} is not a protocol; give a name such as tcp, udp, icmp, icmpv6, sctp, gre or \
@@ -31,7 +46,7 @@ pub fn protocol(entry: &str) -> Result<Option<u8>> {
 }
 
 /// The name that people type, where there is one.
-pub fn protocol_text(protocol: &u8) -> String {
+pub fn text(protocol: &u8) -> String {
     let alias = ALIASES.iter().find(|(_, number)| number == protocol);
     alias
         .map(|(alias, _)| (*alias).to_owned())
@@ -54,16 +69,36 @@ fn by_iana(protocol: u8) -> Option<&'static str> {
     IpNumber(protocol).keyword_str().and_then(|keyword| keyword.split(" (").next())
 }
 
+fn values(entries: &Entries<u8>) -> Ranges {
+    accepted(entries, u8::MAX.into(), |protocol| one(*protocol))
+}
+
+fn entries(only: Ranges) -> Entries<u8> {
+    let not = others(&only, u8::MAX.into());
+    shorter(singles(only), singles(not))
+}
+
+/// The same protocols, excluding the others where they were named, and naming them where the others were excluded:
+/// that tells whether closed ports shut out packets without any ([`crate::filter::Rule::accepts_portless`]).
+pub fn other_form(form: &Entries<u8>) -> Entries<u8> {
+    let accepted = values(form);
+    if form.only.is_empty() {
+        Entries::only(singles(accepted))
+    } else {
+        Entries::not(singles(others(&accepted, u8::MAX.into())))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::protocols;
+    use super::super::parsed;
     use super::*;
-    use crate::filter::Field;
+    use crate::filter::entries::Entries;
 
     #[test]
     fn protocols_go_by_name_and_number() {
-        assert_eq!(protocols("tcp, UDP ,icmp").unwrap(), Field::only([6, 17, 1]));
-        assert_eq!(protocols("0,47,255").unwrap(), Field::only([0, 47, 255]));
+        assert_eq!(parsed("tcp, UDP ,icmp", parse).unwrap(), Entries::only([6, 17, 1]));
+        assert_eq!(parsed("0,47,255", parse).unwrap(), Entries::only([0, 47, 255]));
         let named = [
             ("gre", 47),
             ("esp", 50),
@@ -78,15 +113,15 @@ mod tests {
             ("swipe", 53),
         ];
         for (name, protocol) in named {
-            assert_eq!(protocols(name).unwrap(), Field::only([protocol]), "{name}");
+            assert_eq!(parsed(name, parse).unwrap(), Entries::only([protocol]), "{name}");
         }
-        assert!(protocols("tcp,any").unwrap().is_any());
+        assert!(parsed("tcp,any", parse).unwrap().is_any());
     }
 
     #[test]
     fn unknown_protocols_are_named() {
         for entry in ["tpc", "256", "-1", "+6", "tcp udp"] {
-            let error = protocols(&format!("tcp,{entry}")).unwrap_err().to_string();
+            let error = parsed(&format!("tcp,{entry}"), parse).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{entry:?} is not a protocol; ")), "{error}");
         }
     }
@@ -94,11 +129,11 @@ mod tests {
     #[test]
     fn every_protocol_has_a_text_that_means_it() {
         for number in 0..=u8::MAX {
-            let text = protocol_text(&number);
-            assert_eq!(protocol(&text).unwrap(), Some(number), "{text}");
+            let text = text(&number);
+            assert_eq!(parse(&text).unwrap(), Some(number), "{text}");
         }
-        assert_eq!(protocol_text(&6), "tcp");
-        assert_eq!(protocol_text(&58), "icmpv6");
-        assert_eq!(protocol_text(&200), "200");
+        assert_eq!(text(&6), "tcp");
+        assert_eq!(text(&58), "icmpv6");
+        assert_eq!(text(&200), "200");
     }
 }

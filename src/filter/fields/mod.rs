@@ -1,0 +1,190 @@
+//! The fields of rules: for each a file, with all that the program knows of it but the packets.
+//!
+//! docs/CONTRIBUTING.md says how to add one.
+
+use anyhow::Result;
+use enum_map::Enum;
+
+use super::entries::Entries;
+use super::rule::Rule;
+use super::tables::Tables;
+
+pub mod addresses;
+pub mod dscp;
+pub mod icmp_type;
+pub mod length;
+mod number_ranges;
+pub mod ports;
+pub mod protocol;
+pub mod tcp_flags;
+mod values;
+pub mod vlan;
+
+/// The fields, in the order in which people see them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub enum Field {
+    Protocol,
+    Src,
+    Dst,
+    SrcPort,
+    DstPort,
+    TcpFlags,
+    Vlan,
+    IcmpType,
+    Dscp,
+    Length,
+}
+
+impl Field {
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..Self::LENGTH).map(Self::from_usize)
+    }
+
+    /// What is known of the field.
+    pub fn spec(self) -> &'static dyn FieldSpec {
+        match self {
+            Self::Protocol => &protocol::PROTOCOL,
+            Self::Src => &addresses::SRC,
+            Self::Dst => &addresses::DST,
+            Self::SrcPort => &ports::SRC_PORT,
+            Self::DstPort => &ports::DST_PORT,
+            Self::TcpFlags => &tcp_flags::TCP_FLAGS,
+            Self::Vlan => &vlan::VLAN,
+            Self::IcmpType => &icmp_type::ICMP_TYPE,
+            Self::Dscp => &dscp::DSCP,
+            Self::Length => &length::LENGTH,
+        }
+    }
+}
+
+/// A field whose entries are `T`.
+struct Spec<T: 'static> {
+    /// In a file of rules.
+    key: &'static str,
+    flag: &'static str,
+    entries: fn(&Rule) -> &Entries<T>,
+    entries_mut: fn(&mut Rule) -> &mut Entries<T>,
+    /// From the text of an entry to its value; `None` for one that means any.
+    parse: fn(&str) -> Result<Option<T>>,
+    /// And back.
+    text: fn(&T) -> String,
+    tables: &'static (dyn InTables<T> + Sync),
+}
+
+/// From the entries of all rules to tables, and back.
+trait InTables<T> {
+    fn compile(&self, rules: &[&Entries<T>], tables: &mut Tables);
+
+    /// Of so many rules. What these accept is what the tables say; it may be said in other entries than
+    /// those they were compiled from.
+    fn decompile(&self, tables: &Tables, rules: usize) -> Vec<Entries<T>>;
+}
+
+/// What can be done with a field without knowing what its entries are.
+pub trait FieldSpec {
+    /// What it is called in a file of rules.
+    fn key(&self) -> &'static str;
+
+    /// With its dashes.
+    fn flag(&self) -> &'static str;
+
+    /// Whether a rule leaves it open.
+    fn is_any(&self, rule: &Rule) -> bool;
+
+    /// The entries of a rule as texts; none where it leaves the field open.
+    fn texts(&self, rule: &Rule) -> Vec<String>;
+
+    /// Gives a rule the entries with these texts.
+    fn parse(&self, rule: &mut Rule, texts: &[&str]) -> Result<()>;
+
+    /// Gives a rule the entries of another one.
+    fn copy(&self, from: &Rule, to: &mut Rule);
+
+    fn compile(&self, rules: &[Rule], tables: &mut Tables);
+
+    /// Gives each rule the entries that the tables tell of it.
+    fn decompile(&self, tables: &Tables, rules: &mut [Rule]);
+}
+
+impl<T: Clone> FieldSpec for Spec<T> {
+    fn key(&self) -> &'static str {
+        self.key
+    }
+
+    fn flag(&self) -> &'static str {
+        self.flag
+    }
+
+    fn is_any(&self, rule: &Rule) -> bool {
+        (self.entries)(rule).is_any()
+    }
+
+    fn texts(&self, rule: &Rule) -> Vec<String> {
+        (self.entries)(rule).texts(self.text)
+    }
+
+    fn parse(&self, rule: &mut Rule, texts: &[&str]) -> Result<()> {
+        *(self.entries_mut)(rule) = Entries::parse(texts, self.parse)?;
+        Ok(())
+    }
+
+    fn copy(&self, from: &Rule, to: &mut Rule) {
+        *(self.entries_mut)(to) = (self.entries)(from).clone();
+    }
+
+    fn compile(&self, rules: &[Rule], tables: &mut Tables) {
+        let entries: Vec<_> = rules.iter().map(self.entries).collect();
+        self.tables.compile(&entries, tables);
+    }
+
+    fn decompile(&self, tables: &Tables, rules: &mut [Rule]) {
+        let entries = self.tables.decompile(tables, rules.len());
+        for (rule, entries) in rules.iter_mut().zip(entries) {
+            *(self.entries_mut)(rule) = entries;
+        }
+    }
+}
+
+/// The entries of a comma list.
+#[cfg(test)]
+fn parsed<T>(text: &str, parse: impl Fn(&str) -> Result<Option<T>>) -> Result<Entries<T>> {
+    Entries::parse(&super::entries::comma_list(text)?, parse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_flags_are_those_of_one_field() {
+        for (nth, field) in Field::all().enumerate() {
+            let others = || Field::all().skip(nth + 1).map(Field::spec);
+            let (key, flag) = (field.spec().key(), field.spec().flag());
+            assert!(others().all(|other| other.key() != key && other.flag() != flag), "{key}");
+        }
+    }
+
+    /// An entry of one field that turns up in another one would be a mix-up of what a spec leads to.
+    #[test]
+    fn each_field_has_entries_of_its_own() {
+        for field in Field::all() {
+            let entries = ["10.0.0.1", "echo-request", "syn", "7"];
+            let mut rule = Rule::default();
+            let parses =
+                |entry: &&&str| field.spec().parse(&mut Rule::default(), &[**entry]).is_ok();
+            let entry = entries.iter().find(parses).unwrap();
+            field.spec().parse(&mut rule, &[*entry]).unwrap();
+            let closed: Vec<_> = Field::all().filter(|it| !it.spec().is_any(&rule)).collect();
+            assert_eq!(closed, [field]);
+
+            let mut copy = Rule::default();
+            field.spec().copy(&rule, &mut copy);
+            assert_eq!(copy, rule);
+            let mut tables = Tables::default();
+            field.spec().compile(std::slice::from_ref(&rule), &mut tables);
+            let mut back = [Rule::default()];
+            field.spec().decompile(&tables, &mut back);
+            assert_eq!(back, [rule]);
+        }
+    }
+}
