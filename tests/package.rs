@@ -222,6 +222,8 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
         "docs/",
         // where l3afd writes the rules of a payload
         "egress/",
+        "examples/",
+        "examples/rules/",
         "grafana-dashboard.json",
         "ingress/",
         "l3af-manifest.json",
@@ -236,7 +238,7 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
     ]
     .map(|name| format!("{FOLDER}{name}"))
     .into();
-    for folder in ["docs", "manual"] {
+    for folder in ["docs", "examples/rules", "manual"] {
         let files = fs::read_dir(Path::new(TOP).join(folder)).unwrap();
         let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
         expected.extend(names.map(|name| format!("{FOLDER}{folder}/{name}")));

@@ -1,17 +1,25 @@
 //! Files of rules: the parser and the schema against the same examples.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+use traffic_mirroring::filter::Field;
 use traffic_mirroring::filter::file::{self, MAX_BYTES};
 
 use testkit::schemas;
 
 const TOP: &str = env!("CARGO_MANIFEST_DIR");
+const RULES_MD: &str = include_str!("../../docs/rules.md");
 
 /// Name and text of the examples in a folder.
 fn examples(folder: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(TOP).join("tests/filter/rules").join(folder);
+    files(&format!("tests/filter/rules/{folder}"))
+}
+
+fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(TOP).join(folder);
     let mut examples: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -26,10 +34,11 @@ fn error(text: &[u8]) -> String {
     format!("{:#}", file::rules(text).unwrap_err())
 }
 
+/// Those that tests are about, and those that are there to be copied.
 #[test]
 fn parser_and_schema_take_the_valid_examples() {
     let schema = schemas::validator("rules.schema.json");
-    for (name, text) in examples("valid") {
+    for (name, text) in examples("valid").into_iter().chain(files("examples/rules")) {
         if let Err(error) = file::rules(&text) {
             panic!("{name}: {error:#}");
         }
@@ -37,6 +46,31 @@ fn parser_and_schema_take_the_valid_examples() {
             panic!("{name}: {error}");
         }
     }
+}
+
+#[test]
+fn the_documentation_leads_to_every_example() {
+    for (name, text) in files("examples/rules") {
+        assert!(RULES_MD.contains(&format!("(../examples/rules/{name})")), "{name}");
+        let json: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(json["$schema"], "../../rules.schema.json", "{name}");
+        let rules = file::rules(&text).unwrap();
+        assert!(rules.iter().all(|rule| !rule.name.starts_with("rule ")), "{name}: names");
+    }
+}
+
+#[test]
+fn schema_and_documentation_know_every_field() {
+    let schema: Value = serde_json::from_str(include_str!("../../rules.schema.json")).unwrap();
+    let properties = schema["$defs"]["rule"]["properties"].as_object().unwrap();
+    let mut keys: BTreeSet<&str> = Field::all().map(|field| field.spec().key()).collect();
+    for field in Field::all().map(Field::spec) {
+        for word in [field.key(), field.flag()] {
+            assert!(RULES_MD.contains(&format!("`{word}`")), "docs/rules.md lacks {word}");
+        }
+    }
+    keys.extend(["name", "action", "sample", "snaplen"]);
+    assert_eq!(properties.keys().map(String::as_str).collect::<BTreeSet<_>>(), keys);
 }
 
 #[test]
