@@ -101,7 +101,8 @@ enum mirroring_sample {
 /* Special values of mirroring_rule.snaplen. */
 enum mirroring_snaplen {
 	MIRRORING_WHOLE = 0,
-	MIRRORING_HEADERS = 0xffff, /* up to and including the upper-layer header */
+	MIRRORING_HEADERS =
+		0xffffffff, /* up to and including the upper-layer header; no length of a packet */
 };
 
 /* <direction>_rule, one entry for each bit of a mask. */

@@ -24,6 +24,8 @@ pub fn rules(text: &[u8]) -> Result<Vec<Rule>> {
         "there are {} bytes, and no more than {MAX_BYTES} are read",
         text.len()
     );
+    // a mark of UTF-8 that some editors put in front
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let json = serde_json::from_slice(text).context("that is not JSON")?;
     let Json::Object(members) = json else {
         bail!(r#"there is {} where {{"rules": […]}} is expected"#, json.kind());

@@ -40,6 +40,12 @@ fn needs_root_a_copy_is_as_long_as_the_snaplen_or_its_packet() {
     });
 }
 
+/// The longest packet that there is, as tcpdump's `-s` had it for decades.
+#[test]
+fn needs_root_a_snaplen_of_65535_copies_whole_packets() {
+    Harness::each(|harness| check_left(harness, "65535", &udp(A, B).of_length(1000).frame(), 1000));
+}
+
 /// A copy of which nothing is cut has to fit as a whole.
 #[test]
 fn needs_root_without_a_cutting_tunnel_copies_are_whole() {
