@@ -20,4 +20,5 @@ pub mod netlink;
 pub mod packet;
 pub mod request;
 pub mod rules_file;
+pub mod signals;
 pub mod tunnel;

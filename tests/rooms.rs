@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the lowest to the highest. The first ones are pure.
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 19] = [
     "abi",
     "model",
     "filter",
     "packet",
     "request",
     "logging",
+    "signals",
     "bpf",
     "netlink",
     "attach",

@@ -123,11 +123,12 @@ fn draw_chart(area: &Area<'_>, chart: &Chart<'_>) -> Result<(), Box<dyn std::err
             line((value.lower, middle - 0.15), (value.lower, middle + 0.15)),
             line((value.upper, middle - 0.15), (value.upper, middle + 0.15)),
         ])?;
-        if let Some(Reach::ValueAtMost(most)) = figure.reach
-            && most < longest * 1.08
-        {
-            let limit = vec![(most, row as f64 + 0.02), (most, row as f64 + 0.98)];
-            context.draw_series([PathElement::new(limit, LIMIT.stroke_width(2))])?;
+        match figure.reach {
+            Some(Reach::ValueAtMost(most)) if most < longest * 1.08 => {
+                let limit = vec![(most, row as f64 + 0.02), (most, row as f64 + 0.98)];
+                context.draw_series([PathElement::new(limit, LIMIT.stroke_width(2))])?;
+            }
+            _ => {}
         }
         let label = (FONT, 12).into_font().color(&BLACK).pos(Pos::new(HPos::Right, VPos::Center));
         let (_, y) = context.backend_coord(&(0.0, middle));

@@ -16,8 +16,8 @@ use crate::bpf::map_defs;
 use crate::bpf::pins::{self, Pins};
 use crate::command::launcher::L3afd;
 use crate::command::rollback::Undo;
-use crate::daemon::event_loop::Stay;
-use crate::daemon::monitor::{self, Watch};
+use crate::daemon::event_loop::EventLoop;
+use crate::daemon::monitor::{self, Monitor};
 use crate::daemon::publisher::Publisher;
 use crate::filter::{self, CompiledRules};
 use crate::instance::host::{Host, HostLock};
@@ -39,7 +39,7 @@ const TC_ACT_UNSPEC: i32 = -1;
 /// Starts mirroring. Returns when it has ended, or at once if l3afd keeps the program and no process is to stay.
 pub fn start(host: &Host, start: &request::Start) -> Result<()> {
     // from here on signals are handled in order, and do not interrupt a step
-    let stay = Stay::prepare()?;
+    let event_loop = EventLoop::prepare()?;
     let pins = match &start.map_name {
         Some(slot) => Pins::in_chain(host.bpffs(), &start.id, slot),
         None => Pins::find(host.bpffs(), &start.id),
@@ -61,10 +61,8 @@ pub fn start(host: &Host, start: &request::Start) -> Result<()> {
         );
     }
     let loaded = previous.filter(|it| slot.is_none() && it.is_loaded_by_l3afd());
-    if loaded.is_none()
-        && slot.is_none()
-        && let Some(l3afd) = L3afd::that_launched_us()
-    {
+    let must_load = loaded.is_none() && slot.is_none();
+    if let Some(l3afd) = L3afd::that_launched_us().filter(|_| must_load) {
         l3afd.ensure_it_wants_us_to_load(&pins, mirrored.index, &mut netlink)?;
     }
     let plan = Plan::new(&mut netlink, &start.tunnel, &mirrored, &lock)?;
@@ -72,8 +70,10 @@ pub fn start(host: &Host, start: &request::Start) -> Result<()> {
     let mut lock_of_mount_point = None;
     let mounted = host.mount()?;
     if mounted {
-        // from now on other commands lock what is mounted, not the directory below
-        lock_of_mount_point = Some(mem::replace(&mut lock, host.lock()?));
+        // from now on other commands lock what is mounted, not the directory below; one may have been first
+        let (of_mounted, started) = host.lock_to_start(&pins)?;
+        ensure!(started.is_none(), "another command has started {} meanwhile; try again", start.id);
+        lock_of_mount_point = Some(mem::replace(&mut lock, of_mounted));
     }
     let lock = lock;
     let mut undo = Undo::default();
@@ -84,7 +84,7 @@ pub fn start(host: &Host, start: &request::Start) -> Result<()> {
         lock.forget(&start.id);
         tunnel::clean_up(&mut Netlink::open()?, &lock)
     });
-    let (mut tunnel, troubles) = open_way(&plan, &mut netlink)?;
+    let (mut tunnel, problems) = open_way(&plan, &mut netlink)?;
     tunnel::warn_of_whole_copies(&tunnel, &rules);
     if let Some(rate) = start.max_rate {
         maps::set_cap(&mut tunnel, rate);
@@ -120,8 +120,8 @@ pub fn start(host: &Host, start: &request::Start) -> Result<()> {
     let cap = start.max_rate.map_or(String::new(), |rate| format!(", at most {rate}"));
     log::info!("mirroring {}: {plan}{cap}", start.id);
     if stays {
-        let watch = Watch::new(host, start, mirrored, plan, troubles);
-        stay_with(host, &pins, stay, watch)?;
+        let monitor = Monitor::new(host, start, mirrored, plan, problems);
+        stay_with(host, &pins, event_loop, monitor)?;
     }
     Ok(())
 }
@@ -132,13 +132,13 @@ pub fn start(host: &Host, start: &request::Start) -> Result<()> {
 /// l3afd does not say which direction it means, and both may lack their process. So the instance is taken whose
 /// tunnel is as the flags say. If that is true of both, it does not matter which process resumes which.
 pub fn resume(host: &Host, start: &request::Start) -> Result<()> {
-    let stay = Stay::prepare()?;
+    let event_loop = EventLoop::prepare()?;
     let (lock, interrupted) = host.lock_to_resume(&start.id)?;
 
     let mut netlink = Netlink::open()?;
     let mirrored = mirrored_interface(&mut netlink, &start.id)?;
     let plan = Plan::new(&mut netlink, &start.tunnel, &mirrored, &lock)?;
-    let (tunnel, troubles) = open_way(&plan, &mut netlink)?;
+    let (tunnel, problems) = open_way(&plan, &mut netlink)?;
     let in_force = |it: &Instance| it.tunnel().ok().flatten();
     let redirected = |it: &Instance| in_force(it).map(|from| tunnel::redirected(from, tunnel));
     let as_it_is = |it: &&Rc<Instance>| matches!(redirected(it), Some(None));
@@ -180,17 +180,17 @@ pub fn resume(host: &Host, start: &request::Start) -> Result<()> {
     drop(lock);
     log::info!("resumed {} after a restart of l3afd: {plan}", start.id);
     if start.resident {
-        let watch = Watch::new(host, start, mirrored, plan, troubles);
-        stay_with(host, pins, stay, watch)?;
+        let monitor = Monitor::new(host, start, mirrored, plan, problems);
+        stay_with(host, pins, event_loop, monitor)?;
     }
     Ok(())
 }
 
 /// Stays until a signal comes. If l3afd sent it for its restart, the kernel keeps mirroring, and l3afd's next process
 /// resumes.
-fn stay_with(host: &Host, pins: &Pins, stay: Stay, watch: Watch<'_>) -> Result<()> {
+fn stay_with(host: &Host, pins: &Pins, event_loop: EventLoop, monitor: Monitor<'_>) -> Result<()> {
     // not inside the log macro, which evaluates nothing when logging is off
-    let signal = stay.wait(watch, Publisher::new(host, pins))?;
+    let signal = event_loop.run(monitor, Publisher::new(host, pins))?;
     if L3afd::that_launched_us().is_some_and(|l3afd| l3afd.is_restarting()) {
         log::info!("received {signal}, leaving {} to the kernel while l3afd restarts", pins.id);
         return Ok(());
@@ -198,10 +198,11 @@ fn stay_with(host: &Host, pins: &Pins, stay: Stay, watch: Watch<'_>) -> Result<(
     log::info!("received {signal}, stopping {}", pins.id);
     let lock = host.lock()?;
     let mut netlink = Netlink::open()?;
-    if let Some(instance) = lock.instance(pins)?
-        && instance.process() == Process::current()?
-    {
-        instance.end(&mut netlink, &lock)?;
+    if let Some(instance) = lock.instance(pins)? {
+        // another process may have taken over
+        if instance.process() == Process::current()? {
+            instance.end(&mut netlink, &lock)?;
+        }
     }
     tunnel::clean_up(&mut netlink, &lock)
 }
@@ -209,14 +210,14 @@ fn stay_with(host: &Host, pins: &Pins, stay: Stay, watch: Watch<'_>) -> Result<(
 /// Creates the way to the collector. Returns the tunnel entry, and what is wrong with the way.
 fn open_way(plan: &Plan, netlink: &mut Netlink) -> Result<(bpf::Tunnel, Vec<String>)> {
     let tunnel = plan.carry_out(netlink, None)?;
-    let mut troubles = plan.warnings();
+    let mut problems = plan.warnings();
     if !plan.resolve(netlink)? {
-        troubles.extend(monitor::unresolved_next_hop(plan));
+        problems.extend(monitor::unresolved_next_hop(plan));
     }
-    for trouble in &troubles {
-        log::warn!("{trouble}");
+    for problem in &problems {
+        log::warn!("{problem}");
     }
-    Ok((tunnel, troubles))
+    Ok((tunnel, problems))
 }
 
 /// The interface to mirror. It must exist and have Ethernet headers.

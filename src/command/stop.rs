@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use crate::instance::Instance;
 use crate::instance::host::{Host, HostLock};
 use crate::maps;
-use crate::model::Selection;
+use crate::model::{InterfaceName, Selection};
 use crate::netlink::Netlink;
 use crate::tunnel;
 
@@ -24,15 +24,7 @@ pub fn stop(host: &Host, selection: &Selection) -> Result<()> {
     let mut lock = host.lock()?;
     let mut instances = selected(&lock, selection);
     if instances.is_empty() {
-        if let Some(name) = &selection.interface
-            && let Some(instance) = host.renamed(name)?
-        {
-            let then = &instance.pins.id.interface;
-            bail!(
-                "\"{name}\" was called \"{then}\" when its mirroring was started; \
-                 --cmd=stop --iface={then} ends it"
-            );
-        }
+        ensure_not_renamed(host, selection.interface.as_ref())?;
         log::info!("nothing to stop: no such instance");
     }
     // a process needs the lock to stop its instance; another start may get it before us, so look again
@@ -54,6 +46,19 @@ pub fn stop(host: &Host, selection: &Selection) -> Result<()> {
         }
     }
     tunnel::clean_up(&mut netlink, &lock)
+}
+
+/// An interface is known by the name that it had at the start.
+fn ensure_not_renamed(host: &Host, name: Option<&InterfaceName>) -> Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    if let Some(instance) = host.renamed(name)? {
+        let then = &instance.pins.id.interface;
+        bail!(
+            "\"{name}\" was called \"{then}\" when its mirroring was started; \
+             --cmd=stop --iface={then} ends it"
+        );
+    }
+    Ok(())
 }
 
 /// Ends the processes of the selected instances while the kernel keeps mirroring: l3afd is about to restart, and will

@@ -1,7 +1,7 @@
-//! Looking after an instance while its process stays: what changed on the host, and what to do.
+//! Keeps an instance working while the host changes around it.
 //!
-//! Each look plans as a start does, and acts on differences alone. Nothing of production's is
-//! changed: no route but our own, no device but our own.
+//! Each reconciliation plans as a start does, and acts on differences only. It changes routes and devices of
+//! our own, and nobody else's.
 
 use anyhow::{Context, Result, bail};
 
@@ -16,28 +16,28 @@ use crate::request;
 use crate::tunnel::{self, Plan};
 
 /// What the process that stays knows of its instance.
-pub struct Watch<'a> {
+pub struct Monitor<'a> {
     host: &'a Host,
     start: &'a request::Start,
-    /// the mirrored interface, as it was when last seen
+    /// the mirrored interface, as it was last seen
     mirrored: Link,
     plan: Plan,
     /// the next hop does not answer ARP or NDP
     silent: bool,
-    /// what has been said, and is not over yet
-    troubles: Vec<String>,
+    /// those that were logged and are not over yet
+    problems: Vec<String>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> Monitor<'a> {
     pub fn new(
         host: &'a Host,
         start: &'a request::Start,
         mirrored: Link,
         plan: Plan,
-        troubles: Vec<String>,
+        problems: Vec<String>,
     ) -> Self {
-        let silent = unresolved_next_hop(&plan).is_some_and(|silence| troubles.contains(&silence));
-        Self { host, start, mirrored, plan, silent, troubles }
+        let silent = unresolved_next_hop(&plan).is_some_and(|silence| problems.contains(&silence));
+        Self { host, start, mirrored, plan, silent, problems }
     }
 
     /// Whether an event may call for something to be done.
@@ -53,41 +53,41 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Looks at the host, repairs what can be repaired, and says what is new. Returns whether all is
-    /// as well as it can be.
-    pub fn look(&mut self) -> bool {
+    /// Adapts the instance to the host as it is now, repairs what can be repaired, and logs which problems are
+    /// new and which are over. Returns whether none is left that time may solve.
+    pub fn reconcile(&mut self) -> bool {
         log::debug!("reconciling {} with the host", self.start.id);
-        let troubles = self.repair().unwrap_or_else(|error| vec![format!("{error:#}")]);
-        for trouble in troubles.iter().filter(|it| !self.troubles.contains(it)) {
-            log::warn!("{trouble}");
+        let problems = self.repair().unwrap_or_else(|error| vec![format!("{error:#}")]);
+        for problem in problems.iter().filter(|it| !self.problems.contains(it)) {
+            log::warn!("{problem}");
         }
-        for trouble in self.troubles.iter().filter(|it| !troubles.contains(it)) {
-            log::info!("resolved: {trouble}");
+        for problem in self.problems.iter().filter(|it| !problems.contains(it)) {
+            log::info!("resolved: {problem}");
         }
-        self.troubles = troubles;
-        self.troubles.iter().all(|trouble| self.plan.is_limit(trouble))
+        self.problems = problems;
+        self.problems.iter().all(|problem| self.plan.is_limit(problem))
     }
 
-    /// Returns what is wrong all the same.
+    /// Returns the problems that are left.
     fn repair(&mut self) -> Result<Vec<String>> {
         let lock = self.host.lock()?;
         let id = &self.start.id;
         let instance = lock.instance(&Pins::new(self.host.bpffs(), id))?;
         let instance = instance.with_context(|| {
-            format!("the pins of {id} are gone: end this process, and start anew")
+            format!("the pins of {id} are gone; stop this process and start it again")
         })?;
-        // a stop waits for us to end
+        // a stop waits for this process to end
         if instance.process() != Process::current()? {
-            bail!("{id} is another process's by now: this one has nothing to do");
+            bail!("another process has taken over {id}; this one has nothing left to do");
         }
         let mut netlink = Netlink::open()?;
-        let mut troubles = Vec::new();
-        troubles.extend(self.follow_interface(&instance, &mut netlink)?);
+        let mut problems = Vec::new();
+        problems.extend(self.follow_interface(&instance, &mut netlink)?);
         match self.follow_tunnel(&instance, &mut netlink, &lock) {
-            Ok(more) => troubles.extend(more),
-            Err(error) => troubles.push(format!("copies may get lost: {error:#}")),
+            Ok(more) => problems.extend(more),
+            Err(error) => problems.push(format!("copies may be lost: {error:#}")),
         }
-        Ok(troubles)
+        Ok(problems)
     }
 
     fn follow_interface(
@@ -173,16 +173,16 @@ impl<'a> Watch<'a> {
         }
         self.plan = plan;
 
-        let mut troubles = self.plan.warnings();
+        let mut problems = self.plan.warnings();
         if let Some((ifindex, hop)) = self.plan.next_hop() {
             match netlink.ask(ifindex, hop)? {
                 Answer::Known => self.silent = false,
                 Answer::Awaited => {}
                 Answer::None => self.silent = true,
             }
-            troubles.extend(unresolved_next_hop(&self.plan).filter(|_| self.silent));
+            problems.extend(unresolved_next_hop(&self.plan).filter(|_| self.silent));
         }
-        Ok(troubles)
+        Ok(problems)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Publishing the counters of an instance every so often, while its process stays.
+//! Publishes the counters of an instance twice a second while its process stays.
 
 use std::time::{Duration, Instant};
 
@@ -26,17 +26,16 @@ impl<'a> Publisher<'a> {
         self.due
     }
 
-    /// Publishes, if that is due. Where another command has the lock, which may be about to replace
-    /// the rules, the next time will do.
+    /// Publishes if that is due, and another command does not hold the lock: that one may be replacing the
+    /// rules. The next time will do.
     pub fn publish_if_due(&mut self) {
         let now = Instant::now();
         if now < self.due {
             return;
         }
         self.due = now + PERIOD;
-        if let Some(lock) = self.host.try_lock()
-            && let Err(error) = Counters::pinned(self.pins).and_then(|it| lock.publish(&it))
-        {
+        let Some(lock) = self.host.try_lock() else { return };
+        if let Err(error) = Counters::pinned(self.pins).and_then(|it| lock.publish(&it)) {
             log::debug!("cannot publish the counters: {error:#}");
         }
     }

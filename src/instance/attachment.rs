@@ -47,9 +47,7 @@ pub fn attach_or_replace(
     netlink: &mut Netlink,
 ) -> Result<()> {
     // also where the interface has been renamed since
-    if let Some(link) = TcxLink::pinned(&pins.link())?
-        && link.is_on(ifindex)
-    {
+    if let Some(link) = TcxLink::pinned(&pins.link())?.filter(|link| link.is_on(ifindex)) {
         match link.replace(program) {
             Ok(()) => return Ok(()),
             Err(error) => {
@@ -57,9 +55,8 @@ pub fn attach_or_replace(
             }
         }
     }
-    if let Some(previous) = previous
-        && let Some(filter) = ClsactFilter::of(&previous.record(), pins.id.direction)
-    {
+    let filter_of = |it: &Instance| ClsactFilter::of(&it.record(), pins.id.direction);
+    if let Some((previous, filter)) = previous.and_then(|it| Some((it, filter_of(it)?))) {
         if filter.ifindex == ifindex && filter.replace(program).is_ok() {
             let mut record = common.instance.read(0);
             filter.note_in(&mut record);
@@ -122,11 +119,10 @@ pub fn detach_dead(
 ) -> Result<()> {
     detach_all_but(Some(successor), instance, record, netlink, lock)?;
     let link = instance.pins.link();
-    if let Some(program) = TcxLink::program(&link)
-        && program != successor
-        && instance.programs()?.contains(&program)
-    {
-        pins::remove(&link)?;
+    if let Some(program) = TcxLink::program(&link).filter(|program| *program != successor) {
+        if instance.programs()?.contains(&program) {
+            pins::remove(&link)?;
+        }
     }
     Ok(())
 }

@@ -3,20 +3,16 @@
 
 use std::ffi::CStr;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::instance::host::Host;
 use crate::model::Selection;
 use crate::request::{Format, Show};
+use crate::signals::Signals;
 
 mod attachment;
 mod gather;
@@ -75,7 +71,7 @@ fn with_rates(look: impl Fn() -> Result<Vec<Entry>>) -> Result<Vec<Entry>> {
 
 /// Shows the table until a signal ends it.
 fn watch(look: impl Fn() -> Result<Vec<Entry>>) -> Result<()> {
-    let mut signals = Signals::prepare().context("cannot set up signal handling")?;
+    let signals = Signals::block()?;
     let screen = Screen::enter().context("cannot draw on the terminal")?;
     let (mut before, mut gap) = (Vec::new(), "");
     loop {
@@ -88,7 +84,7 @@ fn watch(look: impl Fn() -> Result<Vec<Entry>>) -> Result<()> {
         }
         (before, gap) = (now, "\n");
         // others have their turns meanwhile, however long ours was
-        if signals.come_within(INTERVAL)? {
+        if signals.wait(INTERVAL)?.is_some() {
             return Ok(());
         }
     }
@@ -98,27 +94,4 @@ fn say(text: &str) -> Result<()> {
     let mut stdout = io::stdout();
     let said = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     said.context("cannot print what runs")
-}
-
-/// Those that end us, each a byte to read.
-struct Signals(UnixStream);
-
-impl Signals {
-    fn prepare() -> io::Result<Self> {
-        let (read, write) = UnixStream::pair()?;
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
-        }
-        Ok(Self(read))
-    }
-
-    fn come_within(&mut self, time: Duration) -> Result<bool> {
-        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(ready) => Ok(ready > 0),
-            // by the signal itself
-            Err(Errno::EINTR) => self.come_within(Duration::ZERO),
-            Err(error) => Err(error).context("cannot wait for signals"),
-        }
-    }
 }
