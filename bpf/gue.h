@@ -63,33 +63,35 @@ struct gue_piece {
 } __attribute__((aligned(8)));
 
 /*
- * gue_counters, per CPU, since the device was made.
+ * gue_counters, per CPU, since the device was made. These sums hold:
  *
- * copies  = whole + paired + not_ip + unreadable + no_room + uncuttable + next_hop_unresolved
- * packets = arrived + what the pair lost
- * arrived = fitting + cut + untrimmed + unsummed + torn
+ * copies        = sent_whole + via_veth + not_ip + unreadable + encap_failed + nested_tunnel_too_long +
+ *                 next_hop_unresolved
+ * veth_packets  = veth_received + what the pair lost
+ * veth_received = sent_whole_via_veth + sent_fragmented + truncate_failed + checksum_failed +
+ *                 fragment_send_failed
  *
- * A copy that the device refuses (not_ip to next_hop_unresolved) is one of its instance's failed; every
- * other one is one of its instance's sent.
+ * The device refuses the copies that it counts from not_ip to next_hop_unresolved: the instance counts them
+ * as failed. The instance counts all other copies as sent.
  */
 struct gue_counters {
-	__u64 foreign; /* no copies, and dropped: they are in none of the other counts */
-	__u64 copies; /* handed over by the instances that share the device */
-	__u64 whole; /* went to the NIC at once, super-packets among them */
-	__u64 paired; /* went through the pair: did not fit an outer packet, or to a collector over IPv6 */
-	__u64 packets; /* as so many packets, after the kernel has cut super-packets */
+	__u64 not_a_copy; /* other packets on the device, dropped; not part of any other count */
+	__u64 copies; /* from all instances that share the device */
+	__u64 sent_whole; /* to the NIC in one outer packet each, without crossing the veth pair */
+	__u64 via_veth; /* sent through the veth pair: too long, or to a collector over IPv6 */
+	__u64 veth_packets; /* packets that these became, after the kernel has segmented super-packets */
 	__u64 not_ip;
-	__u64 unreadable; /* cut short, or no memory to look at it */
-	__u64 no_room; /* could not be given outer headers */
-	__u64 uncuttable; /* too long, and in another tunnel of this host already */
+	__u64 unreadable; /* too short, too many VLAN tags, or no memory to read or trim it */
+	__u64 encap_failed; /* the kernel refused to make room for the outer headers */
+	__u64 nested_tunnel_too_long; /* does not fit, and cannot be cut: this host put it into another tunnel */
 	__u64 next_hop_unresolved; /* the kernel does not know the next hop's link-layer address yet, or any more */
-	__u64 arrived; /* packets that came to the far end */
-	__u64 fitting; /* of these: went to the NIC in one outer packet */
-	__u64 cut; /* went to the NIC in several */
-	__u64 fragments; /* in so many */
-	__u64 untrimmed; /* could not be truncated */
-	__u64 unsummed; /* could not be read for the UDP checksum */
-	__u64 torn; /* a piece was refused, so that the others are of no use */
+	__u64 veth_received; /* packets that arrived at the far end of the pair */
+	__u64 sent_whole_via_veth; /* of these, to the NIC in one outer packet each */
+	__u64 sent_fragmented; /* of these, to the NIC in several outer fragments each */
+	__u64 fragments; /* outer fragments sent */
+	__u64 truncate_failed; /* could not be truncated to what fits */
+	__u64 checksum_failed; /* could not be read for the outer UDP checksum */
+	__u64 fragment_send_failed; /* a fragment was refused, which makes the others useless */
 };
 
 /*

@@ -176,15 +176,15 @@ static __always_inline int send_piece(struct __sk_buff *skb, const struct gue_te
 	if (verdict == TC_ACT_SHOT) {
 		/* gue_cut notices a failure itself, except for the last fragment */
 		if (last)
-			counters->torn++;
+			counters->fragment_send_failed++;
 		return verdict;
 	}
 	if (frag_off)
 		counters->fragments++;
 	if (last && frag_off)
-		counters->cut++;
+		counters->sent_fragmented++;
 	else if (last)
-		counters->fitting++;
+		counters->sent_whole_via_veth++;
 	return verdict;
 }
 
@@ -231,13 +231,13 @@ static __always_inline int send_whole(struct __sk_buff *skb, const struct gue_te
 	if (is_tapped(skb))
 		show_to_taps(skb);
 	if (make_room(skb, inner_protocol))
-		return drop(&counters->no_room);
+		return drop(&counters->encap_failed);
 	verdict = send_encapsulated(skb, template, source, protocol,
 				    skb->len - sizeof(struct encapsulated_frame),
 				    outer_id(counters), 0);
 	if (verdict == TC_ACT_SHOT)
-		return drop(&counters->no_room);
-	counters->whole++;
+		return drop(&counters->encap_failed);
+	counters->sent_whole++;
 	return verdict;
 }
 
@@ -267,7 +267,7 @@ int gue_encapsulate(struct __sk_buff *skb)
 	if (!template || !counters)
 		return TC_ACT_SHOT;
 	if (!is_copy(skb))
-		return drop(&counters->foreign);
+		return drop(&counters->not_a_copy);
 	if (skb->cb[2] & (GUE_PIECE | GUE_TAP_COPY)) {
 		if (skb->cb[2] & GUE_PIECE)
 			return send_piece(skb, template, counters);
@@ -293,12 +293,12 @@ int gue_encapsulate(struct __sk_buff *skb)
 		return send_whole(skb, template, counters, inner.protocol);
 	if (fitting && gso_size && inner.protocol == IPPROTO_TCP &&
 	    headers + gso_size > template->whole_len && shorten_segments(skb))
-		return drop(&counters->no_room);
+		return drop(&counters->encap_failed);
 	/* a packet that this host put into another tunnel cannot be cut; find out here, where it can be counted */
 	if (!fitting && !skb->gso_size && bpf_skb_change_tail(skb, skb->len, 0) == -ENOTSUPP)
-		return drop(&counters->uncuttable);
-	counters->paired++;
-	counters->packets += segment_count(skb, headers);
+		return drop(&counters->nested_tunnel_too_long);
+	counters->via_veth++;
+	counters->veth_packets += segment_count(skb, headers);
 	skb->mark = GUE_TO_FAR_END | skb->cb[2];
 	return TC_ACT_OK;
 }
@@ -318,16 +318,16 @@ int gue_cut(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	/* one that came past gue_encapsulate, which is no longer there, would go round for ever */
 	if (!(skb->mark & GUE_TO_FAR_END))
-		return drop(&counters->foreign);
+		return drop(&counters->not_a_copy);
 	whole_len = template->whole_len;
 	piece_len = template->piece_len;
-	counters->arrived++;
+	counters->veth_received++;
 	if (skb->mark == (GUE_TO_FAR_END | MIRRORING_TRUNCATE) && skb->len - ETH_HLEN > whole_len &&
 	    bpf_skb_change_tail(skb, ETH_HLEN + whole_len, 0))
-		return drop(&counters->untrimmed);
+		return drop(&counters->truncate_failed);
 	if (template->is_ipv6) {
 		if (!checksum_copy(skb, &sum))
-			return drop(&counters->unsummed);
+			return drop(&counters->checksum_failed);
 		skb->cb[4] = sum;
 	}
 
@@ -357,7 +357,7 @@ int gue_cut(struct __sk_buff *skb)
 			break;
 		offset += piece_len;
 	}
-	return drop(&counters->torn);
+	return drop(&counters->fragment_send_failed);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -118,7 +118,7 @@ static __always_inline void apply_rule(struct __sk_buff *skb, struct packet *pac
 		return;
 	}
 	if (is_tunnel_traffic(skb, packet)) {
-		outcomes->guarded++;
+		outcomes->loop_guard++;
 		return;
 	}
 	if (!sampled) {
@@ -133,7 +133,7 @@ static __always_inline void apply_rule(struct __sk_buff *skb, struct packet *pac
 	if (exceeds_tunnel(skb, tunnel, packet, cut))
 		outcomes->oversize++;
 	else if (tunnel->rate && !within_rate(tunnel, outer_len(skb, tunnel, packet, cut)))
-		outcomes->over_rate++;
+		outcomes->rate_limited++;
 	else if (clone_to_tunnel(skb, tunnel, cut))
 		outcomes->failed++;
 	else
@@ -163,7 +163,7 @@ static __always_inline bool apply_rule_fast(struct __sk_buff *skb,
 		return false;
 	outcomes->matched++;
 	if (is_copy(skb) || (protocol == IPPROTO_UDP && goes_to_endpoint(dst, is_ipv6, ports->dst)))
-		outcomes->guarded++;
+		outcomes->loop_guard++;
 	else if (clone_to_tunnel(skb, tunnel, 0))
 		outcomes->failed++;
 	else

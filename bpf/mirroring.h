@@ -198,17 +198,17 @@ struct mirroring_remembered {
  * <direction>_outcomes, per CPU, one entry for each rule: what became of the packets that matched it
  * first. One more entry has the counts of former rules. User space adds all of them up into
  * <direction>_metrics, one entry for each counter, in this order.
- * matched = excluded + guarded + not_sampled + unsupported + oversize + over_rate + failed + sent
+ * matched = excluded + loop_guard + not_sampled + unsupported + oversize + rate_limited + failed + sent
  */
 struct mirroring_outcomes {
 	__u64 matched;
 	__u64 sent; /* handed to the tunnel device */
 	__u64 excluded; /* by the rule's action */
-	__u64 guarded; /* tunnel traffic, which is never mirrored */
+	__u64 loop_guard; /* tunnel traffic, which is never mirrored */
 	__u64 not_sampled; /* left out by the rule's sampling */
 	__u64 unsupported; /* IPv6 or VLAN tags, which the tunnel device does not carry */
 	__u64 oversize; /* longer than the tunnel device carries */
-	__u64 over_rate; /* above the cap on the rate */
+	__u64 rate_limited; /* above the cap on the rate */
 	__u64 failed; /* refused by the tunnel device, or out of memory */
 };
 

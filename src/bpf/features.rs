@@ -19,7 +19,7 @@ const MAPS: [(MapType, u32, &str); 6] = [
 ];
 
 /// … and helpers.
-const HELPERS: [(sys::bpf_func_id, &str); 20] = [
+const HELPERS: [(sys::bpf_func_id, &str); 21] = [
     (sys::BPF_FUNC_map_lookup_elem, "bpf_map_lookup_elem (3.19)"),
     (sys::BPF_FUNC_map_update_elem, "bpf_map_update_elem (3.19)"),
     (sys::BPF_FUNC_ktime_get_ns, "bpf_ktime_get_ns (4.1)"),
@@ -37,6 +37,7 @@ const HELPERS: [(sys::bpf_func_id, &str); 20] = [
     (sys::BPF_FUNC_skb_change_tail, "bpf_skb_change_tail (4.9)"),
     (sys::BPF_FUNC_skb_pull_data, "bpf_skb_pull_data (4.9)"),
     (sys::BPF_FUNC_skb_adjust_room, "bpf_skb_adjust_room (4.13)"),
+    (sys::BPF_FUNC_fib_lookup, "bpf_fib_lookup (4.18)"),
     (sys::BPF_FUNC_spin_lock, "bpf_spin_lock (5.1)"),
     (sys::BPF_FUNC_spin_unlock, "bpf_spin_unlock (5.1)"),
     (sys::BPF_FUNC_redirect_neigh, "bpf_redirect_neigh (5.10)"),

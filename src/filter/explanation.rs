@@ -24,7 +24,7 @@ pub enum Verdict {
     Mirrored,
     Excluded,
     /// It is a tunnel's own.
-    Guarded,
+    LoopGuard,
     NotSampled,
     /// The tunnel device carries no IPv6, or no VLAN tags.
     Unsupported,
@@ -98,7 +98,7 @@ impl Explanation {
             Verdict::Excluded => {
                 format!("{name} is the first that matches: the packet is excluded.")
             }
-            Verdict::Guarded => not("it is a tunnel's, or an ICMP error about one's"),
+            Verdict::LoopGuard => not("it is a tunnel's, or an ICMP error about one's"),
             Verdict::Unsupported => not("the tunnel device carries no IPv6, or no VLAN tags"),
             Verdict::Oversize => not("it is longer than the tunnel device carries"),
             Verdict::NotSampled => {
@@ -189,7 +189,7 @@ its copy keeps the headers.
                 "Rule 1 (no-backup) is the first that matches: the packet is excluded.",
             ),
             (
-                met(3, Verdict::Guarded),
+                met(3, Verdict::LoopGuard),
                 "Rule 4 (rest) matches, but the packet is not mirrored: it is a tunnel's, or an ICMP \
                  error about one's.",
             ),

@@ -49,10 +49,10 @@ fn in_words(it: &bpf::Outcomes) -> String {
         it.sent,
         if_any("excluded", it.excluded),
         if_any("not sampled", it.not_sampled),
-        it.guarded + it.oversize + it.over_rate + it.failed + it.unsupported,
-        it.guarded,
+        it.loop_guard + it.oversize + it.rate_limited + it.failed + it.unsupported,
+        it.loop_guard,
         it.oversize,
-        it.over_rate,
+        it.rate_limited,
         it.failed,
         if_any("unsupported", it.unsupported),
     )

@@ -50,7 +50,7 @@ fn check_every_fate(harness: &Harness) {
     harness.install_to(&rules, tunnel());
     assert_eq!(harness.fate(&matching), Fate::Sent);
     assert_eq!(harness.fate(&other), Fate::NoMatch);
-    assert_eq!(harness.fate_with(&matching, marked), Fate::Guarded);
+    assert_eq!(harness.fate_with(&matching, marked), Fate::LoopGuard);
     let mut short = tunnel();
     short.max_len = 30;
     harness.install_to(&rules, short);

@@ -436,9 +436,12 @@ fn needs_root_what_becomes_of_a_copy_is_counted() {
         count(&udp(A, B).of_length(1469).frame(), marked());
     }
     let it = counts(&object);
-    assert_eq!((it.foreign, it.copies, it.whole), (1, 13, 5));
-    assert_eq!((it.not_ip, it.unreadable, it.no_room, it.uncuttable), (1, 0, 0, 0));
-    assert_eq!((it.paired, it.packets), (7, 7));
+    assert_eq!((it.not_a_copy, it.copies, it.sent_whole), (1, 13, 5));
+    assert_eq!(
+        (it.not_ip, it.unreadable, it.encap_failed, it.nested_tunnel_too_long),
+        (1, 0, 0, 0)
+    );
+    assert_eq!((it.via_veth, it.veth_packets), (7, 7));
 }
 
 #[test]
@@ -448,7 +451,10 @@ fn needs_root_a_copy_with_a_refused_fragment_is_counted_once() {
     let run = try_run(&bpf::cutter(&object), &frame, Context::default(), 1).expect("a run");
     assert_eq!(run.verdict, TC_ACT_SHOT);
     let it = counts(&object);
-    assert_eq!((it.arrived, it.torn, it.cut, it.fitting), (1, 1, 0, 0));
+    assert_eq!(
+        (it.veth_received, it.fragment_send_failed, it.sent_fragmented, it.sent_whole_via_veth),
+        (1, 1, 0, 0)
+    );
 }
 
 /// The cutter learns of no refusal of the last piece, which it does not send as a clone.
@@ -460,5 +466,8 @@ fn needs_root_a_copy_without_its_last_fragment_is_counted_once() {
     behind_its_end.cb[2] = PIECE | (1600 / 8);
     assert_eq!(run(&object, &frame, behind_its_end, 1).verdict, TC_ACT_SHOT);
     let it = counts(&object);
-    assert_eq!((it.torn, it.cut, it.fitting, it.fragments), (1, 0, 0, 0));
+    assert_eq!(
+        (it.fragment_send_failed, it.sent_fragmented, it.sent_whole_via_veth, it.fragments),
+        (1, 0, 0, 0)
+    );
 }

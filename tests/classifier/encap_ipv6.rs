@@ -180,7 +180,10 @@ fn needs_root_copies_to_an_ipv6_collector_reach_the_veth_as_is() {
         assert!(run.frame == frame, "{}", hex(&run.frame));
     }
     let it = counts(&object);
-    assert_eq!((it.copies, it.whole, it.paired), (copies.len() as u64, 0, copies.len() as u64));
+    assert_eq!(
+        (it.copies, it.sent_whole, it.via_veth),
+        (copies.len() as u64, 0, copies.len() as u64)
+    );
 }
 
 #[test]
@@ -205,5 +208,8 @@ fn needs_root_a_copy_over_ipv6_with_a_refused_fragment_counts() {
     let run = try_run(&bpf::cutter(&object), &frame, Context::default(), 1).expect("a run");
     assert_eq!(run.verdict, TC_ACT_SHOT);
     let it = counts(&object);
-    assert_eq!((it.arrived, it.torn, it.cut, it.fitting), (1, 1, 0, 0));
+    assert_eq!(
+        (it.veth_received, it.fragment_send_failed, it.sent_fragmented, it.sent_whole_via_veth),
+        (1, 1, 0, 0)
+    );
 }

@@ -32,10 +32,10 @@ fn check(cases: &[(&str, Packet, Fate)]) {
 fn needs_root_packets_to_the_collector_are_guarded() {
     let copy = udp(HOST, COLLECTOR);
     check(&[
-        ("a copy", copy.clone(), Fate::Guarded),
-        ("a copy with IP options", copy.clone().with_options(3), Fate::Guarded),
-        ("a copy's first fragment", copy.clone().fragment(0, true), Fate::Guarded),
-        ("a copy's later fragment", copy.clone().fragment(185, false), Fate::Guarded),
+        ("a copy", copy.clone(), Fate::LoopGuard),
+        ("a copy with IP options", copy.clone().with_options(3), Fate::LoopGuard),
+        ("a copy's first fragment", copy.clone().fragment(0, true), Fate::LoopGuard),
+        ("a copy's later fragment", copy.clone().fragment(185, false), Fate::LoopGuard),
         ("a later fragment to another host", udp(HOST, OTHER_HOST).fragment(9, true), Fate::Failed),
         ("another port of the collector", udp(HOST, OTHER_PORT), Fate::Failed),
         ("the same port elsewhere", udp(HOST, OTHER_HOST), Fate::Failed),
@@ -51,17 +51,17 @@ fn needs_root_icmp_errors_about_copies_are_guarded() {
     let mut cut_short = icmp_error(3, 3, &copy);
     cut_short.payload.truncate(8 + 20 + 3);
     check(&[
-        ("port unreachable", icmp_error(3, 3, &copy), Fate::Guarded),
-        ("fragmentation needed", icmp_error(3, 4, &copy), Fate::Guarded),
-        ("source quench", icmp_error(4, 0, &copy), Fate::Guarded),
-        ("redirect", icmp_error(5, 1, &copy), Fate::Guarded),
-        ("time exceeded", icmp_error(11, 0, &copy), Fate::Guarded),
-        ("parameter problem", icmp_error(12, 0, &copy), Fate::Guarded),
-        ("an error with IP options", icmp_error(3, 3, &copy).with_options(4), Fate::Guarded),
+        ("port unreachable", icmp_error(3, 3, &copy), Fate::LoopGuard),
+        ("fragmentation needed", icmp_error(3, 4, &copy), Fate::LoopGuard),
+        ("source quench", icmp_error(4, 0, &copy), Fate::LoopGuard),
+        ("redirect", icmp_error(5, 1, &copy), Fate::LoopGuard),
+        ("time exceeded", icmp_error(11, 0, &copy), Fate::LoopGuard),
+        ("parameter problem", icmp_error(12, 0, &copy), Fate::LoopGuard),
+        ("an error with IP options", icmp_error(3, 3, &copy).with_options(4), Fate::LoopGuard),
         (
             "an error about a copy with IP options",
             icmp_error(3, 3, &copy.clone().with_options(4)),
-            Fate::Guarded,
+            Fate::LoopGuard,
         ),
         ("about another port", icmp_error(3, 3, &udp(HOST, OTHER_PORT)), Fate::Failed),
         ("about another host", icmp_error(3, 3, &udp(HOST, OTHER_HOST)), Fate::Failed),
@@ -77,9 +77,9 @@ fn needs_root_all_packets_to_a_portless_collector_are_guarded() {
     const GRE: u8 = 47;
     let copy = Packet::new(GRE, HOST, COLLECTOR);
     let cases = [
-        ("a copy", copy.clone(), Fate::Guarded),
-        ("a copy's later fragment", copy.clone().fragment(9, true), Fate::Guarded),
-        ("an error about one", icmp_error(3, 2, &copy), Fate::Guarded),
+        ("a copy", copy.clone(), Fate::LoopGuard),
+        ("a copy's later fragment", copy.clone().fragment(9, true), Fate::LoopGuard),
+        ("an error about one", icmp_error(3, 2, &copy), Fate::LoopGuard),
         ("another host", Packet::new(GRE, HOST, OTHER_HOST), Fate::Sent),
         ("another protocol", udp(HOST, COLLECTOR), Fate::Sent),
     ];
@@ -100,7 +100,7 @@ fn needs_root_marked_copies_are_guarded_wherever_they_go() {
     Harness::each(|harness| {
         harness.install(&[rule("")]);
         let marked = with_cb([MARK[0], MARK[1], 0, 0, 0]);
-        assert_eq!(harness.fate_with(&frame, marked), Fate::Guarded);
+        assert_eq!(harness.fate_with(&frame, marked), Fate::LoopGuard);
         for half in [[MARK[0], 0, 0, 0, 0], [0, MARK[1], 0, 0, 0], [0, MARK[0], MARK[1], 0, 0]] {
             assert_eq!(harness.fate_with(&frame, with_cb(half)), Fate::Failed, "{half:?}");
         }
@@ -151,7 +151,7 @@ fn needs_root_packets_of_other_instances_tunnels_are_guarded() {
         }
         harness.maps.endpoints.write(Endpoint::of(&tunnel()), &others).unwrap();
         for (name, packet, guarded) in &cases {
-            let expected = if *guarded { Fate::Guarded } else { Fate::Failed };
+            let expected = if *guarded { Fate::LoopGuard } else { Fate::Failed };
             assert_eq!(harness.fate(&packet.frame()), expected, "{name}");
         }
     });
@@ -166,7 +166,7 @@ fn needs_root_the_last_of_a_full_list_is_guarded_too() {
         harness.maps.endpoints.write(Endpoint::of(&tunnel()), &others).unwrap();
         for n in 0..31 {
             let copy = udp(HOST, &format!("203.0.113.9:{}", 7000 + n));
-            assert_eq!(harness.fate(&copy.frame()), Fate::Guarded, "{n}");
+            assert_eq!(harness.fate(&copy.frame()), Fate::LoopGuard, "{n}");
         }
         assert_eq!(harness.fate(&udp(HOST, "203.0.113.9:7031").frame()), Fate::Failed);
     });
@@ -185,7 +185,7 @@ fn needs_root_others_are_guarded_with_the_own_tunnel_unknown() {
         harness.install_to(&[rule("")], nowhere);
         harness.maps.endpoints.write(Endpoint::of(&nowhere), &others).unwrap();
         let fate = |packet: Packet| harness.fate(&packet.frame());
-        assert_eq!(fate(udp(HOST, "198.51.100.7:4789")), Fate::Guarded);
+        assert_eq!(fate(udp(HOST, "198.51.100.7:4789")), Fate::LoopGuard);
         assert_eq!(fate(Packet::new(255, HOST, "0.0.0.0:0")), Fate::Failed);
         assert_eq!(fate(udp(HOST, COLLECTOR)), Fate::Failed);
     });
@@ -204,7 +204,7 @@ fn check6(protocol: u8, others: &[bpf::Tunnel], cases: &[(&str, Vec<u8>, bool)])
         harness.install_to(&[rule("")], to);
         harness.maps.endpoints.write(Endpoint::of(&to), &others).unwrap();
         for (name, frame, guarded) in cases {
-            let expected = if *guarded { Fate::Guarded } else { Fate::Failed };
+            let expected = if *guarded { Fate::LoopGuard } else { Fate::Failed };
             assert_eq!(harness.fate(frame), expected, "{name}");
         }
     });

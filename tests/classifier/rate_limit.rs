@@ -46,7 +46,7 @@ fn needs_root_copies_leave_until_the_burst_is_spent() {
             assert_eq!(harness.fate(&of_outer_length(1000)), Fate::Failed);
         }
         for _ in 0..10 {
-            assert_eq!(harness.fate(&of_outer_length(1000)), Fate::OverRate);
+            assert_eq!(harness.fate(&of_outer_length(1000)), Fate::RateLimited);
         }
     });
 }
@@ -56,7 +56,7 @@ fn check_counts_for(expected: u32, tunnel: bpf::Tunnel, frame: &[u8], context: C
     const NEXT: u32 = 200;
     // bytes that come meanwhile, on a machine that is busy with other tests
     const LEEWAY: u32 = 10;
-    for (left, fate) in [(NEXT, Fate::Failed), (NEXT - LEEWAY, Fate::OverRate)] {
+    for (left, fate) in [(NEXT, Fate::Failed), (NEXT - LEEWAY, Fate::RateLimited)] {
         let burst = u64::from(expected + left);
         let harness = harness(Direction::Ingress, bpf::Tunnel { burst, ..tunnel });
         assert_eq!(harness.fate_with(frame, context), Fate::Failed);
@@ -120,7 +120,7 @@ fn needs_root_a_copy_counts_as_long_as_its_snaplen() {
         }
         // 208 bytes are left
         assert_eq!(harness.fate(&udp(A, B).of_length(3000).frame()), Fate::Failed);
-        assert_eq!(harness.fate(&udp(A, B).of_length(3000).frame()), Fate::OverRate);
+        assert_eq!(harness.fate(&udp(A, B).of_length(3000).frame()), Fate::RateLimited);
     });
 }
 
@@ -129,7 +129,7 @@ fn needs_root_copies_longer_than_the_burst_leave_if_it_is_full() {
     side_by_side(Direction::ALL, |direction| {
         let harness = harness(direction, bucket_of(1000));
         assert_eq!(harness.fate(&of_outer_length(3000)), Fate::Failed);
-        assert_eq!(harness.fate(&of_outer_length(60)), Fate::OverRate);
+        assert_eq!(harness.fate(&of_outer_length(60)), Fate::RateLimited);
     });
 }
 
@@ -137,7 +137,7 @@ fn needs_root_copies_longer_than_the_burst_leave_if_it_is_full() {
 fn needs_root_what_is_guarded_or_oversize_counts_for_nothing() {
     side_by_side(Direction::ALL, |direction| {
         let harness = harness(direction, bpf::Tunnel { max_len: 1400, ..bucket_of(1000) });
-        assert_eq!(harness.fate(&udp(A, "203.0.113.9:6080").frame()), Fate::Guarded);
+        assert_eq!(harness.fate(&udp(A, "203.0.113.9:6080").frame()), Fate::LoopGuard);
         assert_eq!(harness.fate(&of_outer_length(1500)), Fate::Oversize);
         assert_eq!(harness.fate(&of_outer_length(1000)), Fate::Failed);
     });

@@ -115,7 +115,7 @@ fn needs_root_what_is_not_mirrored_has_one_reason() {
         harness.install(&[exclude("dst-port=6080")]);
         assert_eq!(fate(harness, &copy), Fate::Excluded);
         harness.install(&[rule("one-in-packets=4294967295")]);
-        assert_eq!(fate(harness, &copy), Fate::Guarded);
+        assert_eq!(fate(harness, &copy), Fate::LoopGuard);
         assert_eq!(fate(harness, &udp(A, B)), Fate::NotSampled);
         let nothing = bpf::Tunnel { carries: 0, max_len: 20, ..nowhere() };
         harness.install_to(&[rule("")], nothing);

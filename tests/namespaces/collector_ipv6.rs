@@ -91,10 +91,18 @@ fn needs_root_super_packets_of_ipv6_arrive_complete_over_ipv6() {
         let copies = collector.stop_after_quiet(QUIET);
         let it = add_up();
         // a packet that went alone, and fills the link, is cut
-        assert_eq!((it.whole, it.lost(), it.fragments), (0, 0, 2 * it.cut), "{it:?}");
+        assert_eq!(
+            (it.sent_whole, it.backlog_full(), it.fragments),
+            (0, 0, 2 * it.sent_fragmented),
+            "{it:?}"
+        );
         let arrived = copies.0.len() as u64;
-        assert_eq!((it.packets, it.packets), (it.fitting + it.cut, arrived), "{it:?}");
-        assert!(it.paired < it.packets, "no super-packet passed");
+        assert_eq!(
+            (it.veth_packets, it.veth_packets),
+            (it.sent_whole_via_veth + it.sent_fragmented, arrived),
+            "{it:?}"
+        );
+        assert!(it.via_veth < it.veth_packets, "no super-packet passed");
         for from in [CLIENT6, HOST6] {
             let mut copies: Vec<_> = copies.0.iter().map(|copy| copy.inner.as_slice()).collect();
             copies.retain(|copy| copy[8..24] == from.octets());
@@ -274,7 +282,7 @@ fn needs_root_the_ipv6_tunnel_and_its_errors_are_not_mirrored() {
         let errors = received.iter().filter(is_error).count();
         assert!(errors >= 30, "{errors} ICMPv6 errors came: the test shows nothing");
         for daemon in daemons {
-            assert!(Summary::at_end_of(daemon).guarded > 0);
+            assert!(Summary::at_end_of(daemon).loop_guard > 0);
         }
     });
     assert_eq!(log.complaints(), [""; 0]);

@@ -134,7 +134,7 @@ fn needs_root_instances_with_two_tunnels_have_no_loop() {
             let summary = Summary::at_end_of(daemon);
             assert_eq!(summary.sent, 5, "{summary:?}");
             // one sees the errors, another one all copies of the requests and of the replies
-            assert!(summary.guarded >= errors.min(30), "{errors} errors: {summary:?}");
+            assert!(summary.loop_guard >= errors.min(30), "{errors} errors: {summary:?}");
         }
     });
 }
@@ -179,7 +179,7 @@ fn needs_root_packets_to_a_former_collector_are_mirrored_again() {
         assert!(b.terminate().success());
         assert_eq!(send_to_b(), 2, "with its copy");
         assert_eq!(
-            Summary::at_end_of(a).guarded,
+            Summary::at_end_of(a).loop_guard,
             2,
             "the first packet, and the copy of the second"
         );
@@ -243,7 +243,7 @@ fn needs_root_all_copies_of_an_instance_are_guarded() {
         };
         let check_end_of = |daemon| {
             let summary = Summary::at_end_of(daemon);
-            assert!(summary.sent == 0 && summary.guarded > 100, "{summary:?}");
+            assert!(summary.sent == 0 && summary.loop_guard > 100, "{summary:?}");
         };
         // whichever of them starts or ends under the flood
         for round in 0..5 {
@@ -372,7 +372,7 @@ fn needs_root_other_versions_with_an_endpoint_list_are_guarded() {
         assert_eq!(entry(&other, 1), far_end([10, 2, 0, 2], 4789, UDP));
         let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
         socket.send_to(&[0; 100], "10.2.0.3:4790").expect("send");
-        assert_eq!(Summary::at_end_of(daemon).guarded, 1);
+        assert_eq!(Summary::at_end_of(daemon).loop_guard, 1);
         assert_eq!(entry(&other, 1), [0; ENDPOINT_LEN], "who has gone");
     });
 }

@@ -125,10 +125,18 @@ fn totals() -> (bpf::Outcomes, bpf::GueCounters) {
 pub fn add_up() -> bpf::GueCounters {
     let (sum, it) = totals();
     assert_eq!(sum.sent + sum.failed, it.copies, "handed over, and taken: {it:?}");
-    let refused = it.not_ip + it.unreadable + it.no_room + it.uncuttable;
-    assert_eq!(it.copies, it.whole + it.paired + refused, "{it:?}");
-    assert_eq!(it.packets, it.arrived + it.lost(), "{it:?}");
-    assert_eq!(it.arrived, it.fitting + it.cut + it.untrimmed + it.unsummed + it.torn, "{it:?}");
+    let refused = it.not_ip + it.unreadable + it.encap_failed + it.nested_tunnel_too_long;
+    assert_eq!(it.copies, it.sent_whole + it.via_veth + refused, "{it:?}");
+    assert_eq!(it.veth_packets, it.veth_received + it.backlog_full(), "{it:?}");
+    assert_eq!(
+        it.veth_received,
+        it.sent_whole_via_veth
+            + it.sent_fragmented
+            + it.truncate_failed
+            + it.checksum_failed
+            + it.fragment_send_failed,
+        "{it:?}"
+    );
     it
 }
 
@@ -142,10 +150,13 @@ fn needs_root_the_tunnels_counters_equal_what_instances_sent() {
         udp_exchange(client, host, 5300, 7, 1441);
         let wire = capture.stop();
         let it = add_up();
-        assert_eq!((it.copies, it.whole, it.paired), (24, 10, 14));
-        assert_eq!((it.packets, it.cut, it.fitting, it.fragments), (14, 14, 0, 28));
+        assert_eq!((it.copies, it.sent_whole, it.via_veth), (24, 10, 14));
+        assert_eq!(
+            (it.veth_packets, it.sent_fragmented, it.sent_whole_via_veth, it.fragments),
+            (14, 14, 0, 28)
+        );
         let outer = wire.ipv4(Direction::Received).len() as u64;
-        assert_eq!(outer, it.whole + it.fitting + it.fragments);
+        assert_eq!(outer, it.sent_whole + it.sent_whole_via_veth + it.fragments);
 
         // the first fits as a super-packet; of the second, the last datagram does and all others not
         udp_segments(host, client, 5300, 10, 1400);
@@ -156,8 +167,11 @@ fn needs_root_the_tunnels_counters_equal_what_instances_sent() {
         let before = it;
         let it = add_up();
         // on kernels that cut the first on its way to the program, it is as many packets
-        assert!(it.whole > before.whole && it.packets >= before.packets + 10, "{it:?}");
-        assert_eq!(it.cut - before.cut, copies);
+        assert!(
+            it.sent_whole > before.sent_whole && it.veth_packets >= before.veth_packets + 10,
+            "{it:?}"
+        );
+        assert_eq!(it.sent_fragmented - before.sent_fragmented, copies);
 
         tcp_exchange(client, host, 8080, 4 << 20);
         for ns in [client, host] {
@@ -166,9 +180,10 @@ fn needs_root_the_tunnels_counters_equal_what_instances_sent() {
         let before = add_up();
         tcp_exchange(client, host, 8080, 4 << 20);
         let it = add_up();
-        let [copies, packets] = [it.paired - before.paired, it.packets - before.packets];
+        let [copies, packets] =
+            [it.via_veth - before.via_veth, it.veth_packets - before.veth_packets];
         assert!(packets > copies && copies > 0, "no super-packets: {copies} made {packets}");
-        assert_eq!((it.lost(), it.torn, it.foreign), (0, 0, 0));
+        assert_eq!((it.backlog_full(), it.fragment_send_failed, it.not_a_copy), (0, 0, 0));
 
         // the counters are the device's, whoever comes and goes
         assert!(ingress.terminate().success());
@@ -195,7 +210,10 @@ fn needs_root_the_tunnels_counters_are_logged_at_its_end() {
         ping(client, host, 4, 1472);
         ping(client, host, 1, 56);
         let it = add_up();
-        assert_eq!((it.whole, it.paired, it.cut, it.lost()), (4, 6, 2, 4));
+        assert_eq!(
+            (it.sent_whole, it.via_veth, it.sent_fragmented, it.backlog_full()),
+            (4, 6, 2, 4)
+        );
         host.sh("ip link set gue1-p up");
         egress.signal(Signal::SIGCONT);
 
@@ -208,7 +226,7 @@ fn needs_root_the_tunnels_counters_are_logged_at_its_end() {
         let socket = host.run(|| UdpSocket::bind("10.9.0.1:0")).expect("bind");
         socket.send_to(&[0; 1400], "10.9.0.2:9").expect("send");
         let it = add_up();
-        assert_eq!(it.uncuttable, 1);
+        assert_eq!(it.nested_tunnel_too_long, 1);
 
         egress.signal(Signal::SIGTERM);
         assert!(egress.wait().success());

@@ -95,9 +95,9 @@ fn needs_root_all_cpus_keep_to_the_cap_and_production_passes() {
             let expected = Summary {
                 matched: sent,
                 sent: copies,
-                guarded: 0,
+                loop_guard: 0,
                 oversize: 0,
-                over_rate: sent - copies,
+                rate_limited: sent - copies,
                 failed: 0,
             };
             assert_eq!(Summary::at_end_of(daemon), expected);
@@ -118,7 +118,7 @@ fn needs_root_an_update_keeps_the_cap_unless_its_flag_is_given() {
         check_cap(net, 1_000_000.0, &two_cpus());
         update(&["--src-address=10.1.0.0/24"]);
         check_cap(net, 1_000_000.0, &two_cpus());
-        assert!(Summary::at_end_of(daemon).over_rate > 0);
+        assert!(Summary::at_end_of(daemon).rate_limited > 0);
     });
 }
 
@@ -189,8 +189,12 @@ fn needs_root_what_matched_was_sent_or_counted_with_a_reason() {
         let sent = frames.ipv4(Direction::Sent);
         let copies = sent.iter().filter(|packet| packet[9] == 17).count();
         let summary = Summary::at_end_of(daemon);
-        assert_eq!((summary.oversize, summary.guarded, summary.failed), (4, 5, 6), "{summary:?}");
-        assert!(summary.over_rate > 0 && summary.sent > 3, "{summary:?}");
+        assert_eq!(
+            (summary.oversize, summary.loop_guard, summary.failed),
+            (4, 5, 6),
+            "{summary:?}"
+        );
+        assert!(summary.rate_limited > 0 && summary.sent > 3, "{summary:?}");
         assert_eq!((summary.matched, summary.sent), (118, copies), "{summary:?}");
     });
 }

@@ -20,7 +20,8 @@ fn needs_root_a_built_in_tunnel_is_shown_with_its_next_hop() {
         ping(net.client(), net.host(), 2, 1472);
         let tunnel = tunnel(net);
         let counters = &tunnel["counters"];
-        let counts = ["copies", "whole", "paired", "cut", "fragments"].map(|it| &counters[it]);
+        let counts = ["copies", "sent_whole", "via_veth", "sent_fragmented", "fragments"]
+            .map(|it| &counters[it]);
         assert_eq!(counts, [5, 3, 2, 2, 4]);
         let dropped = counters["dropped"].as_object().expect("reasons");
         assert!(dropped.values().all(|count| count == 0), "{dropped:?}");
@@ -34,7 +35,7 @@ fn needs_root_a_built_in_tunnel_is_shown_with_its_next_hop() {
             "local_port": "auto",
             "next_hop": { "address": "10.2.0.2", "state": "reachable", "reachable": true },
             "nic": { "name": "eth1", "mtu": 1500, "up": true },
-            "whole_len": 1468,
+            "max_unfragmented_len": 1468,
             "max_len": 65503,
             "oversize": "fragment",
             "max_rate": 1_000_000_000
@@ -98,7 +99,7 @@ fn needs_root_an_existing_device_is_told_as_what_it_is() {
             "local_port": null,
             "next_hop": { "address": "10.2.0.2", "state": "reachable", "reachable": true },
             "nic": { "name": "eth1", "mtu": 1500, "up": true },
-            "whole_len": null,
+            "max_unfragmented_len": null,
             "max_len": 1450,
             "oversize": "drop",
             "max_rate": null,
@@ -121,7 +122,7 @@ fn needs_root_a_collector_over_ipv6_is_told() {
         let hop = json!({ "address": COLLECTOR6, "state": "reachable", "reachable": true });
         assert_eq!(tunnel["next_hop"], hop);
         assert_eq!(
-            (&tunnel["whole_len"], &tunnel["counters"]["fitting"]),
+            (&tunnel["max_unfragmented_len"], &tunnel["counters"]["sent_whole_via_veth"]),
             (&json!(1448), &json!(3))
         );
         assert!(show(net, &[]).contains(" to [fd02::2]:6080\n"));

@@ -83,7 +83,7 @@ impl TestRun {
 fn verdict(outcomes: &bpf::Outcomes) -> Verdict {
     let reasons = [
         (outcomes.excluded, Verdict::Excluded),
-        (outcomes.guarded, Verdict::Guarded),
+        (outcomes.loop_guard, Verdict::LoopGuard),
         (outcomes.not_sampled, Verdict::NotSampled),
         (outcomes.unsupported, Verdict::Unsupported),
         (outcomes.oversize, Verdict::Oversize),

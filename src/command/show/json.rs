@@ -124,7 +124,7 @@ fn tunnel(it: &Tunnel) -> Value {
             "mtu": nic.mtu,
             "up": nic.up,
         })),
-        "whole_len": it.whole_len,
+        "max_unfragmented_len": it.max_unfragmented_len,
         "max_len": it.max_len,
         "oversize": match it.oversize {
             Oversize::Fragment => "fragment",
@@ -139,15 +139,15 @@ fn tunnel(it: &Tunnel) -> Value {
 fn counters(it: &GueCounters) -> Value {
     json!({
         "copies": it.copies,
-        "whole": it.whole,
-        "paired": it.paired,
-        "packets": it.packets,
-        "arrived": it.arrived,
-        "fitting": it.fitting,
-        "cut": it.cut,
+        "sent_whole": it.sent_whole,
+        "via_veth": it.via_veth,
+        "veth_packets": it.veth_packets,
+        "veth_received": it.veth_received,
+        "sent_whole_via_veth": it.sent_whole_via_veth,
+        "sent_fragmented": it.sent_fragmented,
         "fragments": it.fragments,
         "dropped": Value::from_iter(it.dropped()),
-        "foreign": it.foreign,
+        "not_a_copy": it.not_a_copy,
     })
 }
 
@@ -169,8 +169,8 @@ mod tests {
 
     fn sent(count: u64) -> Value {
         json!({
-            "matched": count, "sent": count, "excluded": 0, "guarded": 0, "not_sampled": 0,
-            "unsupported": 0, "oversize": 0, "over_rate": 0, "failed": 0
+            "matched": count, "sent": count, "excluded": 0, "loop_guard": 0, "not_sampled": 0,
+            "unsupported": 0, "oversize": 0, "rate_limited": 0, "failed": 0
         })
     }
 
@@ -183,19 +183,19 @@ mod tests {
     #[test]
     fn an_instance_is_an_object() {
         let mut counters = json!({
-            "copies": 10, "whole": 10, "paired": 0, "packets": 0, "arrived": 0, "fitting": 0,
-            "cut": 0, "fragments": 0, "foreign": 0, "dropped": {}
+            "copies": 10, "sent_whole": 10, "via_veth": 0, "veth_packets": 0, "veth_received": 0, "sent_whole_via_veth": 0,
+            "sent_fragmented": 0, "fragments": 0, "not_a_copy": 0, "dropped": {}
         });
         for reason in [
             "not_ip",
             "unreadable",
-            "no_room",
-            "uncuttable",
+            "encap_failed",
+            "nested_tunnel_too_long",
             "next_hop_unresolved",
-            "lost",
-            "untrimmed",
-            "unsummed",
-            "torn",
+            "backlog_full",
+            "truncate_failed",
+            "checksum_failed",
+            "fragment_send_failed",
         ] {
             counters["dropped"][reason] = json!(0);
         }
@@ -232,7 +232,7 @@ mod tests {
                 "local_port": 6080,
                 "next_hop": { "address": "192.0.2.1", "state": "reachable", "reachable": true },
                 "nic": { "name": "eth1", "mtu": 1500, "up": true },
-                "whole_len": 1468,
+                "max_unfragmented_len": 1468,
                 "max_len": 65503,
                 "oversize": "fragment",
                 "max_rate": null,
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn every_state_of_a_next_hop_is_in_the_schema() {
         for state in
-            [HopState::Reachable, HopState::Asked, HopState::Unreachable, HopState::Unknown]
+            [HopState::Reachable, HopState::Resolving, HopState::Unreachable, HopState::Unknown]
         {
             let mut instance = instance();
             instance.tunnel.as_mut().unwrap().next_hop.as_mut().unwrap().state = state;

@@ -1,4 +1,4 @@
-//! What runs, in Prometheus' text format (pure): counters, of which Prometheus makes rates.
+//! The report in Prometheus' text format (pure). It has counters and no rates: Prometheus computes those.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write};
@@ -6,7 +6,7 @@ use std::fmt::{Display, Write};
 use super::report::{Entry, HopState, Instance, Outcomes, State, Tunnel};
 use crate::model::InstanceId;
 
-/// What one name stands for, in all its samples: they have to stand together.
+/// A metric with all its samples, which the format requires to be together.
 struct Family {
     name: &'static str,
     kind: &'static str,
@@ -26,7 +26,7 @@ impl Family {
     fn add(&mut self, labels: &[(&str, &str)], value: impl Display) {
         let labels: Vec<_> =
             labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-        // text takes all that is written to it
+        // writing to a String cannot fail
         let _ = writeln!(self.samples, "{}{{{}}} {value}", self.name, labels.join(","));
     }
 }
@@ -41,7 +41,7 @@ impl Display for Family {
     }
 }
 
-/// The value of a label (Prometheus, exposition formats).
+/// Escapes the value of a label (Prometheus documentation, exposition formats).
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -54,15 +54,13 @@ pub fn text(entries: &[Entry]) -> String {
 fn of_instances(entries: &[Entry]) -> String {
     let mut readable = Family::gauge(
         "mirroring_readable",
-        "Whether this version of mirroring can read the instance; if not, there is nothing else of it.",
+        "Whether this version of mirroring can read the instance; if not, it has no other metrics.",
     );
-    let mut running = Family::gauge(
-        "mirroring_running",
-        "Whether the instance does all that it was started for, as --cmd=status tells.",
-    );
+    let mut running =
+        Family::gauge("mirroring_running", "Whether everything works, as --cmd=status tells.");
     let mut live = Family::gauge(
         "mirroring_live",
-        "Whether rules are in force and packets come to the program.",
+        "Whether rules are in force and the program receives packets.",
     );
     let mut info = Family::gauge("mirroring_info", "What the instance is; always 1.");
     let mut packets = Family::counter(
@@ -71,17 +69,17 @@ fn of_instances(entries: &[Entry]) -> String {
     );
     let mut of_rules = Family::counter(
         "mirroring_rule_packets_total",
-        "Packets that met a rule in force, by what became of their copies; from 0 on after an update.",
+        "Packets that a rule in force was the first to match, by what became of their copies; 0 after an update of the rules.",
     );
     let mut cap = Family::gauge(
         "mirroring_max_rate_bytes_per_second",
-        "Most that may leave in copies; none without --max-rate.",
+        "Cap on the rate of copies (--max-rate); absent if there is none.",
     );
     let mut tunnel_up =
-        Family::gauge("mirroring_tunnel_up", "Whether the tunnel device is there and up.");
+        Family::gauge("mirroring_tunnel_up", "Whether the tunnel device exists and is up.");
     let mut max_len = Family::gauge(
-        "mirroring_tunnel_longest_packet_bytes",
-        "Longest packet whose copy arrives whole, from its IP header on.",
+        "mirroring_tunnel_max_packet_bytes",
+        "Length of the longest packet whose copy can be sent in full length, from its IP header on.",
     );
     for Entry { id, found } in entries {
         let labels = &labels(id)[..];
@@ -122,26 +120,28 @@ fn labels(id: &InstanceId) -> [(&'static str, &str); 3] {
     ]
 }
 
-/// Sent and each reason: their sum is what matched.
+/// `sent` and the reasons for which packets were left out. Their sum is `matched`.
 fn by_outcome(it: &Outcomes<u64>) -> impl Iterator<Item = (&'static str, u64)> {
     [("sent", it.sent)].into_iter().chain(it.left_out())
 }
 
-/// Instances may share a device: each is told of once.
+/// Instances may share a device, so each device is reported once.
 fn of_devices(entries: &[Entry]) -> String {
     let mut reachable = Family::gauge(
         "mirroring_tunnel_next_hop_reachable",
         "Whether the next hop's link-layer address is known.",
     );
-    let mut mtu =
-        Family::gauge("mirroring_tunnel_nic_mtu_bytes", "MTU of what the copies leave by.");
+    let mut mtu = Family::gauge(
+        "mirroring_tunnel_nic_mtu_bytes",
+        "MTU of the interface that copies leave by.",
+    );
     let mut copies = Family::counter(
         "mirroring_tunnel_copies_total",
-        "Copies that instances have handed to the built-in tunnel.",
+        "Copies that instances gave to the built-in tunnel.",
     );
     let mut fragments = Family::counter(
         "mirroring_tunnel_fragments_total",
-        "Fragments that the built-in tunnel has made of copies too long for one packet.",
+        "Outer fragments that the built-in tunnel sent.",
     );
     let mut dropped = Family::counter(
         "mirroring_tunnel_dropped_packets_total",
@@ -201,12 +201,12 @@ mod tests {
         other.id.direction = "egress".parse().unwrap();
         let text = text(&[entry(instance()), other, unreadable()]);
         let expected = r#"
-# HELP mirroring_readable Whether this version of mirroring can read the instance; if not, there is nothing else of it.
+# HELP mirroring_readable Whether this version of mirroring can read the instance; if not, it has no other metrics.
 # TYPE mirroring_readable gauge
 mirroring_readable{interface="eth0",direction="ingress",version="latest"} 1
 mirroring_readable{interface="eth0",direction="egress",version="latest"} 1
 mirroring_readable{interface="eth0",direction="ingress",version="old"} 0
-# HELP mirroring_running Whether the instance does all that it was started for, as --cmd=status tells.
+# HELP mirroring_running Whether everything works, as --cmd=status tells.
 # TYPE mirroring_running gauge
 mirroring_running{interface="eth0",direction="ingress",version="latest"} 1
 mirroring_running{interface="eth0",direction="egress",version="latest"} 1

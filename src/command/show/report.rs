@@ -109,11 +109,11 @@ pub struct Outcomes<T> {
     pub matched: T,
     pub sent: T,
     pub excluded: T,
-    pub guarded: T,
+    pub loop_guard: T,
     pub not_sampled: T,
     pub unsupported: T,
     pub oversize: T,
-    pub over_rate: T,
+    pub rate_limited: T,
     pub failed: T,
 }
 
@@ -132,7 +132,7 @@ pub struct Tunnel {
     /// What the copies leave by, where it is known.
     pub nic: Option<Nic>,
     /// Longest packet whose copy leaves in one outer packet, bytes from the IP header on.
-    pub whole_len: Option<u32>,
+    pub max_unfragmented_len: Option<u32>,
     /// Longest packet whose copy arrives whole.
     pub max_len: u32,
     pub oversize: Oversize,
@@ -168,7 +168,7 @@ pub enum HopState {
     /// Its link-layer address is known, or it needs none.
     Reachable,
     /// The kernel has asked for it, and waits.
-    Asked,
+    Resolving,
     /// It did not answer.
     Unreachable,
     /// Nobody has asked of late.
@@ -189,11 +189,11 @@ impl<T: Copy> Outcomes<T> {
             matched: with(self.matched, other.matched),
             sent: with(self.sent, other.sent),
             excluded: with(self.excluded, other.excluded),
-            guarded: with(self.guarded, other.guarded),
+            loop_guard: with(self.loop_guard, other.loop_guard),
             not_sampled: with(self.not_sampled, other.not_sampled),
             unsupported: with(self.unsupported, other.unsupported),
             oversize: with(self.oversize, other.oversize),
-            over_rate: with(self.over_rate, other.over_rate),
+            rate_limited: with(self.rate_limited, other.rate_limited),
             failed: with(self.failed, other.failed),
         }
     }
@@ -202,11 +202,11 @@ impl<T: Copy> Outcomes<T> {
     pub fn left_out(&self) -> [(&'static str, T); 7] {
         [
             ("excluded", self.excluded),
-            ("guarded", self.guarded),
+            ("loop_guard", self.loop_guard),
             ("not_sampled", self.not_sampled),
             ("unsupported", self.unsupported),
             ("oversize", self.oversize),
-            ("over_rate", self.over_rate),
+            ("rate_limited", self.rate_limited),
             ("failed", self.failed),
         ]
     }
@@ -218,11 +218,11 @@ impl From<bpf::Outcomes> for Outcomes<u64> {
             matched: it.matched,
             sent: it.sent,
             excluded: it.excluded,
-            guarded: it.guarded,
+            loop_guard: it.loop_guard,
             not_sampled: it.not_sampled,
             unsupported: it.unsupported,
             oversize: it.oversize,
-            over_rate: it.over_rate,
+            rate_limited: it.rate_limited,
             failed: it.failed,
         }
     }
@@ -274,7 +274,7 @@ impl HopState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Reachable => "reachable",
-            Self::Asked => "asked",
+            Self::Resolving => "resolving",
             Self::Unreachable => "unreachable",
             Self::Unknown => "unknown",
         }

@@ -64,11 +64,11 @@ pub fn built_in() -> Tunnel {
         remote_port: Some(6080),
         next_hop: Some(NextHop { address: [192, 0, 2, 1].into(), state: HopState::Reachable }),
         nic: Some(Nic { name: "eth1".to_owned(), mtu: 1500, up: true }),
-        whole_len: Some(1468),
+        max_unfragmented_len: Some(1468),
         max_len: 65503,
         oversize: Oversize::Fragment,
         max_rate: None,
-        counters: Some(GueCounters { copies: 10, whole: 10, ..Default::default() }),
+        counters: Some(GueCounters { copies: 10, sent_whole: 10, ..Default::default() }),
     }
 }
 
@@ -79,7 +79,7 @@ pub fn existing() -> Tunnel {
         local_port: None,
         remote_port: Some(4789),
         next_hop: None,
-        whole_len: None,
+        max_unfragmented_len: None,
         max_len: 1450,
         oversize: Oversize::Drop,
         counters: None,

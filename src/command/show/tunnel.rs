@@ -30,7 +30,7 @@ pub fn of(tunnel: &bpf::Tunnel, links: &[Link], netlink: &mut Netlink) -> Result
         remote_port: Some(u16::from_be(tunnel.port)).filter(|port| *port != 0),
         next_hop: None,
         nic: None,
-        whole_len: None,
+        max_unfragmented_len: None,
         max_len: tunnel.max_len,
         oversize: Oversize::Drop,
         max_rate: maps::cap(tunnel),
@@ -69,7 +69,7 @@ fn built_in(
             Some(next_hop(template.ifindex, address, netlink))
         }),
         nic: template.and_then(|template| nic(template.ifindex, links)),
-        whole_len: template.map(|template| template.whole_len),
+        max_unfragmented_len: template.map(|template| template.whole_len),
         max_len,
         oversize,
         counters: counters.map(|map| counters::read(&map)).transpose()?,
@@ -93,7 +93,7 @@ fn existing(common: Tunnel, links: &[Link], netlink: &mut Netlink) -> Tunnel {
 fn next_hop(ifindex: u32, address: IpAddr, netlink: &mut Netlink) -> NextHop {
     let state = match netlink.answer(ifindex, address) {
         Ok(Some(Answer::Known)) => HopState::Reachable,
-        Ok(Some(Answer::Awaited)) => HopState::Asked,
+        Ok(Some(Answer::Awaited)) => HopState::Resolving,
         Ok(Some(Answer::None)) => HopState::Unreachable,
         // nor can anybody be asked on a device that is gone
         Ok(None) | Err(_) => HopState::Unknown,

@@ -38,9 +38,9 @@ pub fn read(map: &MapHandle) -> Result<bpf::GueCounters> {
 impl bpf::GueCounters {
     /// Packets that the pair took at its near end and did not deliver at the far one: its backlog was
     /// full, or there was no memory.
-    pub fn lost(&self) -> u64 {
+    pub fn backlog_full(&self) -> u64 {
         // one that is on its way is in neither count for long
-        self.packets.saturating_sub(self.arrived)
+        self.veth_packets.saturating_sub(self.veth_received)
     }
 
     /// Copies that did not leave, and of those that crossed the pair, packets, under each reason.
@@ -48,13 +48,13 @@ impl bpf::GueCounters {
         [
             ("not_ip", self.not_ip),
             ("unreadable", self.unreadable),
-            ("no_room", self.no_room),
-            ("uncuttable", self.uncuttable),
+            ("encap_failed", self.encap_failed),
+            ("nested_tunnel_too_long", self.nested_tunnel_too_long),
             ("next_hop_unresolved", self.next_hop_unresolved),
-            ("lost", self.lost()),
-            ("untrimmed", self.untrimmed),
-            ("unsummed", self.unsummed),
-            ("torn", self.torn),
+            ("backlog_full", self.backlog_full()),
+            ("truncate_failed", self.truncate_failed),
+            ("checksum_failed", self.checksum_failed),
+            ("fragment_send_failed", self.fragment_send_failed),
         ]
     }
 }
@@ -62,24 +62,28 @@ impl bpf::GueCounters {
 /// For the log: where copies went.
 impl fmt::Display for bpf::GueCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "copies {}, sent whole {}", self.copies, self.whole)?;
-        if self.paired > 0 {
+        write!(f, "copies {}, sent whole {}", self.copies, self.sent_whole)?;
+        if self.via_veth > 0 {
             write!(
                 f,
                 ", via veth {} as {} packets (fragmented {} into {}, whole {})",
-                self.paired, self.packets, self.cut, self.fragments, self.fitting
+                self.via_veth,
+                self.veth_packets,
+                self.sent_fragmented,
+                self.fragments,
+                self.sent_whole_via_veth
             )?;
         }
         let reasons = [
             ("not IP", self.not_ip),
             ("unreadable", self.unreadable),
-            ("no room for the outer headers", self.no_room),
-            ("nested tunnel too long", self.uncuttable),
+            ("no room for the outer headers", self.encap_failed),
+            ("nested tunnel too long", self.nested_tunnel_too_long),
             ("next hop unresolved", self.next_hop_unresolved),
-            ("backlog full", self.lost()),
-            ("truncate failed", self.untrimmed),
-            ("checksum failed", self.unsummed),
-            ("fragment send failed", self.torn),
+            ("backlog full", self.backlog_full()),
+            ("truncate failed", self.truncate_failed),
+            ("checksum failed", self.checksum_failed),
+            ("fragment send failed", self.fragment_send_failed),
         ];
         let dropped: u64 = reasons.iter().map(|(_, count)| count).sum();
         write!(f, ", dropped {dropped}")?;
@@ -98,29 +102,29 @@ mod tests {
 
     #[test]
     fn the_log_says_what_was_dropped_and_why() {
-        let plain = bpf::GueCounters { copies: 7, whole: 7, ..Default::default() };
+        let plain = bpf::GueCounters { copies: 7, sent_whole: 7, ..Default::default() };
         assert_eq!(plain.to_string(), "copies 7, sent whole 7, dropped 0");
         let all = bpf::GueCounters {
-            foreign: 99,
+            not_a_copy: 99,
             copies: 105,
-            whole: 50,
-            paired: 40,
-            packets: 60,
+            sent_whole: 50,
+            via_veth: 40,
+            veth_packets: 60,
             not_ip: 1,
             unreadable: 2,
-            no_room: 3,
-            uncuttable: 4,
+            encap_failed: 3,
+            nested_tunnel_too_long: 4,
             next_hop_unresolved: 5,
-            arrived: 58,
-            fitting: 6,
-            cut: 32,
+            veth_received: 58,
+            sent_whole_via_veth: 6,
+            sent_fragmented: 32,
             fragments: 70,
-            untrimmed: 8,
-            unsummed: 3,
-            torn: 9,
+            truncate_failed: 8,
+            checksum_failed: 3,
+            fragment_send_failed: 9,
         };
-        assert_eq!(all.copies, all.whole + all.paired + 1 + 2 + 3 + 4 + 5);
-        assert_eq!(all.arrived, all.fitting + all.cut + 8 + 3 + 9);
+        assert_eq!(all.copies, all.sent_whole + all.via_veth + 1 + 2 + 3 + 4 + 5);
+        assert_eq!(all.veth_received, all.sent_whole_via_veth + all.sent_fragmented + 8 + 3 + 9);
         assert_eq!(
             all.to_string(),
             "copies 105, sent whole 50, via veth 40 as 60 packets (fragmented 32 into 70, whole 6), \

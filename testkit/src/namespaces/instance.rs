@@ -135,9 +135,9 @@ pub fn status(net: &Topology, args: &[&str]) -> (String, Option<i32>) {
 pub struct Summary {
     pub matched: usize,
     pub sent: usize,
-    pub guarded: usize,
+    pub loop_guard: usize,
     pub oversize: usize,
-    pub over_rate: usize,
+    pub rate_limited: usize,
     pub failed: usize,
 }
 
@@ -153,11 +153,12 @@ impl Summary {
         let numbers =
             words.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
         let numbers: Vec<usize> = numbers.collect();
-        let [matched, sent, dropped, guarded, oversize, over_rate, failed] = numbers[..] else {
+        let [matched, sent, dropped, loop_guard, oversize, rate_limited, failed] = numbers[..]
+        else {
             panic!("seven counts in {words}")
         };
-        assert_eq!(dropped, guarded + oversize + over_rate + failed, "{words}");
+        assert_eq!(dropped, loop_guard + oversize + rate_limited + failed, "{words}");
         assert_eq!(matched, sent + dropped, "{words}");
-        Self { matched, sent, guarded, oversize, over_rate, failed }
+        Self { matched, sent, loop_guard, oversize, rate_limited, failed }
     }
 }

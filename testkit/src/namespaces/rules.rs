@@ -34,8 +34,8 @@ pub fn instance(direction: Way) -> Instance {
 /// What it has counted so far; every packet that matched is accounted for.
 pub fn outcomes(direction: Way) -> bpf::Outcomes {
     let it = instance(direction).counters().and_then(|it| it.total()).expect("the counters");
-    let left_out = it.excluded + it.guarded + it.not_sampled + it.unsupported;
-    let kept_back = it.oversize + it.over_rate + it.failed;
+    let left_out = it.excluded + it.loop_guard + it.not_sampled + it.unsupported;
+    let kept_back = it.oversize + it.rate_limited + it.failed;
     assert_eq!(it.matched, it.sent + left_out + kept_back, "{it:?}");
     it
 }

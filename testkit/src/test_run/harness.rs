@@ -62,11 +62,11 @@ pub enum Fate {
     NoMatch,
     Sent,
     Excluded,
-    Guarded,
+    LoopGuard,
     NotSampled,
     Unsupported,
     Oversize,
-    OverRate,
+    RateLimited,
     Failed,
 }
 
@@ -229,11 +229,11 @@ impl Harness {
             Fate::NoMatch,
             Fate::Sent,
             Fate::Excluded,
-            Fate::Guarded,
+            Fate::LoopGuard,
             Fate::NotSampled,
             Fate::Unsupported,
             Fate::Oversize,
-            Fate::OverRate,
+            Fate::RateLimited,
             Fate::Failed,
         ];
         let fate = fates.into_iter().find(|fate| {
@@ -277,11 +277,11 @@ impl Harness {
             it.matched,
             it.sent,
             it.excluded,
-            it.guarded,
+            it.loop_guard,
             it.not_sampled,
             it.unsupported,
             it.oversize,
-            it.over_rate,
+            it.rate_limited,
             it.failed,
         ]
     }

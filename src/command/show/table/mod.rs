@@ -37,7 +37,7 @@ fn of_instance(id: &InstanceId, instance: &Instance) -> String {
     line("next", &neighbours(&instance.next));
     if let Some(tunnel) = &instance.tunnel {
         line("tunnel", &device(tunnel));
-        line("way", &way(tunnel));
+        line("path", &path(tunnel));
         line("copies", &copies(tunnel));
         line("dropped", &dropped(tunnel));
     }
@@ -111,16 +111,16 @@ fn device(tunnel: &Tunnel) -> String {
     format!("{name} ({kind}) is {}{comma}{}", tunnel.state(), ends.join(" "))
 }
 
-fn way(tunnel: &Tunnel) -> String {
+fn path(tunnel: &Tunnel) -> String {
     let nic = tunnel.nic.as_ref().map(|Nic { name, mtu, up }| {
         format!("by {name} (MTU {mtu}{})", if *up { "" } else { ", down" })
     });
     let hop = tunnel.next_hop.map(|hop| {
         let state = match hop.state {
             HopState::Reachable => "reachable",
-            HopState::Asked => "asked, no answer yet",
+            HopState::Resolving => "no answer yet",
             HopState::Unreachable => "does not answer",
-            HopState::Unknown => "not asked of late",
+            HopState::Unknown => "not asked recently",
         };
         format!("next hop {} ({state})", hop.address)
     });
@@ -130,7 +130,7 @@ fn way(tunnel: &Tunnel) -> String {
 
 fn copies(tunnel: &Tunnel) -> String {
     let longest = tunnel.max_len;
-    let size = match (tunnel.oversize, tunnel.whole_len) {
+    let size = match (tunnel.oversize, tunnel.max_unfragmented_len) {
         (Oversize::Fragment, Some(whole)) => {
             format!("whole up to {longest} bytes, from {} on in fragments", whole + 1)
         }
@@ -182,7 +182,7 @@ eth0 ingress (latest): running, process 1234
   previous  none
   next      62 test (TCX)
   tunnel    gue1 (built-in GUE) is up, from port 6080 to 192.0.2.50:6080
-  way       by eth1 (MTU 1500), next hop 192.0.2.1 (reachable)
+  path      by eth1 (MTU 1500), next hop 192.0.2.1 (reachable)
   copies    whole up to 65503 bytes, from 1469 on in fragments
   dropped   none
   #  name  action  packets       snaplen  matched  a second  sent  a second  left out
@@ -209,7 +209,7 @@ eth0 ingress (latest), called \"eth9\" now: mirrors on without its process 7; th
   previous  none
   next      none
   tunnel    vx0 (existing vxlan) is down, to 192.0.2.50:4789
-  way       by eth1 (MTU 1400, down)
+  path      by eth1 (MTU 1400, down)
   copies    whole up to 1450 bytes, longer ones left out
   dropped   not known; the device's own statistics may say
 ";
@@ -224,7 +224,7 @@ eth0 ingress (latest), called \"eth9\" now: mirrors on without its process 7; th
             "eth0 ingress (latest), an interface that is gone: mirrors on",
             "  program   none, on the interface (TCX)",
             "  tunnel    its device (existing) is gone\n",
-            "  way       not known\n",
+            "  path      not known\n",
         ] {
             assert!(shown.contains(part), "{part:?} in {shown}");
         }
@@ -244,9 +244,9 @@ eth0 ingress (latest), called \"eth9\" now: mirrors on without its process 7; th
     #[test]
     fn a_next_hop_that_does_not_answer_is_named() {
         for (state, words) in [
-            (HopState::Asked, "asked, no answer yet"),
+            (HopState::Resolving, "no answer yet"),
             (HopState::Unreachable, "does not answer"),
-            (HopState::Unknown, "not asked of late"),
+            (HopState::Unknown, "not asked recently"),
         ] {
             let mut instance = instance();
             let tunnel = instance.tunnel.as_mut().unwrap();
