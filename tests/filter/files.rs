@@ -155,7 +155,7 @@ fn a_rule_with_a_name_is_called_by_it() {
 
 #[test]
 fn a_byte_order_mark_in_front_is_read_over() {
-    let text = br#"{"rules": [{"protocol": "udp"}]}"#;
+    let text = br#"{"rules": [{"protocol": ["udp"]}]}"#;
     let marked = [&b"\xef\xbb\xbf"[..], text].concat();
     assert_eq!(file::rules(&marked).unwrap(), file::rules(text).unwrap());
 }
