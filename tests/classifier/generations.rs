@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use traffic_mirroring::bpf;
-use traffic_mirroring::bpf::map_defs::{self, MapDef};
+use traffic_mirroring::bpf::map_defs::MapDef;
 use traffic_mirroring::bpf::mmap_array::MmapArray;
-use traffic_mirroring::filter::{self, Rule};
+use traffic_mirroring::filter::{self, Rule, Table};
+use traffic_mirroring::maps::Layout;
 use traffic_mirroring::model::Direction;
 
 use testkit::test_run::harness::{Context, Harness, TC_ACT_OK, nowhere, rule, run, side_by_side};
@@ -20,42 +21,16 @@ use testkit::test_run::packets::{tcp, udp};
 /// For each direction.
 const FLIPS: u32 = 100;
 
-const TABLES: [MapDef; 12] = [
-    map_defs::PROTOCOL,
-    map_defs::SRC_PORT,
-    map_defs::DST_PORT,
-    map_defs::DSCP,
-    map_defs::VLAN,
-    map_defs::LENGTH,
-    map_defs::TCP_FLAGS,
-    map_defs::ICMP_TYPE,
-    map_defs::SRC_NET,
-    map_defs::DST_NET,
-    map_defs::SRC_NET6,
-    map_defs::DST_NET6,
-];
-const PREFIXES: [MapDef; 4] =
-    [map_defs::SRC_PREFIX, map_defs::DST_PREFIX, map_defs::SRC_PREFIX6, map_defs::DST_PREFIX6];
-
-/// Of the masks of `struct mirroring_config`.
-const CONFIG_MASKS: [usize; 16] = [
-    offset_of!(bpf::Config, live),
-    offset_of!(bpf::Config, any_protocol),
-    offset_of!(bpf::Config, any_src_port),
-    offset_of!(bpf::Config, any_dst_port),
-    offset_of!(bpf::Config, any_dst_v4),
-    offset_of!(bpf::Config, any_src_v4),
-    offset_of!(bpf::Config, any_more),
-    offset_of!(bpf::Config, unconditional),
-    offset_of!(bpf::Config, portless),
-    offset_of!(bpf::Config, any_dst_v6),
-    offset_of!(bpf::Config, any_src_v6),
-    offset_of!(bpf::Config, any_dscp),
-    offset_of!(bpf::Config, any_vlan),
-    offset_of!(bpf::Config, any_length),
-    offset_of!(bpf::Config, any_tcp_flags),
-    offset_of!(bpf::Config, any_icmp_type),
-];
+/// Of the masks of `struct mirroring_config`; `live` is the first.
+fn config_masks() -> Vec<usize> {
+    let of_no_table = [
+        offset_of!(bpf::Config, live),
+        offset_of!(bpf::Config, any_more),
+        offset_of!(bpf::Config, unconditional),
+        offset_of!(bpf::Config, portless),
+    ];
+    of_no_table.into_iter().chain(Table::all().map(|table| Layout::of(table).any)).collect()
+}
 
 /// All that an update writes.
 struct Tables {
@@ -72,13 +47,15 @@ struct Contents {
 
 impl Tables {
     fn of(harness: &Harness, direction: Direction) -> Self {
-        let open = |map: &MapDef| bpf::map(&harness.object, &map.name(direction)).unwrap();
+        let open = |map: MapDef| bpf::map(&harness.object, &map.name(direction)).unwrap();
+        let layouts = || Table::all().map(Layout::of);
         Self {
-            masks: TABLES
-                .iter()
-                .map(|map| MmapArray::new(&open(map), map.entries as usize).unwrap())
+            masks: layouts()
+                .map(|Layout { values, .. }| {
+                    MmapArray::new(&open(values), values.entries as usize).unwrap()
+                })
                 .collect(),
-            prefixes: PREFIXES.iter().map(open).collect(),
+            prefixes: layouts().filter_map(|layout| layout.prefixes).map(open).collect(),
         }
     }
 
@@ -90,9 +67,9 @@ impl Tables {
             assert_eq!(word & !(u64::from(u32::MAX) << shift), 0, "a leftover, live is {live:#x}");
             word >> shift
         };
-        let config = CONFIG_MASKS
-            .iter()
-            .map(|offset| harness.maps.common.config.word(*offset).load(Ordering::Relaxed));
+        let config = config_masks()
+            .into_iter()
+            .map(|offset| harness.maps.common.config.word(offset).load(Ordering::Relaxed));
         let mut masks: BTreeMap<_, _> =
             config.enumerate().map(|(place, word)| ((0, place), in_force(word))).collect();
         for (table, words) in (1..).zip(&self.masks) {
@@ -171,7 +148,7 @@ fn needs_root_an_update_leaves_nothing_of_the_rules_before() {
         assert_eq!(contents_after(direction, &[&narrow(), &wide(), &narrow()]), fresh);
         assert_eq!(contents_after(direction, &[&narrow(), &narrow()]), fresh);
         let open = contents_after(direction, &[&wide(), &[rule("")]]);
-        assert_eq!((open.masks.len(), open.prefixes.len()), (CONFIG_MASKS.len(), 0));
+        assert_eq!((open.masks.len(), open.prefixes.len()), (config_masks().len(), 0));
     });
 }
 
@@ -201,7 +178,7 @@ fn needs_root_an_update_cleans_up_after_one_that_was_cut_short() {
         for _ in 0..3 {
             let live = harness.maps.common.config.live().load(Ordering::Relaxed);
             let stray = if live as u32 == 0 { u64::from(u32::MAX) } else { !u64::from(u32::MAX) };
-            for offset in &CONFIG_MASKS[1..] {
+            for offset in &config_masks()[1..] {
                 harness.maps.common.config.word(*offset).fetch_or(stray, Ordering::Relaxed);
             }
             for word in tables.masks.iter().flat_map(|table| table.words()) {
