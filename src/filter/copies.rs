@@ -1,4 +1,4 @@
-//! What becomes of copies: which of them are made, and how much they keep.
+//! The text of what a rule says of copies: which are made (`sample`), and how much they keep (`snaplen`).
 
 use std::num::NonZeroU32;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::filter::rule::{MIN_SNAPLEN, SampleBy, Snaplen};
 use crate::model::number;
 
-/// Of how many one is mirrored: `100`.
+/// One in so many is mirrored: `100`.
 pub fn one_in(text: &str) -> Result<NonZeroU32> {
     number::<u32>(text)
         .and_then(NonZeroU32::new)

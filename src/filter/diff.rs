@@ -1,11 +1,10 @@
-//! What sets two lists of rules apart.
+//! What differs between two lists of rules.
 
 use super::fields::Field;
 use super::render;
 use super::rule::Rule;
 
-/// What sets one rule of a list apart from the rule of the same name in another list. Numbers
-/// count from 1.
+/// What differs between a rule and the rule of the same name in another list. Numbers count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Added {
@@ -16,19 +15,19 @@ pub enum Change {
         name: String,
         number: usize,
     },
-    /// It is another rule than before, or comes elsewhere among the others.
+    /// It says something else than before, or has another place among the others.
     Changed {
         name: String,
         number: usize,
-        /// Its number before, where its place among the others is another one.
+        /// Its number before, if it has another place among the others.
         moved_from: Option<usize>,
         /// Key, before, after; empty text for what there is not.
         what: Vec<(&'static str, String, String)>,
     },
 }
 
-/// From one list of rules, with names that are unique, to another: first what is removed, then the
-/// others in the order of the new list.
+/// What changes from one list of rules to another, both with unique names: first what is removed, then the others in
+/// the order of the new list.
 pub fn between(before: &[Rule], after: &[Rule]) -> Vec<Change> {
     let find = |list: &[Rule], name: &str| list.iter().position(|rule| rule.name == name);
     let removed = before
@@ -88,7 +87,7 @@ fn differences(before: &Rule, after: &Rule) -> Vec<(&'static str, String, String
     fields.chain(others.into_iter().filter(|(_, old, new)| old != new)).collect()
 }
 
-/// The longest run of numbers that ascend, leaving out as few of them as can be.
+/// The longest ascending subsequence.
 fn longest_ascending(numbers: &[usize]) -> Vec<usize> {
     let mut best: Vec<Vec<usize>> = Vec::new();
     for &number in numbers {

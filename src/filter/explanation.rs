@@ -1,4 +1,4 @@
-//! Why a packet meets the rule that it meets: for people to read, and which questions to ask for it.
+//! Why a packet meets the rule that it meets: as text, and which rules to try on the packet to find out.
 
 use super::entries::Entries;
 use super::fields::Field;
@@ -10,7 +10,7 @@ const HEADINGS: [&str; 4] = ["#", "name", "action", "the packet"];
 /// A packet among rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// Whether rules are asked at all: not about what is no packet of IP, or malformed.
+    /// False for what is not an IP packet or is malformed: no rule can match it.
     pub is_looked_at: bool,
     /// Number of the first rule that matches, from 0 on, and what becomes of the packet by it.
     pub met: Option<(usize, Verdict)>,

@@ -1,5 +1,5 @@
 //! The text of a file of rules: JSON, as `rules.schema.json` describes it. It may come from a REST
-//! interface: errors name the rule and the key, and quote no more than what they are about.
+//! interface, so errors name the rule and the key, and quote only the text that is wrong.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -10,14 +10,14 @@ use super::json::Json;
 use super::rule::{Action, Rule, Sample, SampleBy};
 use crate::abi;
 
-/// The longest file; lists of 100,000 prefixes are a third of it.
+/// The longest file, three times as long as one with 100,000 prefixes.
 pub const MAX_BYTES: usize = 16 << 20;
 
 const MAX_NAME: usize = abi::Size::MIRRORING_NAME.0 as usize;
-/// What is quoted of a text in an error.
+/// Characters of a text that an error quotes.
 const MAX_QUOTED: usize = 60;
 
-/// The rules of a file, in its order; each has a name, that of its place where it gives none.
+/// The rules of a file, in its order. A rule without a name gets one from its number.
 pub fn rules(text: &[u8]) -> Result<Vec<Rule>> {
     ensure!(
         text.len() <= MAX_BYTES,
@@ -34,7 +34,7 @@ pub fn rules(text: &[u8]) -> Result<Vec<Rule>> {
     let mut list = None;
     for (key, value) in members {
         match (key.as_str(), value) {
-            // by which editors find the schema
+            // editors find the schema by it
             ("$schema", Json::Text(_)) => {}
             ("rules", Json::List(rules)) => list = Some(rules),
             ("$schema", other) => bail!("\"$schema\" is {}, not text", other.kind()),
@@ -159,7 +159,7 @@ fn texts(value: &Json) -> Result<Vec<&str>> {
     list.iter().map(|entry| scalar(entry).context("an entry of the list")).collect()
 }
 
-/// The text of a text or a number, which is short: errors quote it.
+/// The text of a text or a number. Long ones are refused here, since errors quote it.
 fn scalar(value: &Json) -> Result<&str> {
     let (Json::Number(text) | Json::Text(text)) = value else {
         bail!("that is {}, neither text nor a number", value.kind());

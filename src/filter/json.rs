@@ -1,4 +1,4 @@
-//! JSON as it stands in a file: keys in their order, with repetitions, numbers as they were typed.
+//! JSON as it is in the file: keys in their order and with repetitions, numbers as they were typed.
 
 use std::fmt;
 

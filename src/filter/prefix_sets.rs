@@ -8,8 +8,7 @@ use crate::filter::Prefix;
 /// Prefixes, ascending (a prefix before those it covers), each with its mask.
 pub type Prefixes = Vec<(Prefix, u64)>;
 
-/// The prefixes of both sets. Each answers as both sets together do: with the masks that a longest
-/// match finds for it in one and in the other.
+/// The prefixes of both sets, each with the masks that its longest matches have in the one and in the other.
 pub fn union(one: &Prefixes, other: &Prefixes) -> Prefixes {
     let mut all: Vec<_> = one.iter().chain(other).map(|entry| entry.0).collect();
     // two ascending halves, which this sort merges
@@ -33,7 +32,7 @@ pub fn fewest(all: &Prefixes) -> Prefixes {
     fewest
 }
 
-/// From one set to another: the prefixes that go, and those that are new or have another mask.
+/// What changes from one set to another: the prefixes that are removed, and those that are new or have another mask.
 pub fn difference(from: &Prefixes, to: &Prefixes) -> (Vec<Prefix>, Prefixes) {
     let (mut gone, mut new) = (Vec::new(), Prefixes::new());
     let mut from = from.iter().peekable();
@@ -49,13 +48,13 @@ pub fn difference(from: &Prefixes, to: &Prefixes) -> (Vec<Prefix>, Prefixes) {
     (gone, new)
 }
 
-/// Longest matches in a sorted set, for prefixes asked in ascending order.
+/// Finds longest matches in a sorted set, for prefixes in ascending order.
 struct LongestMatch<'a> {
     ahead: Peekable<slice::Iter<'a, (Prefix, u64)>>,
     covering: Covering,
 }
 
-/// The prefixes that cover the place we are at, the longest one last.
+/// The prefixes that cover the current one, the longest last.
 #[derive(Default)]
 struct Covering(Prefixes);
 

@@ -6,8 +6,8 @@ use super::prefix::{Family, Prefix};
 use super::ranges::{Ranges, difference, segments};
 use super::tables::Masks;
 
-/// The indices of the addresses that a prefix covers: the upper 16 bits of IPv4; of IPv6, whose upper
-/// 16 bits are much the same everywhere, those XOR the next 16.
+/// The indices of the addresses that a prefix covers. IPv4: the upper 16 bits. IPv6: the upper 16 bits, which are
+/// nearly the same everywhere, XOR the next 16.
 fn indices(prefix: Prefix) -> std::ops::RangeInclusive<u16> {
     let (upper, upper_len) = prefix.word(0);
     let (index, len) = match prefix.family {
@@ -51,11 +51,11 @@ pub fn compile(rules: &[&Entries<Prefix>], family: Family) -> Masks {
     Masks { any, values: segments(indices.into_iter()), prefixes: longest_matches(named) }
 }
 
-/// The indices that a rule may accept an address of.
+/// The indices of the addresses that a rule may accept.
 fn index_ranges(only: &[Prefix], not: &[Prefix], family: Family) -> Ranges {
     let only = only.iter().map(|prefix| indices(*prefix)).collect();
-    // an exclusion takes an index away where it holds all addresses that have it; an index of IPv6
-    // is one of addresses all over the place
+    // an exclusion removes an index if it covers all addresses with that index; never for IPv6, where unrelated
+    // networks share an index
     let not = match family {
         Family::V4 => not.iter().filter(|prefix| prefix.len <= 16).collect(),
         Family::V6 => Vec::new(),
@@ -68,7 +68,7 @@ fn index_ranges(only: &[Prefix], not: &[Prefix], family: Family) -> Ranges {
 fn longest_matches(mut named: Vec<(Prefix, u32, u32)>) -> Vec<(Prefix, u32)> {
     named.sort_unstable_by_key(|&(prefix, ..)| prefix);
     let mut answers = Vec::new();
-    // prefix, and over it and all that cover it: rules that name one, rules that exclude one
+    // prefix; the rules that name it or a prefix that covers it; the rules that exclude one of these
     let mut covering: Vec<(Prefix, u32, u32)> = Vec::new();
     for same in named.chunk_by(|a, b| a.0 == b.0) {
         let prefix = same[0].0;

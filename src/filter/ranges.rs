@@ -2,25 +2,25 @@
 
 use std::ops::RangeInclusive;
 
-/// Disjoint and ascending, each range with the rules that accept its numbers.
+/// Disjoint ranges in ascending order, each with the mask of the rules that accept its numbers.
 pub type Segments = Vec<(RangeInclusive<u16>, u32)>;
 
-/// Ranges of one set: they may overlap and come in any order.
+/// A set of numbers. The ranges may overlap and come in any order.
 pub type Ranges = Vec<RangeInclusive<u16>>;
 
-/// What is in `only` and not in `not`, disjoint and ascending.
+/// The numbers in `only` that are not in `not`, as disjoint ranges in ascending order.
 pub fn difference(mut only: Ranges, mut not: Ranges) -> Ranges {
     only.sort_unstable_by_key(|range| *range.start());
     not.sort_unstable_by_key(|range| *range.start());
     let mut holes = not.into_iter().peekable();
     let mut rest = Ranges::new();
-    // the first number that is yet to be decided; beyond all of them in the end, hence 32 bits
+    // the first number not yet decided; at the end this is 65536, hence 32 bits
     let mut next = 0_u32;
     for range in only {
         next = next.max(u32::from(*range.start()));
         let end = u32::from(*range.end());
         while next <= end {
-            // a hole that ends before it has no effect from here on
+            // skip holes that end before it
             while holes.next_if(|hole| u32::from(*hole.end()) < next).is_some() {}
             let (hole_start, hole_end) = holes.peek().map_or((u32::MAX, u32::MAX), |hole| {
                 ((*hole.start()).into(), (*hole.end()).into())
@@ -38,9 +38,9 @@ pub fn difference(mut only: Ranges, mut not: Ranges) -> Ranges {
     rest
 }
 
-/// Cuts the sets of several rules into segments, by a sweep over the ends of their ranges.
+/// Merges the ranges of several rules into segments, by a sweep over the ends of the ranges.
 pub fn segments(named: impl Iterator<Item = (RangeInclusive<u16>, usize)>) -> Segments {
-    // (where, which rule, ranges of it that begin there less those that have ended)
+    // (position, rule, +1 where a range of the rule begins and -1 behind its end)
     let mut edges: Vec<(u32, usize, i32)> = named
         .filter(|(range, _)| !range.is_empty())
         .flat_map(|(range, bit)| {
@@ -62,7 +62,7 @@ pub fn segments(named: impl Iterator<Item = (RangeInclusive<u16>, usize)>) -> Se
         if next_mask != mask {
             let end = edges[0].0;
             if mask != 0 {
-                // ends are at most 65536, and exclusive
+                // ends are exclusive, 65536 at most
                 segments.push((start as u16..=(end - 1) as u16, mask));
             }
             (start, mask) = (end, next_mask);

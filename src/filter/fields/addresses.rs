@@ -49,7 +49,7 @@ fn text(prefix: &Prefix) -> String {
     }
 }
 
-/// In two tables: IPv4's, and IPv6's.
+/// The tables of a field: IPv4's, then IPv6's.
 struct Addresses([Table; 2]);
 
 impl InTables<Prefix> for Addresses {
@@ -69,18 +69,18 @@ impl InTables<Prefix> for Addresses {
     }
 }
 
-/// What one rule names and excludes of a family.
+/// The prefixes of one family that a rule names and excludes.
 #[derive(Debug, Clone, Default)]
 struct Named {
     only: Vec<Prefix>,
     not: Vec<Prefix>,
 }
 
-/// For each rule: where an answer has a rule that the one for what covers it has not, it was named;
-/// where it has lost one, it was excluded.
+/// For each rule: it names a prefix whose mask has it while the mask of the covering prefix has not. The other way
+/// round, it excludes the prefix.
 fn named(prefixes: &[(Prefix, u32)]) -> Vec<Named> {
     let mut rules = vec![Named::default(); u32::BITS as usize];
-    // prefixes that cover the place we are at, the longest one last
+    // the prefixes that cover the current one, the longest last
     let mut covering: Vec<(Prefix, u32)> = Vec::new();
     for &(prefix, mask) in prefixes {
         while covering.last().is_some_and(|(outer, _)| !outer.covers(prefix)) {
@@ -99,12 +99,12 @@ fn named(prefixes: &[(Prefix, u32)]) -> Vec<Named> {
     rules
 }
 
-/// `is_any` and `named` are of IPv4, then of IPv6.
+/// `is_any` and `named` are IPv4's, then IPv6's.
 fn entries(is_any: [bool; 2], named: [&Named; 2]) -> Entries<Prefix> {
     let all = Family::BOTH.map(Prefix::all);
     let is_all = [0, 1].map(|family| is_any[family] || named[family].only.contains(&all[family]));
     let mut entries = Entries::default();
-    // where nothing is named, both families are
+    // a field that names nothing accepts both families
     if is_all != [true, true] {
         for family in [0, 1] {
             match is_all[family] {

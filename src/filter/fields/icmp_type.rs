@@ -32,7 +32,7 @@ pub(super) static ICMP_TYPE: Spec<IcmpType> = Spec {
     },
 };
 
-/// Names of IANA's registries, with the number in ICMP and in ICMPv6.
+/// Names from IANA's registries, with their numbers in ICMP and in ICMPv6.
 const NAMES: [(&str, Option<u8>, Option<u8>); 20] = [
     ("echo-request", Some(8), Some(128)),
     ("echo-reply", Some(0), Some(129)),
@@ -69,12 +69,12 @@ pub fn parse(entry: &str) -> Result<Option<IcmpType>> {
     })
 }
 
-/// All that have a name.
+/// The types that have a name.
 pub fn names() -> impl Iterator<Item = IcmpType> {
     NAMES.iter().map(|&(_, v4, v6)| IcmpType { v4, v6 })
 }
 
-/// The name or the number; what is of one family alone and has no name is no entry of a list.
+/// The name or the number. A type of one family alone that has no name gets a description, which no list accepts.
 pub fn text(kind: &IcmpType) -> String {
     let named = NAMES.iter().find(|&&(_, v4, v6)| (v4, v6) == (kind.v4, kind.v6));
     match (named, kind.v4, kind.v6) {
@@ -93,7 +93,7 @@ fn indices(kind: &IcmpType) -> Ranges {
     v4.into_iter().chain(v6).map(|index| index..=index).collect()
 }
 
-/// Names and numbers for types of both families, if need be for one alone.
+/// Entries for these types: names and numbers for both families where possible, else for one.
 fn types(ranges: Ranges) -> Vec<IcmpType> {
     let (v6, v4): (Vec<u16>, Vec<u16>) =
         ranges.into_iter().flatten().partition(|index| *index >= ICMPV6);
@@ -121,7 +121,7 @@ fn types(ranges: Ranges) -> Vec<IcmpType> {
             chosen.push(kind);
         }
     }
-    // a name may have become of no use by the numbers behind it
+    // entries chosen later may have made an earlier one redundant
     for index in (0..chosen.len()).rev() {
         let kind = chosen.remove(index);
         if !is_covered(&kind, &chosen) {

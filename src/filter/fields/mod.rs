@@ -1,4 +1,5 @@
-//! The fields of rules: for each a file, with all that the program knows of it but the packets.
+//! The fields of rules, one list of them. A field has a file, with all that this program knows of it; where a packet
+//! has it is known to the BPF programs alone.
 //!
 //! docs/CONTRIBUTING.md says how to add one.
 
@@ -20,7 +21,7 @@ pub mod tcp_flags;
 mod values;
 pub mod vlan;
 
-/// The fields, in the order in which people see them.
+/// The fields, in the order in which they are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum Field {
     Protocol,
@@ -59,7 +60,7 @@ impl Field {
 
 /// A field whose entries are `T`.
 struct Spec<T: 'static> {
-    /// In a file of rules.
+    /// Its name in a file of rules.
     key: &'static str,
     flag: &'static str,
     entries: fn(&Rule) -> &Entries<T>,
@@ -75,14 +76,14 @@ struct Spec<T: 'static> {
 trait InTables<T> {
     fn compile(&self, rules: &[&Entries<T>], tables: &mut Tables);
 
-    /// Of so many rules. What these accept is what the tables say; it may be said in other entries than
-    /// those they were compiled from.
+    /// The entries of each of so many rules. They accept the same values as those that were compiled, but may be
+    /// written differently.
     fn decompile(&self, tables: &Tables, rules: usize) -> Vec<Entries<T>>;
 }
 
-/// What can be done with a field without knowing what its entries are.
+/// What can be done with any field, whatever its entries are.
 pub trait FieldSpec {
-    /// What it is called in a file of rules.
+    /// Its name in a file of rules.
     fn key(&self) -> &'static str;
 
     /// With its dashes.
@@ -102,7 +103,7 @@ pub trait FieldSpec {
 
     fn compile(&self, rules: &[Rule], tables: &mut Tables);
 
-    /// Gives each rule the entries that the tables tell of it.
+    /// Gives each rule the entries that the tables hold for it.
     fn decompile(&self, tables: &Tables, rules: &mut [Rule]);
 }
 
@@ -164,7 +165,7 @@ mod tests {
         }
     }
 
-    /// An entry of one field that turns up in another one would be a mix-up of what a spec leads to.
+    /// A spec may have been copied from another one, and still lead to its member or its table.
     #[test]
     fn each_field_has_entries_of_its_own() {
         for field in Field::all() {

@@ -41,7 +41,7 @@ pub fn parse(entry: &str) -> Result<Option<RangeInclusive<u16>>> {
     Ok((*ports.end() > 0).then_some(ports))
 }
 
-/// Port 0 alone is no entry: its text means any.
+/// Never has port 0 as an entry: that text means any port.
 fn entries(only: Ranges) -> Entries<RangeInclusive<u16>> {
     let not = others(&only, u16::MAX);
     if only.contains(&(0..=0)) {

@@ -20,8 +20,7 @@ pub(super) static PROTOCOL: Spec<u8> = Spec {
     tables: &Values { table: Table::Protocol, accepted: values, entries },
 };
 
-/// What people type for protocols that IANA calls something else, or for which it has no word.
-/// These come before IANA's names.
+/// Names in common use that differ from IANA's or are missing there. They take precedence over IANA's.
 const ALIASES: [(&str, u8); 9] = [
     ("icmpv6", 58),
     ("icmp6", 58),
@@ -45,7 +44,7 @@ pub fn parse(entry: &str) -> Result<Option<u8>> {
     })
 }
 
-/// The name that people type, where there is one.
+/// The name in common use; the number where there is none.
 pub fn text(protocol: &u8) -> String {
     let alias = ALIASES.iter().find(|(_, number)| number == protocol);
     alias
@@ -78,8 +77,8 @@ fn entries(only: Ranges) -> Entries<u8> {
     shorter(singles(only), singles(not))
 }
 
-/// The same protocols, excluding the others where they were named, and naming them where the others were excluded:
-/// that tells whether closed ports shut out packets without any ([`crate::filter::Rule::accepts_portless`]).
+/// Accepts the same protocols in the other form: excludes the others instead of naming these, or the other way round.
+/// The form decides whether packets without ports match ([`crate::filter::Rule::accepts_portless`]).
 pub fn other_form(form: &Entries<u8>) -> Entries<u8> {
     let accepted = values(form);
     if form.only.is_empty() {

@@ -45,7 +45,7 @@ pub fn text(flags: &TcpFlags) -> String {
     names.map(|(_, name)| *name).collect::<Vec<_>>().join("+")
 }
 
-/// Bytes of flags, tried one by one: a set accepts each that has all of its bits.
+/// A set accepts each byte of flags that has all of its bits, so the bytes are tried one by one.
 fn accepted(entries: &Entries<TcpFlags>) -> Ranges {
     let sets = |list: &[TcpFlags]| -> BTreeSet<u8> { list.iter().map(|set| set.0).collect() };
     let has_one = |value: u8, sets: &BTreeSet<u8>| sets.iter().any(|set| value & set == *set);
@@ -66,7 +66,7 @@ fn entries(accepted: Ranges) -> Entries<TcpFlags> {
     }
     let is_accepted = |value: u8| is_accepted[usize::from(value)];
     let has_one = |value: u8, sets: &[u8]| sets.iter().any(|set| value & set == *set);
-    // the smaller ones first
+    // smaller sets first
     let mut sets: Vec<u8> = (0..=u8::MAX).collect();
     sets.sort_by_key(|set| (set.count_ones(), *set));
 
@@ -82,7 +82,7 @@ fn entries(accepted: Ranges) -> Entries<TcpFlags> {
             let excludes_accepted =
                 |set: u8| (0..=u8::MAX).any(|value| value & set == set && is_accepted(value));
             let mut subsets = sets.iter().filter(|set| value & **set == **set);
-            // at the latest, the value itself
+            // there is one: the value itself is a subset
             not.extend(subsets.find(|set| !excludes_accepted(**set)));
         }
     }

@@ -7,7 +7,7 @@ use crate::filter::entries::Entries;
 use crate::filter::ranges::{Ranges, Segments, difference, segments};
 use crate::filter::tables::{Masks, Table, Tables};
 
-/// A field in its table.
+/// How a field is compiled to its table and back.
 pub struct Values<T: 'static> {
     pub table: Table,
     /// The values that a closed field accepts.
@@ -70,8 +70,8 @@ pub fn others(ranges: &Ranges, last: u16) -> Ranges {
     difference(vec![0..=last], ranges.clone())
 }
 
-/// Of the entries that accept and those that exclude, the fewer. A field that accepts nothing excludes what it
-/// names.
+/// The shorter of two lists: the entries to accept, or those to exclude. A field that accepts nothing names an entry
+/// and excludes it.
 pub fn shorter<T: Clone>(only: Vec<T>, not: Vec<T>) -> Entries<T> {
     match (only.len(), not.len()) {
         (0, 2..) => Entries { only: vec![not[0].clone()], not: vec![not[0].clone()] },
@@ -82,17 +82,17 @@ pub fn shorter<T: Clone>(only: Vec<T>, not: Vec<T>) -> Entries<T> {
     }
 }
 
-/// A value of 8 bits, as ranges.
+/// The ranges that hold one value.
 pub fn one(value: u8) -> Ranges {
     vec![value.into()..=value.into()]
 }
 
-/// The single values of a table that ends at 255 or before.
+/// Single values, of a table whose last value is 255 at most.
 pub fn singles(ranges: Ranges) -> Vec<u8> {
     ranges.into_iter().flatten().map(|value| value as u8).collect()
 }
 
-/// A range, as ranges.
+/// The ranges that hold one range.
 pub fn range(numbers: &RangeInclusive<u16>) -> Ranges {
     vec![numbers.clone()]
 }

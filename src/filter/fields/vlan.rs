@@ -42,7 +42,7 @@ fn text(ids: &RangeInclusive<u16>) -> String {
     if *ids.start() == UNTAGGED { "none".to_owned() } else { number_ranges::text(ids) }
 }
 
-/// No tag is an entry of its own.
+/// Makes "no tag" an entry of its own.
 fn apart(ranges: Ranges) -> Ranges {
     let apart = ranges.into_iter().flat_map(|range| match range.into_inner() {
         (start, UNTAGGED) if start < UNTAGGED => {
