@@ -45,7 +45,7 @@ demo: ## Mirror real traffic between network namespaces, and show it
 test: setup ## Run all checks and tests; as root, also those that need it; KERNELS= leaves out guests
 	$(Q)scripts/test
 
-test-l3afd: ## Launch the package as l3afd does, under traffic: [L3AFD=<path> FILTER=Chain PICTURE=<path>.svg]
+test-l3afd: ## Launch the package as l3afd does, under traffic: [L3AFD=<path> FILTER=Chain]
 	$(Q)scripts/test-l3afd
 
 test-kernels: ## Run the tests in guests with other kernels: [KERNELS="5.10 newest" FILTER=fixture]

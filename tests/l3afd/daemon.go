@@ -236,22 +236,45 @@ func (it *daemon) kill(t testing.TB) {
 func (it *daemon) restart(t testing.TB) {
 	t.Helper()
 	before := it.pid()
-	body := strings.NewReader(`{"hostname": "h", "version": "v1.0.0"}`)
-	request, err := http.NewRequest(http.MethodPut, restURL+"restart", body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// it may have ended before it answers
-	if answer, err := client.Do(request); err == nil {
-		text, _ := io.ReadAll(answer.Body)
-		answer.Body.Close()
-		if answer.StatusCode != http.StatusOK {
-			t.Fatalf("restart: %s: %s", answer.Status, text)
+	status, text := untilTaken(t, func() (*http.Response, error) {
+		body := strings.NewReader(`{"hostname": "h", "version": "v1.0.0"}`)
+		request, err := http.NewRequest(http.MethodPut, restURL+"restart", body)
+		if err != nil {
+			return nil, err
 		}
-	} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
-		t.Fatal(err)
+		answer, err := client.Do(request)
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			// it may have ended before it answers
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		}
+		return answer, err
+	})
+	if status != http.StatusOK {
+		t.Fatalf("restart: status %d: %s", status, text)
 	}
 	it.waitUntilThere(t, before)
+}
+
+// untilTaken asks l3afd, and again while it says that it is restarting: it does so for some time after it has begun
+// to answer. Returns the status and the text of the last answer.
+func untilTaken(t testing.TB, ask func() (*http.Response, error)) (int, string) {
+	t.Helper()
+	var status int
+	var text []byte
+	eventually(t, func() string {
+		answer, err := ask()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		status = answer.StatusCode
+		text, _ = io.ReadAll(answer.Body)
+		if status == http.StatusInternalServerError && strings.Contains(string(text), "in the middle of a restart") {
+			return string(text)
+		}
+		return ""
+	})
+	return status, string(text)
 }
 
 // client gives up on an l3afd that no longer answers.
@@ -268,13 +291,9 @@ func (it *daemon) post(t testing.TB, command, body string) {
 // tryToPost posts a payload, which has to be answered.
 func (it *daemon) tryToPost(t testing.TB, command, body string) (int, string) {
 	t.Helper()
-	answer, err := client.Post(restURL+command, "application/json", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, _ := io.ReadAll(answer.Body)
-	return answer.StatusCode, string(text)
+	return untilTaken(t, func() (*http.Response, error) {
+		return client.Post(restURL+command, "application/json", strings.NewReader(body))
+	})
 }
 
 func (it *daemon) add(t testing.TB, all ...payload.Deployment) {

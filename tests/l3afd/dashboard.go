@@ -12,28 +12,9 @@ import (
 
 // dashboard is what we read of grafana-dashboard.json.
 type dashboard struct {
-	Title  string
-	Panels []panel
-}
-
-type panel struct {
-	Title   string
-	Type    string // timeseries or stat
-	GridPos struct{ X, Y, W, H int }
-	Targets []struct {
-		Expr         string
-		LegendFormat string
-	}
-	FieldConfig struct {
-		Defaults struct {
-			Unit     string
-			Mappings []struct {
-				Options map[string]struct{ Text, Color string }
-			}
-		}
-	}
-	Options struct {
-		ColorMode string
+	Panels []struct {
+		Title   string
+		Targets []struct{ Expr string }
 	}
 }
 
@@ -61,7 +42,6 @@ func asked(expr string) string {
 var (
 	selector = regexp.MustCompile(`\b(l3afd_\w+)\{([^}]*)\}`)
 	matcher  = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*"`)
-	legend   = regexp.MustCompile(`\{\{(\w+)\}\}`)
 )
 
 // selected has the metrics that an expression asks for, each with the labels that it names.

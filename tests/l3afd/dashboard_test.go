@@ -6,7 +6,6 @@ import (
 	_ "embed"
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -90,7 +89,7 @@ func scraped(t testing.TB) []string {
 	return slices.Compact(all)
 }
 
-// A run in which everything happens that the dashboard shows. Where PICTURE is set, it is drawn there.
+// In a run in which everything happens that the dashboard shows, each of its questions has an answer.
 func TestDashboardShowsWhatHappens(t *testing.T) {
 	if !isReal {
 		t.Skip("only l3afd itself publishes all of its metrics: make test-l3afd L3AFD=<path>")
@@ -143,26 +142,13 @@ func TestDashboardShowsWhatHappens(t *testing.T) {
 	if there := scraped(t); !slices.Equal(there, recordedMetrics()) {
 		t.Errorf("l3afd publishes\n%s\nwhere testdata/metrics.txt has\n%s", strings.Join(there, "\n"), recorded)
 	}
-	dashboard := readDashboard(t)
-	var panels []shownPanel
-	for _, panel := range dashboard.Panels {
-		shown := shownPanel{panel: panel}
+	for _, panel := range readDashboard(t).Panels {
+		count := 0
 		for _, target := range panel.Targets {
-			for _, it := range query(t, asked(target.Expr), began, ended) {
-				name := legend.ReplaceAllStringFunc(target.LegendFormat, func(named string) string {
-					return it.labels[strings.Trim(named, "{}")]
-				})
-				shown.lines = append(shown.lines, line{name, it})
-			}
+			count += countSeries(t, asked(target.Expr), began, ended)
 		}
-		if len(shown.lines) == 0 {
+		if count == 0 {
 			t.Errorf("%q shows nothing", panel.Title)
-		}
-		panels = append(panels, shown)
-	}
-	if path := os.Getenv("PICTURE"); path != "" && !t.Failed() {
-		if err := os.WriteFile(path, []byte(draw(dashboard.Title, panels, began, ended)), 0o644); err != nil {
-			t.Fatal(err)
 		}
 	}
 }

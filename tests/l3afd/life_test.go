@@ -86,10 +86,6 @@ func live(w *world, variant variant) {
 	const place = 3
 	seqIDs := map[string]int{"before": 2, "behind": 4}
 	it := variant.payload(w, place)
-	if w.release != unreleased {
-		// asked at once after a start, which it takes for failed then; docs/l3afd.md says to leave it out
-		each(&it, func(program *payload.Program, _ string) { program.CmdStatus, program.StatusArgs = "", nil })
-	}
 	for _, direction := range directions {
 		programs := it.Programs.In(direction)
 		for _, name := range w.neighbours {
