@@ -1,5 +1,5 @@
-//! `make bench`: what mirroring costs, each figure beside something that was measured in the same rounds. (The
-//! machine may be busy with other things, and those come and go.)
+//! `make bench`: what mirroring costs. Each figure stands beside a reference that was measured in the same rounds,
+//! because the load of the machine changes.
 
 mod figure;
 mod hit;

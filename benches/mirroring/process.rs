@@ -1,4 +1,4 @@
-//! What the process takes: time until it mirrors, time for an update, memory, room.
+//! What the process takes: time until it mirrors, time of an update, memory, size of the maps.
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};

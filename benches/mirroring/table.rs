@@ -29,7 +29,7 @@ pub fn table(figures: &[Figure]) -> String {
 }
 
 fn row(figure: &Figure) -> [String; 4] {
-    // what takes less than a hundred of its unit is worth a digit more
+    // figures below 100 get another digit
     let decimals = usize::from(figure.value.median.abs() < 100.0 && figure.unit != "bytes");
     let value = format!("{:.decimals$} {}", figure.value, figure.unit);
     let ratio = figure

@@ -1,8 +1,7 @@
-//! Random rules and packets: the rule that a program meets is the oracle's.
+//! Random rules and packets: the program and the oracle agree on the rule that each packet meets.
 //!
-//! ORACLE_PAIRS is another number of pairs of rules and packet. A failure shrinks, and prints what
-//! ORACLE_RULES and ORACLE_FRAMES take to have it again: a file of rules, and frames in hex that come
-//! one after the other.
+//! ORACLE_PAIRS sets the number of pairs of rules and packet. A failure is shrunk, and printed as values of
+//! ORACLE_RULES (a file of rules) and ORACLE_FRAMES (frames in hex, in their order), which repeat it.
 
 use std::env;
 
@@ -17,7 +16,7 @@ use testkit::oracle::frame;
 use testkit::oracle::random::Random;
 use testkit::test_run::harness::{Context, Harness, TC_ACT_OK, TC_ACT_UNSPEC, hex};
 
-/// Packets that each set of rules is tried on: an update takes as long as many of them.
+/// Packets for each set of rules: an update takes as long as many packets.
 const PACKETS_PER_RULES: usize = 1000;
 
 /// Sets of rules that differ enough to say that all kinds of verdicts are among the pairs.

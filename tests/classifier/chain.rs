@@ -12,7 +12,7 @@ use testkit::test_run::harness::{
 };
 use testkit::test_run::packets::{tcp, udp};
 
-/// No verdict of tc's, so that it can only come from the next program.
+/// No verdict of tc, so it can only come from the next program.
 pub const NEXT: i32 = 42;
 
 /// A tc program of two instructions: `r0 = NEXT; exit`.

@@ -1,5 +1,5 @@
-//! The built-in tunnel's encapsulator: a marked copy in, a frame to the collector out. (The cutter
-//! hands its work to a device: it is tried in network namespaces.)
+//! The built-in tunnel's encapsulator turns a marked copy into a frame to the collector. (The cutter hands its work to
+//! a device, so it is tested in network namespaces.)
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -69,12 +69,12 @@ fn ends(ip: &Ipv4HeaderSlice) -> (IpAddr, IpAddr) {
     (ip.source_addr().into(), ip.destination_addr().into())
 }
 
-/// Holds a frame that left to what a collector has to find: the packet in GUE, UDP and IPv4.
+/// Checks that a frame which left has the packet in GUE, UDP and IPv4, as a collector expects it.
 fn check_outer(left: &[u8], packet: &[u8]) {
     check_outer_of(left, packet, if packet[0] >> 4 == 6 { 41 } else { 4 });
 }
 
-/// `follows` is what the GUE header is to say.
+/// `follows` is the protocol that the GUE header should name.
 fn check_outer_of(left: &[u8], packet: &[u8], follows: u8) {
     let shown = hex(left);
     let (ethernet, rest) = left.split_at(ETH_HLEN);
@@ -392,8 +392,8 @@ fn needs_root_every_piece_of_a_datagram_has_one_source_port() {
     assert_ne!(outer.source_port(), port, "a datagram that is whole has ports to tell it by");
 }
 
-/// 16 bins of 4096 flows that are as alike as they come: neighbours in one field. Of an even spread,
-/// chi squared with 15 degrees of freedom is over 50 once in 100,000 times.
+/// 4096 flows that differ in one field by one each, in 16 bins. If they are spread evenly, chi squared with 15 degrees
+/// of freedom is over 50 once in 100,000 times.
 #[test]
 fn needs_root_source_ports_are_spread_evenly() {
     let object = of_flow();
@@ -457,7 +457,7 @@ fn needs_root_a_copy_with_a_refused_fragment_is_counted_once() {
     );
 }
 
-/// The cutter learns of no refusal of the last piece, which it does not send as a clone.
+/// The cutter sends the last piece itself, not a clone, so it does not learn that this was refused.
 #[test]
 fn needs_root_a_copy_without_its_last_fragment_is_counted_once() {
     let object = encapsulator(&usual_path());

@@ -1,4 +1,4 @@
-//! Explanations, which are the program's own.
+//! Explanations come from the program itself: it is run on the packet.
 
 use traffic_mirroring::command::explain;
 use traffic_mirroring::filter::explanation::{Explanation, Verdict};
@@ -122,7 +122,7 @@ fn needs_root_unreadable_packets_are_told_from_unmatched_ones() {
     assert!(by_rules(&[rule("protocol=udp")], &whole.frame()).is_looked_at);
 }
 
-/// Longer than a test run takes: its headers are there, and what they say counts.
+/// The packet is longer than a test run takes. Its headers are there, with its real length.
 #[test]
 fn needs_root_a_long_packet_is_tried_by_its_beginning() {
     let rules = [rule("length=0-64999"), rule("length=65000 dst-port=2")];
@@ -147,7 +147,7 @@ fn opened(rule: &Rule, keys: &[&str]) -> Rule {
     rule
 }
 
-/// A rule that is open in all that refuses a packet matches it, and in all of that but one does not.
+/// With all refusing fields open, the rule matches the packet. With all but one of them open, it does not.
 #[test]
 fn needs_root_what_is_said_to_refuse_a_packet_is_all_that_does() {
     let mut random = Random(0x6578_706c_6169);

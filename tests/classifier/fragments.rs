@@ -1,4 +1,4 @@
-//! Fragments meet the rule that the first one of their datagram met.
+//! Later fragments meet the rule that the first fragment of their datagram met.
 
 use libbpf_rs::MapCore;
 use traffic_mirroring::bpf;
@@ -89,7 +89,7 @@ fn needs_root_fragments_of_other_datagrams_do_not() {
     });
 }
 
-/// What leads a later fragment's data may be said to be anything.
+/// The next header of a later fragment does not say what its data begins with.
 #[test]
 fn needs_root_the_next_header_of_later_fragments_is_ignored() {
     Harness::each(|harness| {

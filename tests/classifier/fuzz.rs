@@ -1,7 +1,7 @@
 //! A million mutated frames through each program: never an error, never a changed packet, always the
 //! verdict that it had, and the next program of the chain.
 //!
-//! FUZZ_FRAMES is another number of frames; FUZZ_SEED another first seed, such as a failure prints.
+//! FUZZ_FRAMES sets the number of frames. FUZZ_SEED sets the first seed: a failure prints it.
 
 use std::env;
 use std::io::{self, Write};
@@ -128,7 +128,7 @@ fn on_all_cpus<T>(
     let (frames, first) = (number("FUZZ_FRAMES", FRAMES), number("FUZZ_SEED", FIRST_SEED));
     let kernel = Kernel::probe();
     let buffers = if kernel.pages { "linear and other" } else { "only linear" };
-    // past the test harness, which shows what a test prints only where it fails
+    // written directly, because the test harness shows only the output of tests that fail
     let said = writeln!(
         io::stderr(),
         "{frames} mutated frames of up to {} bytes, in {buffers} buffers, seeds from {first} on: {what}",
@@ -164,9 +164,9 @@ fn on_all_cpus<T>(
     });
 }
 
-/// Both programs, with rules that look at every field and match every packet; the third's device
-/// takes plain IPv4 packets only. Clones of the first two
-/// pass the loopback device; those of the others fail where they are neither too long nor too many.
+/// Both programs, with rules that look at every field and match every packet. Clones of the first two pass the
+/// loopback device. The device of the third takes plain IPv4 packets only. Clones of the others fail, unless they are
+/// too long or over the cap.
 fn programs(chained: bool) -> [Harness; 4] {
     let rules = [
         exclude("protocol=gre,sctp vlan=none dscp=not ef"),
@@ -228,7 +228,7 @@ fn needs_root_mutated_frames_pass_both_programs_as_they_are() {
         |Counted(programs, _), fuzz| {
             let frame = fuzz.frame();
             let context = fuzz.context(&frame);
-            // of a super-packet that is none of its own making the kernel makes no sense
+            // the kernel cannot segment a super-packet that it has not made itself
             let narrow = context.gso_size > 0 || fuzz.one_in(4);
             for program in &programs[if narrow { 2..4 } else { 0..2 }] {
                 program.pass(&frame, context);

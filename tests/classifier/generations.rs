@@ -1,4 +1,4 @@
-//! Updates: at one instant, and without a trace of the rules before.
+//! An update is atomic, and leaves nothing of the rules before.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -245,7 +245,7 @@ fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], nev
 
 #[test]
 fn needs_root_no_packet_is_judged_by_half_of_an_update() {
-    // what one leaves open the other names
+    // each names the fields that the other one leaves open
     let rules = [
         rule("protocol=udp dst-address=10.0.0.0/8 src-port=1-100"),
         rule("dst-port=53 dst-address=10.1.2.0/24,20.0.0.0/8 src-address=172.16.0.0/12"),

@@ -60,7 +60,7 @@ fn address_at(prefix: Prefix, is_in: bool) -> IpAddr {
     }
 }
 
-/// A packet that meets the rule, or just does not.
+/// A packet that meets the rule, or only just does not.
 fn frame_for(random: &mut Random, rule: &Rule) -> Vec<u8> {
     let is_source = !rule.src_address.is_any();
     let (prefixes, ports) = if is_source {

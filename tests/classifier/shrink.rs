@@ -1,4 +1,4 @@
-//! From a failure to the least that still fails.
+//! Shrinks a failing case to the smallest one that still fails.
 
 use traffic_mirroring::filter::{Action, Entries, Rule};
 
@@ -13,7 +13,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// Leaves out of it what it fails without.
+    /// Leaves out everything that the failure does not need.
     pub fn shrink(mut self, fails: impl Fn(&Case) -> bool) -> Self {
         // a whole half first, and then less and less
         let mut chunk = self.frames.len().div_ceil(2);

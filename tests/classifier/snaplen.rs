@@ -1,5 +1,5 @@
-//! Rules that cut copies. (What the tunnel makes of the cut is tried in `gue`: here it shows in what
-//! still fits the tunnel.)
+//! Rules that truncate copies. (What the tunnel sends of them is tested in `encap`; here it shows by whether a copy
+//! fits the tunnel.)
 
 use traffic_mirroring::bpf::{self, carries};
 
@@ -106,7 +106,7 @@ fn needs_root_a_super_packet_is_cut_too() {
     });
 }
 
-/// `fate` sees to it that production's packet and its context are what they were.
+/// `fate` checks that the packet and its context are unchanged.
 #[test]
 fn needs_root_the_note_to_the_tunnel_is_taken_back() {
     in_namespace(|| {

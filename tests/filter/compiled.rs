@@ -112,7 +112,7 @@ fn check_form(set: &CompiledRules) {
     assert_eq!(set.rules.len(), set.live.count_ones() as usize);
 }
 
-/// Would take minutes if any step compared every prefix with every other.
+/// Takes minutes if any step compares every prefix with every other one.
 #[test]
 fn a_hundred_thousand_prefixes_are_no_trouble() {
     let mut random = Random(1);

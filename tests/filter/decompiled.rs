@@ -120,7 +120,7 @@ fn list(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
 }
 
-/// Would take minutes if any step compared every prefix with every other.
+/// Takes minutes if any step compares every prefix with every other one.
 #[test]
 fn a_hundred_thousand_prefixes_come_back() {
     let host = |number: u32| Prefix::from(IpNetwork::from(IpAddr::V4((number << 8).into())));

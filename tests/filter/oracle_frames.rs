@@ -1,4 +1,4 @@
-//! What the oracle makes of frames: everything else is held against it.
+//! The oracle reads frames correctly: all other tests rely on it.
 
 use testkit::oracle::evaluate::{Fragment, Packet, Ports};
 use testkit::oracle::frame::packet;

@@ -1,5 +1,5 @@
-//! A filter changes at one instant: two sets of rules that differ in every field take turns under
-//! traffic, and every copy is as one of them has it, wholly.
+//! An update is atomic: two sets of rules that differ in every field take turns under traffic. Every copy follows
+//! one set of rules, never a mixture of both.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,12 +14,12 @@ use traffic_mirroring::model::Direction as Way;
 use testkit::namespaces::*;
 use testkit::oracle::{evaluate, frame};
 
-/// By each instance; there are two.
+/// Updates of each of the two instances.
 const FLIPS: usize = 500;
-/// Of these, through `--cmd=update`.
+/// How many of these go through `--cmd=update`.
 const BY_COMMAND: usize = 10;
 
-/// Frames that are sent at once, and the pause behind them: as many as a collector in a test build takes.
+/// Frames that are sent at once, and the pause after them, so that a collector in a test build keeps up.
 const BURST: u64 = 8;
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -100,8 +100,8 @@ fn rules(of: &Values, order: usize) -> String {
 /// Where the number of a packet stands, behind its IP header: of TCP, these are the sequence numbers.
 const NUMBER: Range<usize> = 4..12;
 
-/// The frame with this number. Of what it has in its fields, each is among what both sets accept, or
-/// only one of them does; and in one of four kinds of frames any of these.
+/// The frame with this number. Each of its fields has a value that both sets accept, or that only one of them
+/// accepts. In one of four kinds of frames, the fields differ in that.
 fn numbered(number: u64) -> Vec<u8> {
     let mut random = Random::new(number);
     let kind = random.below(4);
@@ -155,7 +155,7 @@ fn numbered(number: u64) -> Vec<u8> {
     [&HOST_MAC[..], &CLIENT_MAC, &tag, &ethertype, &packet].concat()
 }
 
-/// What one set of rules makes of a frame: the length of its copy, if it has one.
+/// The length of the copy that a set of rules makes of a frame, if it makes one.
 fn copied_by(rules: &[Rule], frame: &[u8]) -> Option<usize> {
     let packet = frame::packet(frame).expect("a packet");
     let length = usize::from(packet.length);
@@ -165,7 +165,7 @@ fn copied_by(rules: &[Rule], frame: &[u8]) -> Option<usize> {
         Action::Mirror { snaplen: Some(Snaplen::Bytes(bytes)), .. } => {
             Some(length.min(bytes.into()))
         }
-        // that of TCP has no options here
+        // TCP headers have no options here
         Action::Mirror { .. } => Some(if packet.src.is_ipv4() { 40 } else { 60 }),
     }
 }
@@ -246,7 +246,7 @@ fn needs_root_every_copy_is_of_the_old_rules_or_of_the_new_ones() {
 }
 
 fn take_turns(net: &Topology) {
-    // the rules that an update replaces in their places are never those that it writes
+    // no update writes the rules that are in its generation already
     let sets = [rules(&A, 0), rules(&B, 1), rules(&A, 2), rules(&B, 0)];
     let files = [0, 1, 2, 3].map(|n| rules_file(&format!("set-{n}"), &sets[n]));
     let compiled = sets

@@ -1,8 +1,8 @@
 //! The clsact filter, which takes the place of TCX before Linux 6.6: it shares an interface with
 //! filters of others, and neither side harms the other.
 //!
-//! Kernels that have TCX never come to it by a start, so most of these tests call it directly. A
-//! test's own thread is in the host's namespace.
+//! With a kernel that has TCX, a start never uses clsact, so most of these tests call it directly. The thread of
+//! a test is in the host's namespace.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
@@ -26,7 +26,7 @@ fn eth0() -> u32 {
     nix::net::if_::if_nametoindex("eth0").expect("eth0")
 }
 
-/// Returns what was noted last.
+/// Returns the record that was written last.
 fn attach(program: &Counter, way: Way) -> (ClsactFilter, bool) {
     let noted = Cell::new(None);
     let note = |filter: &ClsactFilter, made_clsact| noted.set(Some((*filter, made_clsact)));
@@ -130,7 +130,7 @@ fn needs_root_both_directions_share_one_clsact_qdisc() {
 fn needs_root_a_foreign_filter_runs_on_and_keeps_the_qdisc() {
     Topology::run(|net| {
         let (ours, foreign) = (Counter::load_undecided(), Counter::load());
-        // there before us: the qdisc is its own
+        // it was there before us, so the qdisc is not ours
         let mut hook = attach_foreign(&foreign);
         let before = Snapshot::of(net.host());
         let (filter, made_clsact) = attach(&ours, Way::Ingress);
@@ -142,7 +142,7 @@ fn needs_root_a_foreign_filter_runs_on_and_keeps_the_qdisc() {
         hook.detach().expect("the foreign filter to go");
         assert!(remove(&ours));
 
-        // there after us: the qdisc is ours to remove, but no longer ours alone
+        // it came after us: we made the qdisc, but no longer use it alone
         let (filter, made_clsact) = attach(&ours, Way::Ingress);
         assert!(made_clsact);
         let mut hook = attach_foreign(&foreign);
@@ -178,7 +178,7 @@ fn needs_root_a_replaced_program_misses_no_packet() {
     Topology::run(|net| {
         let programs = [Counter::load_undecided(), Counter::load_undecided()];
         let (filter, _) = attach(&programs[0], Way::Ingress);
-        // all that is said of the filter up to the name of its program
+        // the text about the filter up to the name of its program
         let place = || {
             let filters = net.host().sh("tc filter show dev eth0 ingress");
             filters.split(" test:[").next().expect("text").to_owned()
@@ -200,7 +200,8 @@ fn needs_root_a_replaced_program_misses_no_packet() {
     });
 }
 
-/// A SIGKILL may come between any two of its steps: what was noted by then leads to all that it made.
+/// A SIGKILL may come between any two steps of an attach: the record that is written by then leads to everything
+/// that was made.
 #[test]
 fn needs_root_a_clsact_filter_is_noted_before_it_is_made() {
     Topology::run(|net| {

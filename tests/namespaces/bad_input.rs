@@ -116,7 +116,7 @@ fn needs_root_an_instance_is_not_chained_to_itself() {
     });
 }
 
-/// A root array of the wrong make refuses our program: by then tunnel and pins are there.
+/// A root array of another kind refuses our program. By then, the tunnel and the pins are there.
 #[test]
 fn needs_root_a_start_that_its_chain_refuses_leaves_nothing() {
     Topology::run(|net| {
@@ -186,7 +186,7 @@ fn needs_root_a_limit_of_locked_memory_is_named_where_it_counts() {
     });
 }
 
-/// Runs a command that must fail, and looks at everything that a failure owes.
+/// Runs a command that must fail, and checks its exit code, its error and that nothing has changed.
 fn check_refused<A: AsRef<str>>(net: &Topology, args: &[A], told: &[&str], before: &Snapshot) {
     let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
     let mut process = Daemon::mirroring(net.host(), &args);

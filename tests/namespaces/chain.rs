@@ -64,7 +64,7 @@ fn needs_root_standalone_other_programs_see_every_packet() {
     });
 }
 
-/// What is in front may end the way of its packets with TC_ACT_OK, as tc-root does.
+/// A program in front of us may end the processing of its packets with TC_ACT_OK, as tc-root does.
 #[test]
 fn needs_root_standalone_we_see_every_packet_beside_others() {
     Topology::run(|net| {

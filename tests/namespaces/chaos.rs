@@ -54,7 +54,7 @@ fn needs_root_chaos_neither_harms_production_nor_leaves_a_trace() {
         let mut chaos = Chaos { net, random, roots, sides: Default::default(), calms: 0 };
         let done = thread::scope(|scope| {
             traffic.start(net, scope);
-            // also where it panics, the traffic has to end
+            // the traffic has to end, also after a panic
             let _end = traffic.ends_with_this();
             chaos.reign(duration)
         });
@@ -75,7 +75,7 @@ fn needs_root_chaos_neither_harms_production_nor_leaves_a_trace() {
     });
 }
 
-/// Production's, which fails the test when a single answer is missing or changed.
+/// Production traffic. The test fails when a single answer is missing or changed.
 #[derive(Debug, Default)]
 struct Traffic {
     ended: AtomicBool,
@@ -121,7 +121,7 @@ impl Traffic {
     }
 }
 
-/// One direction: what is there of it.
+/// What runs of one direction.
 #[derive(Default)]
 struct Side {
     /// the process that stays, if one does
@@ -161,7 +161,7 @@ impl Chaos<'_> {
         deeds
     }
 
-    /// In a launch mode at random; where l3afd has loaded, in that one.
+    /// The words of a start in a random launch mode, or in that of l3afd where it has loaded the program.
     fn command(&mut self, side: usize) -> Vec<String> {
         let filter = self.random.pick(&FILTERS);
         let mut command: Vec<String> =
@@ -233,7 +233,7 @@ impl Chaos<'_> {
 
     fn flap(&mut self) {
         let flap = self.random.pick(&FLAPS);
-        // by a process of its own: it may be there, or not
+        // whether an instance is there or not
         let output = self.net.host().command("sh").args(["-c", flap]).output().expect("sh");
         drop(output);
     }

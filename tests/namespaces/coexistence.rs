@@ -63,7 +63,7 @@ fn needs_root_standalone_other_programs_run_on_undisturbed() {
                     }
                     theirs.detach(net);
                 }
-                // a qdisc that they made is theirs, and so is one that they had a filter on when we ended
+                // a qdisc is theirs if they made it, or if it had a filter of theirs when we ended
                 net.host().sh("tc qdisc delete dev eth0 clsact 2>&1 || :");
                 assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
             }
@@ -76,7 +76,7 @@ fn needs_root_standalone_other_programs_run_on_undisturbed() {
 fn needs_root_in_a_chain_the_hook_stays_as_others_have_it() {
     Topology::run(|net| {
         for way in Way::ALL {
-            // behind the root nobody sees a packet, whatever we do
+            // the root ends the processing, so a program behind it sees no packet
             let root = Root::attach(net.host(), &way.to_string());
             let behind = Counter::load();
             root.put(behind.program.as_fd());
@@ -95,8 +95,8 @@ fn needs_root_in_a_chain_the_hook_stays_as_others_have_it() {
     });
 }
 
-/// We attach in front of all who are there. Who comes in front of us later, and ends the way of its
-/// packets, gets what it asks for.
+/// We attach in front of all programs that are there. A program that comes in front of us later, and ends the
+/// processing of its packets, keeps them from us.
 #[test]
 fn needs_root_packets_that_end_in_front_of_us_are_not_ours() {
     Topology::run(|net| {

@@ -40,8 +40,8 @@ fn copies_of_three_pings6(net: &Topology) -> usize {
     collector.stop_after_quiet(QUIET).0.len()
 }
 
-/// Sorted, so that what came in another order is the same, and without the kernel's own chatter: reports
-/// of multicast groups, behind hop-by-hop options, and messages of the neighbour discovery.
+/// Sorted, because the order may differ, and without what the kernel sends by itself: multicast reports (behind
+/// hop-by-hop options) and neighbour discovery.
 fn sorted(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     let is_chatter = |packet: &Vec<u8>| match packet[6] {
         0 => packet[IPV6_HLEN] == ICMPV6,
@@ -271,7 +271,7 @@ fn needs_root_the_ipv6_tunnel_and_its_errors_are_not_mirrored() {
         assert_eq!(sent.iter().filter(of_ping).count(), 20, "of requests and replies that fit");
         // in two pieces each
         assert_eq!(sent.iter().filter(|packet| packet[6] == FRAGMENT).count(), 2 * 10);
-        // the kernel's own chatter apart
+        // without what the kernel sends by itself
         let no_errors = sent.iter().filter(|it| it[6] == UDP).all(|packet| {
             let inner = &packet[IPV6_HLEN + UDP_AND_GUE..];
             inner[0] >> 4 == 4 || inner[6] != ICMPV6 || inner[IPV6_HLEN] >= 128
@@ -444,7 +444,7 @@ fn needs_root_a_collector_over_ipv6_behind_a_router_is_reached() {
     });
 }
 
-/// What the way carries is known to the route alone: nobody on it cuts packets of IPv6.
+/// Only the route knows the MTU of the path: routers do not fragment IPv6.
 #[test]
 fn needs_root_the_mtu_of_the_route_to_an_ipv6_collector_counts() {
     in_world(|net| {
@@ -464,7 +464,7 @@ fn needs_root_the_mtu_of_the_route_to_an_ipv6_collector_counts() {
     });
 }
 
-/// From whoever is on the way: nothing but the route's own MTU counts.
+/// An ICMPv6 error from the path changes nothing: only the MTU of the route counts.
 #[test]
 fn needs_root_packet_too_big_does_not_change_the_ipv6_tunnel() {
     in_world(|net| {

@@ -13,9 +13,9 @@ type Send = fn(&Ns, &Ns) -> Vec<Vec<u8>>;
 enum Frames {
     /// One for each packet.
     Packets,
-    /// Some hold TCP segments that are yet to be cut.
+    /// With TCP super-packets.
     SuperPackets,
-    /// Some do, unless the kernel cuts them before they are seen: UDP, on some veths.
+    /// With UDP super-packets, unless the kernel segments them before the programs see them.
     Either,
 }
 
@@ -138,7 +138,7 @@ enum Over {
 
 /// Mirrors both directions of `eth0`, and returns what arrived of each, ingress first.
 fn cells(net: &Topology, over: Over, far: &Ns, frames: Frames, mtu: u32, send: Send) -> [Cell; 2] {
-    // as if the NIC were a wire: whoever is to cut and sum up has to do it before
+    // without offloads: segmentation and checksums are done before the packet leaves
     net.host().without_offloads("eth1");
     let flags: &[&str] = match over {
         Over::Ipv4 => &[],
@@ -210,7 +210,7 @@ fn check(title: &str, over: Over, far: impl Fn(&Topology) -> Option<Ns> + Sync) 
             }
         }
     }
-    // past the test harness, which shows what a test prints only where it fails; in one piece
+    // written directly, because the test harness shows only the output of tests that fail; in one piece
     io::stderr().write_all(table.as_bytes()).expect("stderr");
     assert_eq!(incomplete, [""; 0]);
 }

@@ -1,4 +1,4 @@
-//! Crashes: whoever dies, the kernel side goes on, the next start takes over, a stop clears up.
+//! Crashes: whichever process dies, the kernel goes on mirroring, the next start takes over, and a stop cleans up.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -56,7 +56,7 @@ fn needs_root_a_start_waits_for_a_process_that_is_dying() {
     });
 }
 
-/// Pins are made one after the other, and removed so: a SIGKILL can come between any two.
+/// Pins are made and removed one after the other, so a SIGKILL can come between any two.
 #[test]
 fn needs_root_incomplete_pins_are_taken_over_or_removed() {
     Topology::run(|net| {
@@ -95,7 +95,7 @@ fn needs_root_incomplete_pins_are_taken_over_or_removed() {
     });
 }
 
-/// Over a dead instance, a start pins its program last: without it, whose the maps are is not known.
+/// A start over a dead instance pins its program last. Without that pin, nobody knows whose the maps are.
 #[test]
 fn needs_root_an_incomplete_instance_takes_only_a_start() {
     Topology::run(|net| {
@@ -164,7 +164,7 @@ fn needs_root_an_incomplete_tunnel_is_replaced_or_removed() {
     });
 }
 
-/// A start over a dead standalone instance was to join a chain, and died once it was in it.
+/// A start over a dead standalone instance joined a chain, and then died.
 #[test]
 fn needs_root_a_stop_finds_the_slot_that_a_killed_start_took() {
     Topology::run(|net| {
@@ -223,7 +223,7 @@ fn needs_root_l3afd_takes_over_from_a_dead_standalone_instance() {
     });
 }
 
-/// l3afd crashed and its program went with it: what is left are maps that nobody fills with packets.
+/// l3afd crashed, and its program is gone. Only maps are left, which no program uses.
 #[test]
 fn needs_root_maps_left_by_a_crashed_l3afd_do_not_stop_a_start() {
     Topology::run(|net| {

@@ -11,7 +11,7 @@ use testkit::namespaces::*;
 const INGRESS: [&str; 2] = ["--protocol=tcp,udp,icmp", "--dst-port=8080,5300-5310"];
 const EGRESS: [&str; 2] = ["--protocol=tcp,udp,icmp", "--src-port=8080,5300-5310"];
 
-/// The same in words that share nothing with the product.
+/// The same, written without the code under test.
 fn is_asked_for(packet: &Packet, port: impl Fn((u16, u16)) -> u16) -> bool {
     match packet.protocol {
         1 => true,
@@ -51,7 +51,7 @@ fn check_copies(net: &Topology) {
         let found: Vec<_> =
             copies.ipv4().into_iter().filter(|packet| Packet::decode(packet).src == from).collect();
         assert!(expected.len() > 200, "{direction:?}: {} packets", expected.len());
-        // the CPUs of a TCP connection's two ends race for the interface: no order is promised
+        // no order is guaranteed: the CPUs of the two ends of a TCP connection send at the same time
         let sorted = |mut packets: Vec<_>| {
             packets.sort_unstable();
             packets
@@ -181,7 +181,7 @@ fn needs_root_an_old_payload_works_with_every_flag_l3afd_adds() {
     });
 }
 
-/// The kernel takes any copy for a tunnel device: what comes out is another matter.
+/// The kernel accepts any copy for a tunnel device. Whether the device can send it is another question.
 #[test]
 fn needs_root_what_counts_as_sent_arrives_whatever_the_frame() {
     Topology::run(|net| {

@@ -1,4 +1,4 @@
-//! `--dry-run`: what would be in force, and what would change; nothing does.
+//! `--dry-run` says what would be in force and what would change, and changes nothing.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! A tunnel device that somebody else made, and packets that are too long for it: to send those there
-//! would have the kernel tell production's sender to send shorter ones.
+//! A tunnel device that somebody else made, and packets that are too long for it. Sent there, these would make the
+//! kernel tell production's sender to send shorter packets.
 
 use std::slice;
 use std::thread;
@@ -67,8 +67,8 @@ fn needs_root_a_smaller_mtu_of_the_route_counts() {
     });
 }
 
-/// A bridge of the client and the collector, with the VXLAN device as a port: for those the kernel
-/// answers a packet that is too long, in the name of whom it was for.
+/// The VXLAN device is a port of a bridge between client and collector. For such a device, the kernel answers a packet
+/// that is too long with an ICMP error in the name of its receiver.
 #[test]
 fn needs_root_a_bridge_gets_no_icmp_about_copies_too_long() {
     Topology::run(|net| {
@@ -99,7 +99,7 @@ fn needs_root_a_bridge_gets_no_icmp_about_copies_too_long() {
     });
 }
 
-/// What only the operator can change is said once, and not looked at again and again.
+/// A problem that only the operator can solve is logged once, and not checked again every few seconds.
 #[test]
 fn needs_root_a_device_too_small_is_not_reconciled_repeatedly() {
     Topology::run(|net| {

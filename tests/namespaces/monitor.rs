@@ -370,7 +370,7 @@ fn needs_root_a_collector_with_a_new_mac_gets_copies_again() {
     });
 }
 
-/// Events come by the hundreds, and our own changes make some, too.
+/// There are hundreds of events, and some come from our own changes.
 #[test]
 fn needs_root_many_events_make_few_reconciliations() {
     Topology::run(|net| {

@@ -47,7 +47,7 @@ fn needs_root_a_packet_socket_on_the_tunnel_sees_each_copy_once() {
     });
 }
 
-/// As long as its rule wants it.
+/// As long as the snaplen of its rule.
 #[test]
 fn needs_root_a_packet_socket_on_the_tunnel_sees_copies_as_sent() {
     Topology::run(|net| {

@@ -1,6 +1,6 @@
-//! Production does not notice: whatever becomes of the copies, each packet arrives as it does without
+//! Mirroring has no impact on production: whatever becomes of the copies, each packet arrives as it does without
 //! mirroring, nothing is sent twice, no route and no path MTU changes, nobody gets an ICMP message,
-//! and the kernel has nothing to say.
+//! and the kernel logs nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use testkit::namespaces::*;
 
-/// Brings about what the copies meet, once they go to this device.
+/// Sets up the state of the path that copies through this device meet.
 type Weather = fn(&Topology, &str) -> Option<Collector>;
 
 /// What the copies meet on their way.
@@ -48,7 +48,7 @@ const WEATHER: [(&str, Weather); 5] = [
     }),
 ];
 
-/// Nobody has these addresses: whoever gets a packet to or from them keeps quiet.
+/// Nobody has these addresses, so nobody answers packets to or from them.
 const NOBODY: u8 = 77;
 
 /// What production sees.
@@ -115,15 +115,14 @@ fn transfer(net: &Topology, server: &Ns) {
     }
 }
 
-/// Whatever is sent again was lost: no timer of TCP's is as short as a busy machine is slow.
+/// Makes the timers of TCP longer than any delay of a busy machine, so that only what was lost is sent again.
 fn make_patient(ns: &Ns) {
     ns.sh("
         echo 0 > /proc/sys/net/ipv4/tcp_early_retrans
         ip -o route show | while read -r route; do ip route change $route rto_min 4s; done");
 }
 
-/// An IPv4 packet less what its sender makes otherwise each time; `None` for TCP, which cuts its
-/// stream as it likes.
+/// An IPv4 packet without what differs each time it is sent. `None` for TCP, whose segments differ each time.
 fn comparable(packet: &[u8]) -> Option<Vec<u8>> {
     let mut packet = packet.to_vec();
     let (protocol, ports) = (packet[9], 20..24);
@@ -196,7 +195,7 @@ fn sight(net: &Topology, server: &Ns) -> Sight {
         let captured = capture.stop();
         let received = captured.ipv4(Direction::Received);
         let mut frames: Vec<_> = received.into_iter().filter_map(comparable).collect();
-        // what took another CPU may have been overtaken
+        // packets that another CPU handled may have been overtaken
         frames.sort_unstable();
         frames
     });
@@ -205,7 +204,7 @@ fn sight(net: &Topology, server: &Ns) -> Sight {
         let (after, before) = (Counters::of(namespaces[index]), &before[index]);
         let wanted = |name: &str| is_telling(name) && !(index == 1 && may_be_about_copies(name));
         let mut counters = after.since(before, wanted);
-        // a SYN has a timer that is not for us to set
+        // the timer of a SYN cannot be set
         let syns = after.get("TcpExtTCPSynRetrans") - before.get("TcpExtTCPSynRetrans");
         if let Some(again) = counters.get_mut("TcpRetransSegs") {
             *again -= syns;
@@ -244,7 +243,7 @@ fn sight_with_mirroring(
         behind.follow(&jmp_table(direction));
         (root, daemon, behind)
     });
-    // whoever stays with a program could make the weather better again
+    // without its process, which might repair the path
     let signal_all = |signal| chains.iter().for_each(|(_, daemon, _)| daemon.signal(signal));
     signal_all(Signal::SIGSTOP);
     let _collector = weather(net, tunnel);
@@ -314,7 +313,7 @@ fn check(title: &str, tunnel: &str, flags: &[&str], make_tunnel: fn(&Topology)) 
         writeln!(table, "{name:<26}{frames:>8}  as without mirroring").unwrap();
     }
     assert_eq!(log.complaints(), [""; 0]);
-    // past the test harness, which shows what a test prints only where it fails; in one piece
+    // written directly, because the test harness shows only the output of tests that fail; in one piece
     io::stderr().write_all(table.as_bytes()).expect("stderr");
 }
 
@@ -361,7 +360,7 @@ fn needs_root_an_existing_device_does_not_affect_production() {
     });
 }
 
-/// What people make who have the kernel build the tunnel.
+/// The tunnel as operators make it with the kernel's own means.
 #[test]
 #[ignore = "wants the kernel's GUE: make test-kernels"]
 fn needs_root_the_kernels_gue_device_does_not_affect_production() {

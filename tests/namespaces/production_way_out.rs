@@ -73,7 +73,7 @@ fn check_a_silent_next_hop(
     world.host().sh("ip neigh flush dev eth1");
     send_production(world, behind);
     send_mirrored(world);
-    // one goes on now and then, to ask
+    // now and then one copy goes on, so that the kernel asks for the next hop
     assert!(unresolved() > COPIES as u64 / 2, "{} of {COPIES}", unresolved());
     world.collector().sh(answers);
     receive_production(&receiver);

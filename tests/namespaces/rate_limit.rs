@@ -1,4 +1,4 @@
-//! `--max-rate`: what is over it is counted and left out, and production does not notice.
+//! `--max-rate`: copies over the cap are counted and left out. Production is not affected.
 
 use std::net::UdpSocket;
 use std::thread;
@@ -123,7 +123,7 @@ fn needs_root_an_update_keeps_the_cap_unless_its_flag_is_given() {
 }
 
 #[test]
-fn needs_root_another_cap_alone_leaves_the_rules_and_their_counts() {
+fn needs_root_a_new_cap_alone_leaves_rules_and_their_counts() {
     in_every_launch_mode(|net, launcher| {
         let daemon = launcher.start(Way::Ingress, &["--protocol=icmp"]);
         let look = || {
@@ -174,7 +174,7 @@ fn needs_root_what_matched_was_sent_or_counted_with_a_reason() {
 
         ping(client, host, 3, 56);
         ping(client, host, 4, 1472);
-        // of the tunnel itself, it seems; the host does not forward them
+        // these look like packets of the tunnel itself; the host does not forward them
         let stray = client.run(|| UdpSocket::bind("10.1.0.2:0")).expect("bind");
         for _ in 0..5 {
             stray.send_to(b"to the collector", (COLLECTOR, 4789)).expect("send");

@@ -1,4 +1,4 @@
-//! SIGKILL at any moment, under traffic: production loses nothing, and neither does the collector.
+//! A SIGKILL at any moment under traffic: neither production nor the collector loses a packet.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -104,7 +104,7 @@ fn needs_root_a_takeover_under_traffic_mirrors_each_packet_once() {
     }
 }
 
-/// Starts over a dead instance, of another version at first, die, too, at any moment of theirs.
+/// Starts over a dead instance, at first one of another version, are killed at random moments, too.
 #[test]
 fn needs_root_killed_starts_never_interrupt_the_mirroring() {
     let mut random = Random::seeded_by("KILL_SEED");
@@ -120,7 +120,7 @@ fn needs_root_killed_starts_never_interrupt_the_mirroring() {
                     make_another_version(way, &[]);
                 }
             }
-            // with everything loaded, how long a start takes
+            // how long a start takes, with everything loaded
             let whole = began.elapsed().as_millis() as u64 / 2 + 20;
             let collector = Collector::listen(net.collector(), GUE_PORT);
             let stream = Stream::start(net.client(), net.host(), PORT);
@@ -148,7 +148,7 @@ fn needs_root_killed_starts_never_interrupt_the_mirroring() {
 }
 
 impl Stage<'_> {
-    /// What is in the roots' slots that l3afd has not put there.
+    /// What is in the slots of the roots, unless l3afd has put it there.
     fn clean_slots(&self) -> [Option<u32>; 2] {
         match (&self.roots, self.mode) {
             (Some(roots), Mode::Chained) => roots.each_ref().map(Root::slot),

@@ -76,7 +76,7 @@ fn needs_root_the_flags_rule_comes_behind_those_of_the_file() {
     });
 }
 
-/// Six and a half standard deviations, which chance leaves once in 10^10 times.
+/// Six and a half standard deviations: chance exceeds that once in 10^10 times.
 fn check_share(found: usize, count: usize, one_in: f64) {
     let (count, share) = (count as f64, 1.0 / one_in);
     let leeway = 6.5 * (count * share * (1.0 - share)).sqrt();
@@ -152,8 +152,8 @@ fn by_flow(packets: &[&[u8]]) -> BTreeMap<(u8, u8, u16), usize> {
     flows
 }
 
-/// Of packets of all lengths, up to full ones, and of both families; what a copy says of its length is
-/// what the packet says.
+/// Packets of all lengths up to full ones, of both families. The length in the header of a copy is that of the whole
+/// packet.
 #[test]
 fn needs_root_copies_with_a_snaplen_are_the_first_bytes() {
     const ROOM: usize = 100;
@@ -199,8 +199,8 @@ fn needs_root_copies_with_a_snaplen_are_the_first_bytes() {
     });
 }
 
-/// TCP leaves its checksum to the device, of which the programs on egress are in front: that of a part
-/// of a packet is no sum of anything.
+/// On egress, the programs see TCP packets before the device computes their checksums. A part of such a packet has no
+/// valid checksum.
 fn without_tcp_sums(packets: &[&[u8]]) -> Vec<Vec<u8>> {
     let without = |packet: &&[u8]| {
         let mut packet = packet.to_vec();
@@ -214,7 +214,7 @@ fn without_tcp_sums(packets: &[&[u8]]) -> Vec<Vec<u8>> {
     packets.iter().map(without).collect()
 }
 
-/// Copies of what is yet to be cut into segments are cut to one packet's beginning, too.
+/// The copy of a super-packet, too, is the beginning of one packet.
 #[test]
 fn needs_root_a_super_packet_leaves_one_copy_of_its_headers() {
     Topology::run(|net| {

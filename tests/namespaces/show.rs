@@ -1,5 +1,4 @@
-//! `--cmd=show`: what it tells is what is there, however an instance was launched and whatever became
-//! of it.
+//! `--cmd=show` reports what is there, however an instance was launched and whatever has happened to it.
 
 use serde_json::{Value, json};
 use traffic_mirroring::model::Direction as Way;
@@ -224,7 +223,7 @@ fn needs_root_the_docs_show_what_is_printed() {
     });
 }
 
-/// Text whose numbers, and spaces in front of them, are of no account.
+/// The text without its numbers and the spaces in front of them.
 fn without_numbers(text: &str) -> String {
     let words = text.lines().map(|line| {
         let words = line.split_whitespace().map(|word| {

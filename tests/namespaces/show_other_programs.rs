@@ -1,4 +1,4 @@
-//! `--cmd=show`: whose packets come to the program, and who is behind it.
+//! `--cmd=show`: the programs before and behind ours.
 
 use std::os::fd::AsFd;
 
@@ -23,7 +23,7 @@ fn root_of(way: Way, by: &str, root: &Root) -> Value {
     json!({ "by": by, "id": root.id(), "name": format!("tc_{way}_root") })
 }
 
-/// By what a start attaches, and `Root` does.
+/// The kind of hook that a start and `Root` attach to.
 fn hook() -> &'static str {
     if has_tcx() { "tcx" } else { "clsact" }
 }

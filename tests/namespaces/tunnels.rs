@@ -10,7 +10,7 @@ use traffic_mirroring::model::Direction as Way;
 use testkit::namespaces::tcx::detach_all;
 use testkit::namespaces::*;
 
-/// Collectors that get copies about their own copies would see ever more of them.
+/// If the copies were mirrored, too, the collectors would get ever more of them.
 #[test]
 fn needs_root_a_tunnel_over_its_own_interface_is_not_mirrored() {
     let mut log = KernelLog::watch();

@@ -110,7 +110,7 @@ fn needs_root_an_update_waits_for_a_start_that_is_on_its_way() {
                 load();
             }
 
-            // neither gets the lock before both run
+            // both processes run before either gets the lock
             let host = Host::open("/sys/fs/bpf".as_ref()).expect("the host");
             let lock = host.lock().expect("the lock");
             let flags = args("ingress", &flags);

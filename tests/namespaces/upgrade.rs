@@ -1,4 +1,4 @@
-//! From version N to N+1 in production: no gap in the mirror, and nobody else notices.
+//! From version N to N+1 in production: mirroring has no gap, and no other program is affected.
 
 use traffic_mirroring::bpf::pins;
 use traffic_mirroring::model::Direction as Way;
@@ -198,7 +198,7 @@ fn needs_root_a_stop_ends_a_dead_older_version() {
     });
 }
 
-/// While it lives, it is as any instance that lives; what this version cannot do, it says.
+/// A live instance of another version is treated as any other; what this version cannot do with it is an error.
 #[test]
 fn needs_root_a_live_older_version_is_shown_as_far_as_known() {
     Topology::run(|net| {

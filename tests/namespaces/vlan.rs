@@ -23,7 +23,7 @@ const TAGS: [Tags; 7] = [
     &[(0x88a8, 100)],
     &[(0x88a8, 200), (0x8100, 100)],
     &[(0x8100, 100), (0x8100, 200)],
-    // more than any rule matches
+    // more tags than rules look through
     &[(0x88a8, 100), (0x8100, 100), (0x8100, 100)],
 ];
 
@@ -47,8 +47,7 @@ fn frames(tags: Tags) -> Vec<Vec<u8>> {
     kinds.into_iter().map(frame).collect()
 }
 
-/// From outside a tag comes beside the frame, from the host itself it goes in it: as far as programs
-/// see.
+/// What programs see: the tag of a received frame is in its metadata, that of a frame from the host is in the frame.
 #[test]
 fn needs_root_frames_are_told_by_their_outermost_tag() {
     in_every_launch_mode(|net, launcher| {
@@ -95,7 +94,7 @@ fn needs_root_a_frame_tunnel_carries_both_families_and_all_tags() {
         let capture = Capture::start(net.collector(), "vx0");
         inject_all(net.client(), "eth0", &frames);
         let arrived = capture.stop();
-        // of the last two, nothing matches
+        // no rule matches the last two
         let expected = frames[..frames.len() - 2].iter().map(|frame| ip(frame));
         assert_same(arrived.ip(Direction::Received), expected.collect());
         // the outermost tag comes beside a captured frame
