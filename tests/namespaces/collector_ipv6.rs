@@ -90,7 +90,7 @@ fn needs_root_super_packets_of_ipv6_arrive_complete_over_ipv6() {
         tcp_exchange6(net, 8080, BYTES);
         let copies = collector.stop_after_quiet(QUIET);
         let it = add_up();
-        // a packet that went alone, and fills the link, is cut
+        // a packet that was sent on its own, and fills the link, is truncated
         assert_eq!(
             (it.sent_whole, it.backlog_full(), it.fragments),
             (0, 0, 2 * it.sent_fragmented),
