@@ -4,7 +4,8 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
@@ -18,6 +19,7 @@ impl Checkout {
     fn with(files: &[&str]) -> Self {
         let checkout = Self(tempfile::tempdir().expect("a temporary folder"));
         fs::create_dir(checkout.path("bin")).expect("a folder");
+        let _no_fork = one_at_a_time();
         for file in files {
             let to = checkout.path(file);
             fs::create_dir_all(to.parent().expect("its folder")).expect("a folder");
@@ -32,13 +34,15 @@ impl Checkout {
 
     /// A program that is this shell script.
     fn program(&self, file: &str, script: &str) {
+        let _no_fork = one_at_a_time();
         fs::write(self.path(file), format!("#!/bin/sh\n{script}\n")).expect("a program");
         fs::set_permissions(self.path(file), fs::Permissions::from_mode(0o755)).expect("its mode");
     }
 
     /// What the command says with nothing but `path` as PATH behind `bin`.
     fn run(&self, path: &str, command: &[&str], settings: &[(&str, &str)]) -> Output {
-        Command::new(self.path(command[0]))
+        let mut command_line = Command::new(self.path(command[0]));
+        command_line
             .args(&command[1..])
             .current_dir(&self.0)
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
@@ -47,9 +51,20 @@ impl Checkout {
             .env_remove("KERNELS")
             .env_remove("MAKEFLAGS")
             .envs(settings.iter().copied())
-            .output()
-            .expect("it runs")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let no_write = one_at_a_time();
+        let child = command_line.spawn().expect("it runs");
+        drop(no_write);
+        child.wait_with_output().expect("its output")
     }
+}
+
+/// While a program is written, no other thread may fork: its child would hold the file open for writing, and so keep
+/// everybody from running it (ETXTBSY), until it runs something else itself.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn text(bytes: &[u8]) -> &str {
