@@ -2,7 +2,13 @@
 //! `build.rs` generates them from the BTF of `bpf/shared_types.bpf.c`, so no size, offset or value is written twice.
 
 /// A skeleton of which only the types are used.
-#[allow(clippy::all, unused_imports, dead_code)]
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    unused_imports,
+    dead_code
+)]
 mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/shared_types.skel.rs"));
 }

@@ -4,6 +4,8 @@
 //! Data flows one way: `request::args` → `request` → `filter` and `model` → `command` → `instance` and
 //! `maps` → `bpf`. docs/architecture.md says what each room is for.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 pub mod abi;
 pub mod app;
 pub mod attach;
