@@ -96,6 +96,21 @@ fn a_room_imports_only_rooms_below_it() {
     }
 }
 
+/// What two of them need stands in a room below.
+#[test]
+fn a_command_calls_no_other_command() {
+    const COMMANDS: [&str; 7] = ["start", "update", "stop", "status", "dry_run", "show", "explain"];
+    let files = rooms_and_texts().into_iter().filter(|(room, ..)| room == "command");
+    for (_, path, text) in files {
+        let own = path.components().nth(2).unwrap().as_os_str().to_str().unwrap();
+        let own = own.strip_suffix(".rs").unwrap_or(own);
+        for command in COMMANDS.into_iter().filter(|command| *command != own) {
+            let is_used = text.contains(&format!("command::{command}"));
+            assert!(!is_used, "{} uses command::{command}", path.display());
+        }
+    }
+}
+
 #[test]
 fn a_pure_room_asks_nothing_of_the_machine() {
     for (_, path, text) in rooms_and_texts().iter().filter(|it| PURE.contains(&it.0.as_str())) {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use etherparse::IpNumber;
 use ipnetwork::IpNetwork;
 
-use super::{addresses, next_hop, nic, trouble_with};
+use super::{addresses, next_hop, nic, problem_with};
 use crate::bpf::address;
 use crate::bpf::{self, carries};
 use crate::model;
@@ -29,7 +29,7 @@ pub struct Existing {
     route: Option<Route>,
     /// flags that were given although they only apply to a built-in tunnel
     without_effect: Vec<&'static str>,
-    pub troubles: Vec<String>,
+    pub problems: Vec<String>,
     /// why not every copy gets through; waiting does not change it
     pub limit: Option<String>,
 }
@@ -41,16 +41,16 @@ impl Existing {
         mirrored: &Link,
         device: Link,
     ) -> Result<Self> {
-        let mut troubles = Vec::new();
+        let mut problems = Vec::new();
         if !device.up {
-            troubles.push(format!(
+            problems.push(format!(
                 "the tunnel interface \"{0}\" is down: no copy gets through until \
                  `ip link set {0} up`",
                 device.name
             ));
         }
         if let Some(name) = &wanted.redirect_to {
-            troubles.extend(trouble_with(&nic(netlink, name)?));
+            problems.extend(problem_with(&nic(netlink, name)?));
         }
         let remote = device.remote.or_else(|| {
             let address = wanted.remote_address?;
@@ -72,7 +72,7 @@ impl Existing {
             )
         });
         let without_effect = flags_without_effect(wanted);
-        Ok(Self { device, remote, longest, route, without_effect, troubles, limit })
+        Ok(Self { device, remote, longest, route, without_effect, problems, limit })
     }
 
     pub fn collector(&self) -> Option<IpAddr> {

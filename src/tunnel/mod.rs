@@ -69,11 +69,11 @@ impl Plan {
 
     /// Conditions that lose copies, or may lose them, a sentence for each.
     pub fn warnings(&self) -> Vec<String> {
-        let (troubles, limit) = match self {
-            Self::Existing(existing) => (existing.troubles.as_slice(), &existing.limit),
-            Self::BuiltIn(built_in) => (built_in.trouble.as_slice(), &built_in.limit),
+        let (problems, limit) = match self {
+            Self::Existing(existing) => (existing.problems.as_slice(), &existing.limit),
+            Self::BuiltIn(built_in) => (built_in.problem.as_slice(), &built_in.limit),
         };
-        troubles.iter().chain(limit).cloned().collect()
+        problems.iter().chain(limit).cloned().collect()
     }
 
     /// Whether a warning is about a limit of the devices, which waiting does not change.
@@ -163,7 +163,7 @@ pub fn warn_of_whole_copies(tunnel: &bpf::Tunnel, rules: &CompiledRules) {
 }
 
 /// What is wrong with the NIC by which copies leave.
-fn trouble_with(nic: &Link) -> Option<String> {
+fn problem_with(nic: &Link) -> Option<String> {
     let state = match nic {
         Link { up: false, .. } => "is down",
         Link { carrier: false, .. } => "has no carrier",

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use etherparse::IpNumber;
 
 use self::alias::Identity;
-use super::{addresses, next_hop, nic, trouble_with, users};
+use super::{addresses, next_hop, nic, problem_with, users};
 use crate::bpf::address;
 use crate::bpf::mmap_array::MmapArray;
 use crate::bpf::{self, carries};
@@ -79,7 +79,7 @@ pub struct BuiltIn {
     oversize: Oversize,
     /// a device with this name that is another tunnel and unused
     replaces: Option<Link>,
-    pub trouble: Option<String>,
+    pub problem: Option<String>,
     /// why not every copy gets through whole; waiting does not change it
     pub limit: Option<String>,
 }
@@ -107,7 +107,7 @@ impl BuiltIn {
             None => None,
         };
 
-        let trouble = trouble_with(&nic);
+        let problem = problem_with(&nic);
         let whole = path.sizes.whole;
         let outcome = match wanted.oversize {
             Oversize::Fragment => None,
@@ -133,7 +133,7 @@ impl BuiltIn {
             bpffs_tag: bpffs_tag(lock.host()),
             oversize,
             replaces,
-            trouble,
+            problem,
             limit,
         })
     }
