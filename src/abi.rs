@@ -19,7 +19,7 @@ pub use skeleton::types::{
     mirroring_endpoint as Endpoint, mirroring_endpoints as Endpoints,
     mirroring_instance as Instance, mirroring_loader as Loader, mirroring_mark as Mark,
     mirroring_outcomes as Outcomes, mirroring_oversize as Oversize, mirroring_prefix as Prefix,
-    mirroring_prefix6 as Prefix6, mirroring_rule as Rule, mirroring_sample as SampleBelow,
+    mirroring_prefix6 as Prefix6, mirroring_rule as RuleEntry, mirroring_sample as SampleBelow,
     mirroring_sample_by as SampleBy, mirroring_size as Size, mirroring_snaplen as Snaplen,
     mirroring_tunnel as Tunnel,
 };

@@ -1,4 +1,4 @@
-//! Reads the file of rules, which may be anything that somebody could name.
+//! Reads the file of rules. The path may lead to anything, so only an ordinary file of limited size is read.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,12 +10,12 @@ use anyhow::{Context, Result, ensure};
 use crate::filter::file::MAX_BYTES;
 
 /// # Errors
-/// It is not there, cannot be read, is no ordinary file, or is too large; names the path.
+/// The file is missing, cannot be read, is not an ordinary file, or is too large. The error names the path.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let cannot_read = || format!("cannot read {path:?}");
     let file = File::options()
         .read(true)
-        // a pipe must not keep us waiting for somebody who writes
+        // opening a pipe must not wait for a writer
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
         .with_context(cannot_read)?;

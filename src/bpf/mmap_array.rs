@@ -22,7 +22,7 @@ pub unsafe trait Entry: Copy {}
 // SAFETY: integers and arrays of integers only; `Mapped::new` checks the size against the kernel's
 unsafe impl Entry for bpf::Config {}
 // SAFETY: as above; of enums, user space alone writes them
-unsafe impl Entry for bpf::Rule {}
+unsafe impl Entry for bpf::RuleEntry {}
 // SAFETY: as above
 unsafe impl Entry for bpf::Tunnel {}
 // SAFETY: as above

@@ -15,7 +15,7 @@ pub mod pins;
 
 pub use crate::abi::{
     Action, Config, Endpoint, Endpoints, GueCounters, GueMark, GuePiece, GueTemplate, Instance,
-    Loader, Mark, Outcomes, Oversize, Rule, SampleBy, Tunnel, carries,
+    Loader, Mark, Outcomes, Oversize, RuleEntry, SampleBy, Tunnel, carries,
 };
 
 /// The object file of a direction, which the package also ships for l3afd to load.

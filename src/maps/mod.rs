@@ -44,7 +44,7 @@ pub struct Maps {
     pub common: Common,
     pub endpoints: endpoints::List,
     tunnel: MmapArray<bpf::Tunnel>,
-    rule: MmapArray<bpf::Rule>,
+    rule: MmapArray<bpf::RuleEntry>,
     tables: Vec<(Table, TableMaps)>,
     counters: Counters,
 }

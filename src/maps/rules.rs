@@ -10,8 +10,8 @@ const WHOLE: u32 = abi::Snaplen::MIRRORING_WHOLE.0;
 const HEADERS: u32 = abi::Snaplen::MIRRORING_HEADERS.0;
 
 /// The entry of a rule. `installed` numbers the updates.
-pub fn entry(rule: &CompiledRule, installed: u64) -> bpf::Rule {
-    let mut entry = bpf::Rule { installed, sample_below: EVERY, ..Default::default() };
+pub fn entry(rule: &CompiledRule, installed: u64) -> bpf::RuleEntry {
+    let mut entry = bpf::RuleEntry { installed, sample_below: EVERY, ..Default::default() };
     match rule.action {
         Action::Exclude => entry.action = bpf::Action::MIRRORING_EXCLUDE,
         Action::Mirror { sample, snaplen } => {
@@ -38,7 +38,7 @@ pub fn entry(rule: &CompiledRule, installed: u64) -> bpf::Rule {
 }
 
 /// What [`entry`] was made from.
-pub fn parse(entry: &bpf::Rule) -> CompiledRule {
+pub fn parse(entry: &bpf::RuleEntry) -> CompiledRule {
     let name = entry.name.split(|byte| *byte == 0).next().unwrap_or_default();
     let sample = (entry.sample_below != EVERY).then(|| Sample {
         // from a bound that was rounded down, the nearest divisor

@@ -1,5 +1,5 @@
-//! What tells one instance of the program from another. The names become parts of paths and reach
-//! the kernel, and they come from outside: none exists unchecked.
+//! What identifies an instance. The names come from outside and become parts of paths, so a value of these types
+//! exists only once it has been checked.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ pub enum Direction {
 impl Direction {
     pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
 
-    /// As it stands in flags and in the names of maps and programs.
+    /// As in flags and in the names of maps and programs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ingress => "ingress",
@@ -42,7 +42,7 @@ impl FromStr for Direction {
     }
 }
 
-/// A name that a network interface can have, whether or not one does.
+/// A valid name of a network interface, which need not exist.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceName(String);
 

@@ -1,4 +1,4 @@
-//! Numbers as all flags and files have them.
+//! Decimal numbers in flags and files.
 
 /// A decimal number, without the sign that `str::parse` would take.
 pub fn number<T: std::str::FromStr>(text: &str) -> Option<T> {

@@ -1,4 +1,4 @@
-//! The cap on what an instance sends.
+//! The cap on the rate at which an instance sends copies.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ const UNITS: [(&str, u64); 5] = [
     ("bit", 1),
 ];
 
-/// In bits a second, 8 at least.
+/// In bits a second; at least 8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate(u64);
 
@@ -51,7 +51,7 @@ impl FromStr for Rate {
     }
 }
 
-/// A number with or without a fraction, times `unit`. `None` where it is none, or too large.
+/// A number, with or without a fraction, times `unit`. `None` if it is no number or too large.
 fn decimal(text: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| -> Option<u64> {

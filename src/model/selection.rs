@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Direction, InstanceId, InterfaceName, Version};
 
-/// Instances that agree with all that is given.
+/// The instances that match everything that is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
     pub interface: Option<InterfaceName>,

@@ -13,9 +13,9 @@ use super::number;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tunnel {
     pub name: InterfaceName,
-    /// UDP source port of a tunnel that we build.
+    /// UDP source port of the built-in tunnel.
     pub local_port: LocalPort,
-    /// UDP destination port of a tunnel that we build.
+    /// UDP destination port of the built-in tunnel.
     pub remote_port: u16,
     /// The collector; unicast.
     pub remote_address: Option<IpAddr>,
@@ -23,11 +23,11 @@ pub struct Tunnel {
     pub redirect_to: Option<InterfaceName>,
     /// The next hop towards the collector; unicast, and of the collector's family.
     pub gateway: Option<IpAddr>,
-    /// Of a tunnel that we build.
+    /// Of the built-in tunnel.
     pub oversize: Oversize,
-    /// Differentiated services code point of the outer packets of a tunnel that we build.
+    /// DSCP of the built-in tunnel's outer packets.
     pub dscp: Option<u8>,
-    /// Hops that these may take.
+    /// TTL or hop limit of the built-in tunnel's outer packets.
     pub ttl: Option<u8>,
 }
 
@@ -64,7 +64,7 @@ pub enum LocalPort {
     OfFlow,
 }
 
-/// What stands for [`LocalPort::OfFlow`].
+/// The text for [`LocalPort::OfFlow`].
 const OF_FLOW: &str = "auto";
 
 impl FromStr for LocalPort {

@@ -1,4 +1,4 @@
-//! From the description of a packet to its frame. Checksums behind IP stay 0: no rule speaks of
+//! From the description of a packet to its frame. Checksums behind the IP header stay 0, since no rule looks at
 //! them.
 
 use std::net::IpAddr;
@@ -72,7 +72,7 @@ fn ip_header_of(packet: &Description, payload: usize) -> Result<([u8; 2], Vec<u8
     }
 }
 
-/// The header behind IP, as short as it can be.
+/// The upper-layer header, as short as possible.
 fn upper(packet: &Description) -> Vec<u8> {
     let mut header = Vec::new();
     if let Some((src, dst)) = packet.ports {

@@ -1,4 +1,4 @@
-//! A packet in words: `10.0.0.1:1234 > 192.0.2.5:443 tcp syn`, or a line of tcpdump's.
+//! Parses a packet in words: `10.0.0.1:1234 > 192.0.2.5:443 tcp syn`, or a line of tcpdump's output.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -43,7 +43,7 @@ const FLAG_LETTERS: [(char, u8); 8] =
 /// An address, and a port if there is one.
 type End = (IpAddr, Option<u16>);
 
-/// What the words that follow the addresses say.
+/// What the words behind the addresses say.
 #[derive(Debug, Default)]
 struct Words {
     vlans: Vec<u16>,
@@ -74,7 +74,7 @@ pub fn packet(text: &str) -> Result<Description> {
     } else if said.icmp_type.is_some() {
         Some(icmp)
     } else {
-        // tcpdump names no UDP where it knows what it carries
+        // tcpdump leaves "UDP" out where it knows the protocol inside
         (is_tcpdump && src_port.is_some()).then_some(UDP)
     };
     let protocol = said.protocol.or(guessed);
@@ -155,7 +155,7 @@ fn end(word: &str) -> Option<End> {
     })
 }
 
-/// Words of one's own: each must be known.
+/// Words that are not tcpdump's: each must be known.
 fn own(before: &[&str], after: &[&str]) -> Result<Words> {
     let mut said = Words::default();
     let mut words = before.iter().chain(after).copied();
@@ -178,7 +178,7 @@ fn own(before: &[&str], after: &[&str]) -> Result<Words> {
     Ok(said)
 }
 
-/// A word that says what it is about itself.
+/// A word that needs no keyword in front.
 fn understand(said: &mut Words, word: &str) -> Result<()> {
     if let (Ok(Some(protocol)), None) = (protocol::parse(word), number::<u8>(word)) {
         said.protocol = Some(protocol);
@@ -195,7 +195,7 @@ fn understand(said: &mut Words, word: &str) -> Result<()> {
     Ok(())
 }
 
-/// What tcpdump prints: of it, the words that rules could be about; the rest is no matter.
+/// tcpdump's output: takes the words that a rule could be about, and ignores the rest.
 fn tcpdump(before: &[&str], after: &[&str]) -> Result<Words> {
     let mut said = Words::default();
     let all = [before, after].concat();

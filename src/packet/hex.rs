@@ -27,7 +27,7 @@ pub fn frame(text: &str) -> Result<Vec<u8>> {
         "the {} bytes are neither an IP packet of that length nor an Ethernet frame with one",
         bytes.len()
     );
-    // a kernel may refuse to try less
+    // a kernel may refuse a shorter frame for a test run
     let header = if ethertype == Some(ETH_P_IPV6) { 40 } else { 20 };
     ensure!(
         bytes.len() >= ETH_HLEN + header,
@@ -40,7 +40,7 @@ pub fn frame(text: &str) -> Result<Vec<u8>> {
 /// Locally administered ones.
 pub const ETHERNET_ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
 
-/// The EtherType of what is an IP packet, told by its version and length.
+/// The EtherType of an IP packet, which is recognised by its version and length.
 fn ip_version(bytes: &[u8]) -> Option<u16> {
     let word =
         |at: usize| Some(usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])));
@@ -85,7 +85,7 @@ fn offset_and_rest(line: &str) -> Option<&str> {
     is_offset.then_some(rest)
 }
 
-/// -X puts the bytes as letters behind the hex, two spaces or more away.
+/// -X prints the bytes as letters behind the hex, after two or more spaces.
 fn without_letters(rest: &str) -> &str {
     let hex = rest.trim_start();
     hex.split_once("  ").map_or(hex, |(hex, _)| hex)

@@ -1,5 +1,5 @@
-//! A packet as people write it down, made into the bytes of a frame (pure): what tcpdump prints of
-//! it, in words or in hex, or a few words of one's own. And a frame in words.
+//! From a packet as people write it down (tcpdump's output, hex, or a few words) to the bytes of a frame; and a
+//! frame in words.
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! A frame in words: as far as there are any, those that a packet can be given in.
+//! A frame in words, as far as possible in words that `describe` parses.
 
 use etherparse::{Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket};
 

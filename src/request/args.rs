@@ -1,5 +1,4 @@
-//! The command line as it is typed: flags and their help, values still text. What they mean, and
-//! whether they make sense, is for `request`.
+//! The command line as it is typed: flags and their help. Values are still text here; `from_args` checks them.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -265,7 +264,7 @@ fn without_space(arg: &[u8]) -> Option<OsString> {
     let equals = arg.iter().position(|&byte| byte == b'=')?;
     let (flag, value) = arg.split_at(equals);
     let flag = flag.trim_ascii_end();
-    // a space within is no flag's: it belongs to somebody's value
+    // a flag has no space within, so a word that has one is a value
     let is_flag = flag.starts_with(b"--") && !flag.contains(&b' ');
     is_flag.then(|| OsString::from_vec([flag, value].concat()))
 }

@@ -1,4 +1,4 @@
-//! The rules of a run: those of the file, then the one that the flags describe.
+//! The rules that the command line gives: those of the file, then the one of the flags.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use super::args::Cli;
 use super::flags::{given, value};
 use crate::filter::{Action, Field, MAX_RULES, Rule, Sample, comma_list, copies, file};
 
-/// What the rule of the flags is called.
+/// The name of the rule that the flags describe.
 const FLAGS: &str = "flags";
 
-/// The rule of a start that nothing is said about: it mirrors all packets.
+/// The rule of a start without any: mirrors all packets.
 pub fn default() -> Rule {
     Rule { name: FLAGS.to_owned(), ..Rule::default() }
 }
 
-/// At least one; `None` where neither a file nor a flag that is about a rule is given. Beside a file,
-/// the flags' rule is there only if a filter flag is.
+/// At least one rule; `None` if neither a file nor a flag about a rule is given. Beside a file, the flags describe a
+/// rule only if one of them is a filter flag.
 pub fn from_cli(cli: &Cli, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Option<Vec<Rule>>> {
     let flags = rule(cli)?;
     let in_file = value("--rules-file", &cli.rules_file, |text| {
@@ -67,7 +67,7 @@ fn rule(cli: &Cli) -> Result<Rule> {
     Ok(rule)
 }
 
-/// What the flag of a field says.
+/// The text of a field's flag.
 fn text(cli: &Cli, field: Field) -> &Option<String> {
     match field {
         Field::Protocol => &cli.protocol,
@@ -83,12 +83,12 @@ fn text(cli: &Cli, field: Field) -> &Option<String> {
     }
 }
 
-/// Whether a flag is given that says which packets the rule is about.
+/// Whether the flag of any field is given.
 fn has_filter_flag(cli: &Cli) -> bool {
     Field::all().any(|field| given(text(cli, field)).is_some())
 }
 
-/// The name of a flag that is given and says what becomes of the copies.
+/// The name of a flag about the copies that is given.
 fn copies_flag(cli: &Cli) -> Option<&'static str> {
     [("--sample-one-in", &cli.sample_one_in), ("--snaplen", &cli.snaplen)]
         .into_iter()

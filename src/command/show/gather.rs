@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::attachment::{Place, Programs};
-use super::report::{Entry, Instance, LaunchMode, Process, Rule, State};
+use super::report::{Entry, Instance, LaunchMode, Process, RuleReport, State};
 use super::tunnel;
 use crate::attach::chain::Slot;
 use crate::attach::clsact::ClsactFilter;
@@ -120,14 +120,14 @@ fn launch_mode(it: &instance::Instance) -> LaunchMode {
 }
 
 /// Those in force, and what they have counted.
-fn rules(maps: &Maps) -> Result<Vec<Rule>> {
+fn rules(maps: &Maps) -> Result<Vec<RuleReport>> {
     if !maps.common.config.is_live() {
         return Ok(Vec::new());
     }
     let rules = filter::decompile(&maps.rules_in_force()?);
     let rules = (0..).zip(rules).map(|(number, rule)| {
         let outcomes = maps.outcomes_of(number)?.into();
-        Ok(Rule { rule, outcomes, rates: None })
+        Ok(RuleReport { rule, outcomes, rates: None })
     });
     rules.collect()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::report::{Entry, HopState, Instance, Neighbour, Outcomes, Rule, Tunnel};
+use super::report::{Entry, HopState, Instance, Neighbour, Outcomes, RuleReport, Tunnel};
 use crate::bpf::GueCounters;
 use crate::filter::{self, Action, SampleBy, Snaplen, render};
 use crate::model::{LocalPort, Oversize};
@@ -52,7 +52,7 @@ fn neighbour(it: &Neighbour) -> Value {
     json!({ "by": it.by.as_str(), "id": it.id, "name": it.name })
 }
 
-fn rule(number: usize, it: &Rule) -> Value {
+fn rule(number: usize, it: &RuleReport) -> Value {
     json!({
         "number": number,
         "rule": as_in_a_file(&it.rule),

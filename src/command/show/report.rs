@@ -32,7 +32,7 @@ pub struct Instance {
     /// Who is behind us.
     pub next: Vec<Neighbour>,
     /// Those in force.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<RuleReport>,
     /// What rules counted that are no longer in force.
     pub retired: Outcomes<u64>,
     /// Packets a second of all rules, once two samples have been taken.
@@ -95,8 +95,9 @@ pub enum By {
     Clsact,
 }
 
+/// A rule in force, and what became of its packets.
 #[derive(Debug, Clone)]
-pub struct Rule {
+pub struct RuleReport {
     pub rule: filter::Rule,
     pub outcomes: Outcomes<u64>,
     /// Packets a second, once two samples of these rules have been taken.

@@ -50,9 +50,9 @@ pub fn instance() -> Instance {
 }
 
 /// As a file has them, between the brackets.
-pub fn rules(text: &str) -> Vec<Rule> {
+pub fn rules(text: &str) -> Vec<RuleReport> {
     let rules = file::rules(format!(r#"{{"rules": [{text}]}}"#).as_bytes()).unwrap().into_iter();
-    rules.map(|rule| Rule { rule, outcomes: outcomes(10, 10, 0), rates: None }).collect()
+    rules.map(|rule| RuleReport { rule, outcomes: outcomes(10, 10, 0), rates: None }).collect()
 }
 
 pub fn built_in() -> Tunnel {
