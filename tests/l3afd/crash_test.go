@@ -17,7 +17,7 @@ func TestTheUserProgramIsKilledAndRestarted(t *testing.T) {
 			program := (*it.Programs.In("ingress"))[0]
 			loads := program.ObjectFile != ""
 			if isReal && w.release != unreleased && (program.CmdStatus != "" || !loads) {
-				t.Skip("this release of l3afd looks at what it is about to start, and starts it once more")
+				t.Skip("this release of l3afd takes a user program that has ended for an unloaded program, and starts both")
 			}
 			w.add(w, it)
 			w.expect("add", both("tcp")...)
