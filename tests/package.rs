@@ -223,6 +223,7 @@ fn the_package_is_one_folder_with_exactly_what_it_promises() {
         // where l3afd writes the rules of a payload
         "egress/",
         "examples/",
+        "examples/logrotate",
         "examples/rules/",
         "grafana-dashboard.json",
         "ingress/",

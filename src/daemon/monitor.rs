@@ -29,6 +29,7 @@ pub struct Monitor<'a> {
 }
 
 impl<'a> Monitor<'a> {
+    /// `mirrored` and `plan` are what the start found and did, `problems` what it has logged already.
     pub fn new(
         host: &'a Host,
         start: &'a request::Start,

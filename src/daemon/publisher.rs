@@ -9,6 +9,7 @@ use crate::maps::Counters;
 /// l3afd reads them once a second.
 const PERIOD: Duration = Duration::from_millis(500);
 
+/// When to publish the counters of one instance, and where they are.
 #[derive(Debug)]
 pub struct Publisher<'a> {
     host: &'a Host,
@@ -17,6 +18,7 @@ pub struct Publisher<'a> {
 }
 
 impl<'a> Publisher<'a> {
+    /// The first time is now.
     pub fn new(host: &'a Host, pins: &'a Pins) -> Self {
         Self { host, pins, due: Instant::now() }
     }

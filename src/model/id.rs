@@ -9,11 +9,14 @@ use anyhow::{Error, Result, bail, ensure};
 /// Packets that come in by an interface, or that go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
+    /// Received by the interface.
     Ingress,
+    /// Sent by it.
     Egress,
 }
 
 impl Direction {
+    /// Both, in the order in which they are shown.
     pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
 
     /// As in flags and in the names of maps and programs.
@@ -50,6 +53,7 @@ impl InterfaceName {
     /// Bytes; the kernel's IFNAMSIZ without the terminator.
     pub const MAX_LEN: usize = 15;
 
+    /// As the kernel has it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -100,11 +104,13 @@ impl Version {
     /// Bytes.
     pub const MAX_LEN: usize = 64;
 
+    /// That of instances which l3afd 2.0 or 2.1 has loaded.
     pub const UNNAMED: Self = Self(None);
 
     /// What is called so where none is named.
     const LATEST: &str = "latest";
 
+    /// The name in paths; `None` for [`UNNAMED`](Self::UNNAMED).
     pub fn name(&self) -> Option<&str> {
         self.0.as_deref()
     }
@@ -153,8 +159,11 @@ impl fmt::Display for Version {
 /// One instance: an interface has one for each direction and version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId {
+    /// The mirrored interface, by the name that it had at the start.
     pub interface: InterfaceName,
+    /// Which of its packets are mirrored.
     pub direction: Direction,
+    /// That of the package which the instance was started from.
     pub version: Version,
 }
 

@@ -19,6 +19,7 @@ const UNITS: [(&str, u64); 5] = [
 pub struct Rate(u64);
 
 impl Rate {
+    /// From bytes a second.
     pub fn from_bytes(bytes: u64) -> Self {
         Self(bytes.saturating_mul(8))
     }

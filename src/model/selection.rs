@@ -7,8 +7,11 @@ use super::{Direction, InstanceId, InterfaceName, Version};
 /// The instances that match everything that is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
+    /// `None`: of any interface.
     pub interface: Option<InterfaceName>,
+    /// `None`: of either direction.
     pub direction: Option<Direction>,
+    /// `None`: of any version.
     pub version: Option<Version>,
 }
 

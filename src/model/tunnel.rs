@@ -12,6 +12,7 @@ use super::number;
 /// Where the copies go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tunnel {
+    /// The tunnel device, which is built if it does not exist.
     pub name: InterfaceName,
     /// UDP source port of the built-in tunnel.
     pub local_port: LocalPort,
@@ -59,6 +60,7 @@ impl FromStr for Oversize {
 /// The UDP source port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocalPort {
+    /// This one, in host byte order.
     Fixed(u16),
     /// From the hash of the mirrored packet's flow; both directions have the same.
     OfFlow,

@@ -25,6 +25,7 @@ struct Ip<'a> {
     payload: &'a [u8],
 }
 
+/// The packet in a frame in one line, in the words of `--packet`; `frame` begins with the Ethernet header.
 pub fn text(frame: &[u8]) -> String {
     let Some((tags, ip)) = ip(frame) else {
         return format!("{} bytes that are no packet of IPv4 or IPv6", frame.len());
@@ -65,6 +66,7 @@ pub fn text(frame: &[u8]) -> String {
     words.join(" ")
 }
 
+/// Whether the frame is a fragment without the headers of the transport layer: its offset is not 0.
 pub fn is_later_fragment(frame: &[u8]) -> bool {
     ip(frame).is_some_and(|(_, ip)| ip.fragment.is_some_and(|offset| offset > 0))
 }
