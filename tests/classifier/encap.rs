@@ -264,6 +264,11 @@ fn needs_root_copies_that_do_not_fit_fall_through_as_they_are() {
     }
 }
 
+/// As a copy arrives at the far end of the pair.
+pub fn to_far_end() -> Context {
+    Context { mark: bpf::GueMark::GUE_TO_FAR_END.0, ..Context::default() }
+}
+
 /// In the third word of a copy's mark.
 pub const PIECE: u32 = bpf::GueMark::GUE_PIECE.0;
 pub const MORE: u32 = 0x2000;
@@ -448,7 +453,7 @@ fn needs_root_what_becomes_of_a_copy_is_counted() {
 fn needs_root_a_copy_with_a_refused_fragment_is_counted_once() {
     let object = tunnel(&usual_path(), NO_SUCH_DEVICE);
     let frame = udp(A, B).of_length(1500).frame();
-    let run = try_run(&bpf::cutter(&object), &frame, Context::default(), 1).expect("a run");
+    let run = try_run(&bpf::cutter(&object), &frame, to_far_end(), 1).expect("a run");
     assert_eq!(run.verdict, TC_ACT_SHOT);
     let it = counts(&object);
     assert_eq!(

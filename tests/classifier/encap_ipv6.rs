@@ -9,7 +9,7 @@ use traffic_mirroring::bpf;
 use traffic_mirroring::model::LocalPort;
 use traffic_mirroring::tunnel::encap::template::{Path, Sizes, TTL};
 
-use crate::encap::{MORE, PIECE, counts, encapsulator, marked, tunnel};
+use crate::encap::{MORE, PIECE, counts, encapsulator, marked, to_far_end, tunnel};
 use crate::loop_guard::MARK;
 use testkit::test_run::harness::{Context, NO_SUCH_DEVICE, Run, hex, in_namespace, run, try_run};
 use testkit::test_run::packets::{ETH_HLEN, Packet, frame, ping, tcp, udp};
@@ -193,7 +193,8 @@ fn needs_root_the_cutter_sums_up_copies_of_every_length() {
         let lengths = (20..=80).chain(500..=530).chain(1010..=1040).chain([1448, 1500, 2068, 3000]);
         for len in lengths {
             let packet = udp(A, B).of_length(len).bytes();
-            let run = try_run(&bpf::cutter(&object), &framed(&packet), marked(), 1).expect("a run");
+            let run =
+                try_run(&bpf::cutter(&object), &framed(&packet), to_far_end(), 1).expect("a run");
             assert_eq!(run.verdict, TC_ACT_REDIRECT, "{len}");
             let found = run.context.cb[4];
             assert_eq!(sum(&found.to_ne_bytes()), sum(&packet), "{len}");
@@ -205,7 +206,7 @@ fn needs_root_the_cutter_sums_up_copies_of_every_length() {
 fn needs_root_a_copy_over_ipv6_with_a_refused_fragment_counts() {
     let object = tunnel(&path(1500), NO_SUCH_DEVICE);
     let frame = udp(A, B).of_length(1500).frame();
-    let run = try_run(&bpf::cutter(&object), &frame, Context::default(), 1).expect("a run");
+    let run = try_run(&bpf::cutter(&object), &frame, to_far_end(), 1).expect("a run");
     assert_eq!(run.verdict, TC_ACT_SHOT);
     let it = counts(&object);
     assert_eq!(

@@ -15,7 +15,7 @@ use traffic_mirroring::bpf;
 use traffic_mirroring::model::Direction;
 
 use crate::chain::{NEXT, next_program};
-use crate::encap::{PATH, PIECE, encapsulator, usual_path};
+use crate::encap::{PATH, PIECE, encapsulator, to_far_end, usual_path};
 use crate::encap_ipv6;
 use crate::loop_guard::MARK;
 use crate::sample_frames::{mutated, sample_frames};
@@ -278,7 +278,9 @@ fn needs_root_mutated_frames_leave_the_tunnel_or_end_there() {
                 other => panic!("verdict {other} on {}", shown()),
             }
 
-            let context = Context { gso_size: 0, ..context };
+            // to be fragmented or truncated
+            let mark = to_far_end().mark | context.mark & 1;
+            let context = Context { gso_size: 0, mark, ..context };
             let run = try_tunnel(&bpf::cutter(object), &frame, context);
             assert!(
                 [TC_ACT_REDIRECT, TC_ACT_SHOT].contains(&run.verdict),

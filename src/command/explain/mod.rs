@@ -1,5 +1,5 @@
-//! `--cmd=explain`: which rule a packet meets, and why. The program itself says so, loaded anew with
-//! maps of its own: what runs is only read.
+//! `--cmd=explain`: which rule applies to a packet, and why. The BPF program itself decides: it is loaded once more,
+//! with maps of its own. Running instances are only read.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -19,7 +19,7 @@ mod test_run;
 
 use test_run::TestRun;
 
-/// Prints the packet, how it fares with each rule, and the result.
+/// Prints the packet, what each rule makes of it, and the result.
 pub fn explain(bpffs: &Path, explain: &Explain) -> Result<()> {
     bpffs::check_privileges()?;
     let frame = &explain.frame;
@@ -42,14 +42,14 @@ pub fn explain(bpffs: &Path, explain: &Explain) -> Result<()> {
     io::stdout().write_all(text.as_bytes()).context("cannot print the explanation")
 }
 
-/// By rules that need not be in force anywhere, for a tunnel that carries everything.
+/// Explains by given rules, which need not be in force, with a tunnel that carries everything.
 pub fn by_rules(direction: Direction, rules: &[Rule], frame: &[u8]) -> Result<Explanation> {
     let program = TestRun::new(direction)?;
     program.apply(&without_luck(filter::compile(rules)?), test_run::any_tunnel())?;
     explained(&program, rules, frame)
 }
 
-/// By the rules and for the tunnel of what runs. Returns the rules, too.
+/// Explains by the rules and the tunnel of a running instance. Also returns the rules.
 fn by_instance(bpffs: &Path, id: &InstanceId, frame: &[u8]) -> Result<(Vec<Rule>, Explanation)> {
     let not_running = || {
         format!(
@@ -79,8 +79,8 @@ fn by_instance(bpffs: &Path, id: &InstanceId, frame: &[u8]) -> Result<(Vec<Rule>
     Ok((rules, explanation))
 }
 
-/// Rules that mirror some packets at random mirror all; whether a flow is in a sample is no matter of
-/// luck.
+/// Removes random sampling of packets, so that the answer does not depend on luck. Sampling by flow stays: it always
+/// gives the same answer for a flow.
 fn without_luck(mut rules: CompiledRules) -> CompiledRules {
     for rule in &mut rules.rules {
         if let Action::Mirror { sample, .. } = &mut rule.action {
@@ -90,12 +90,12 @@ fn without_luck(mut rules: CompiledRules) -> CompiledRules {
     rules
 }
 
-/// What the installed rules, which are these, do with a frame, and why.
+/// What the installed `rules` do with a frame, and why.
 fn explained(program: &TestRun, rules: &[Rule], frame: &[u8]) -> Result<Explanation> {
     let met = program.met(rules.len(), frame)?;
     let in_front = met.map_or(rules.len(), |(index, _)| index);
 
-    // asked about together: an open rule, then those in front of the one that was met, by field
+    // tried together: a rule that accepts everything, then one rule for each field of each refusing rule
     let mut questions = vec![(None, Rule::default())];
     for (index, rule) in rules.iter().enumerate().take(in_front) {
         let fields = explanation::by_field(rule).into_iter();

@@ -1,5 +1,5 @@
-//! The program, to be tried on frames (`BPF_PROG_TEST_RUN`): with maps of its own, attached to nothing,
-//! gone when it is dropped.
+//! Runs the BPF program on frames (`BPF_PROG_TEST_RUN`), with maps of its own and attached to nothing. Dropping it
+//! unloads it.
 
 use anyhow::{Context, Result};
 use libbpf_rs::{Object, ProgramInput};
@@ -10,12 +10,11 @@ use crate::filter::explanation::Verdict;
 use crate::maps::Maps;
 use crate::model::Direction;
 
-/// What every kernel takes for a test run: a page, less the room in front of a packet and the
-/// `skb_shared_info` behind it (`bpf_test_init` in net/bpf/test_run.c). Of a longer frame, so much of
-/// its beginning is tried.
+/// The longest frame that every kernel accepts for a test run: a page, less the headroom and `skb_shared_info`
+/// (`bpf_test_init` in net/bpf/test_run.c). Longer frames are cut to this length.
 pub const LONGEST: usize = 3500;
 
-/// No network namespace has it: copies to there are made, and fail.
+/// An ifindex that no network namespace has: redirecting a copy there fails.
 const NO_SUCH_DEVICE: u32 = i32::MAX as u32;
 
 /// A tunnel that carries every kind of packet, and leads nowhere.
@@ -35,19 +34,19 @@ impl TestRun {
         Ok(Self { object, maps })
     }
 
-    /// Puts rules into force, for a tunnel that takes what this one takes, and lets nothing out.
+    /// Puts rules into force, with a tunnel that accepts what `tunnel` accepts but sends nothing.
     pub fn apply(&self, rules: &CompiledRules, tunnel: bpf::Tunnel) -> Result<()> {
-        // a cap is on many packets, not on one
+        // a single packet never exceeds a cap on the rate
         self.maps.apply(rules, bpf::Tunnel { ifindex: NO_SUCH_DEVICE, rate: 0, ..tunnel })
     }
 
-    /// Guards the tunnels that an instance guards.
+    /// Guards against the same tunnels as a running instance.
     pub fn guard_as(&self, instance: &Maps) {
         self.maps.endpoints.copy(&instance.endpoints);
     }
 
-    /// The first of the installed rules, as many as there are, that matches a frame. No other frame
-    /// has met one before.
+    /// The first of the installed rules that matches a frame, of as many `rules`. Call it only once after
+    /// installing them: it finds the rule by the counter that is not 0.
     pub fn met(&self, rules: usize, frame: &[u8]) -> Result<Option<(usize, Verdict)>> {
         self.run(frame)?;
         for rule in 0..rules {
@@ -59,7 +58,7 @@ impl TestRun {
         Ok(None)
     }
 
-    /// Whether one of the installed rules matches a frame, whatever the others do.
+    /// Whether one of the installed rules matches a frame, regardless of the others.
     pub fn accepts(&self, rule: u32, frame: &[u8]) -> Result<bool> {
         let before = self.maps.outcomes_of(rule)?.matched;
         self.maps.leave_only(rule);
@@ -79,7 +78,7 @@ impl TestRun {
     }
 }
 
-/// What came of the one packet that these are of.
+/// What became of the packet, by the counters of its rule.
 fn verdict(outcomes: &bpf::Outcomes) -> Verdict {
     let reasons = [
         (outcomes.excluded, Verdict::Excluded),
@@ -89,6 +88,6 @@ fn verdict(outcomes: &bpf::Outcomes) -> Verdict {
         (outcomes.oversize, Verdict::Oversize),
     ];
     let reason = reasons.into_iter().find(|(count, _)| *count > 0);
-    // what nothing speaks against went to the device, which is not there
+    // otherwise the copy went to the device, which does not exist
     reason.map_or(Verdict::Mirrored, |(_, verdict)| verdict)
 }

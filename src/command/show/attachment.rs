@@ -1,4 +1,4 @@
-//! Who else sees the packets of an interface: the programs of this host, and who leads to whom.
+//! Which programs see the packets before and after ours, in the chain or on the interface.
 
 use super::report::{By, Neighbour, Program};
 use crate::attach::chain::Slot;
@@ -7,7 +7,7 @@ use crate::bpf::loaded_programs;
 use crate::model::Direction;
 use crate::netlink::Netlink;
 
-/// The programs that are loaded, at one moment.
+/// The programs that are loaded at one moment.
 pub struct Programs {
     all: Vec<Loaded>,
     slots: Vec<TailCall>,
@@ -18,7 +18,7 @@ struct Loaded {
     map_ids: Vec<u32>,
 }
 
-/// A PROG_ARRAY, and the program that its key 0 leads to.
+/// A PROG_ARRAY, and the program at its index 0.
 struct TailCall {
     map: u32,
     to: u32,
@@ -37,7 +37,7 @@ impl Programs {
         Self { all: all.collect(), slots: slots.collect() }
     }
 
-    /// The program with this id; without a name where it is gone meanwhile.
+    /// The program with this id; without a name if it has just gone.
     pub fn program(&self, id: u32) -> Program {
         let loaded = self.all.iter().find(|it| it.program.id == id);
         loaded.map_or_else(|| Program { id, name: String::new() }, |it| it.program.clone())
@@ -48,7 +48,7 @@ impl Programs {
         Neighbour { by, id: Some(id), name }
     }
 
-    /// Who makes a tail call to a program.
+    /// The programs that make a tail call to a program.
     fn leading_to(&self, id: u32) -> Vec<Neighbour> {
         let maps: Vec<u32> = self.slots.iter().filter(|it| it.to == id).map(|it| it.map).collect();
         let callers = self.all.iter().filter(|it| it.map_ids.iter().any(|id| maps.contains(id)));
@@ -56,16 +56,16 @@ impl Programs {
     }
 }
 
-/// What stands in front of a program, and what behind it.
+/// The programs in front of a program and behind it.
 pub struct Place {
-    /// The program stands in somebody's slot, or on the interface.
+    /// The program is in another program's PROG_ARRAY, or on the interface.
     pub found: bool,
     pub previous: Vec<Neighbour>,
     pub next: Vec<Neighbour>,
 }
 
 impl Place {
-    /// `slot` leads on from the program; `interface` is where it would be attached.
+    /// `slot` holds the next program in the chain; `interface` is where the program would be attached.
     pub fn of(
         program: u32,
         slot: &Slot,
@@ -90,7 +90,7 @@ impl Place {
     }
 }
 
-/// Who is attached to an interface, in the order in which they run: TCX comes before clsact.
+/// The programs and filters on an interface, in the order in which they run: TCX before clsact.
 fn on_hook(
     ifindex: u32,
     direction: Direction,

@@ -1,4 +1,4 @@
-//! Reads what runs here from pinned maps and from the kernel. It changes nothing.
+//! Reads what runs on this host from pinned maps and from the kernel. It changes nothing.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::maps::Maps;
 use crate::model::{InstanceId, Selection};
 use crate::netlink::{Link, Netlink};
 
-/// All that is selected, in the order of their names.
+/// The selected instances, sorted by name.
 pub fn gather(host: &Host, selection: &Selection) -> Result<Vec<Entry>> {
     // while we read, nobody writes
     let lock = host.lock()?;
@@ -119,7 +119,7 @@ fn launch_mode(it: &instance::Instance) -> LaunchMode {
     }
 }
 
-/// Those in force, and what they have counted.
+/// The rules in force, with their counters.
 fn rules(maps: &Maps) -> Result<Vec<RuleReport>> {
     if !maps.common.config.is_live() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! What runs, for scripts: `show.schema.json` describes it (pure).
+//! The report as JSON, which `show.schema.json` describes (pure).
 
 use serde_json::{Map, Value, json};
 
@@ -7,7 +7,7 @@ use crate::bpf::GueCounters;
 use crate::filter::{self, Action, SampleBy, Snaplen, render};
 use crate::model::{LocalPort, Oversize};
 
-/// A list, of an object for each instance.
+/// A list with an object for each instance.
 pub fn text(entries: &[Entry]) -> String {
     let list = Value::from_iter(entries.iter().map(of_entry));
     format!("{list:#}\n")
@@ -61,7 +61,7 @@ fn rule(number: usize, it: &RuleReport) -> Value {
     })
 }
 
-/// As `rules.schema.json` has it.
+/// A rule in the form of `rules.schema.json`.
 fn as_in_a_file(rule: &filter::Rule) -> Value {
     let fields = render::fields(rule).into_iter();
     let mut object: Map<_, _> =

@@ -1,5 +1,5 @@
-//! `--cmd=show`: what runs on this host, with its rules, counters, neighbours and tunnel. It only
-//! reads (`gather`, with `neighbours` and `way`); what it has read is shown by parts that are pure.
+//! `--cmd=show`: what runs on this host, with rules, counters, programs in front and behind, and tunnel. `gather`,
+//! with `attachment` and `tunnel`, reads it and changes nothing. Pure modules print it.
 
 use std::ffi::CStr;
 use std::io::{self, Write};
@@ -40,7 +40,7 @@ pub fn show(host: &Host, show: &Show) -> Result<()> {
     // l3afd, when it starts the package, kills every process that has `mirroring` in its name and is not its own:
     // a terminal would be left as we draw on it
     prctl::set_name(NAME).context("cannot take another name")?;
-    // what libbpf says when it finds nothing is no news
+    // libbpf warns of everything that it does not find, which is normal here
     libbpf_rs::set_print(None);
     let look = || look(host, &show.selection);
     match show.format {
@@ -83,7 +83,7 @@ fn watch(look: impl Fn() -> Result<Vec<Entry>>) -> Result<()> {
             None => say(&format!("{gap}{text}"))?,
         }
         (before, gap) = (now, "\n");
-        // others have their turns meanwhile, however long ours was
+        // a pause for other commands, which need the lock, too
         if signals.wait(INTERVAL)?.is_some() {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::report::{Entry, Instance, Outcomes};
 
-/// Fills in the rates of `after`, as far as `before` has the same programs and rules.
+/// Computes the rates of `after` for programs and rules that are also in `before`.
 pub fn fill_in(before: &[Entry], after: &mut [Entry]) {
     for entry in after {
         let Ok(now) = &mut entry.found else { continue };
@@ -17,12 +17,12 @@ pub fn fill_in(before: &[Entry], after: &mut [Entry]) {
 
 fn of_instance(before: &Instance, after: &mut Instance) {
     let time = after.read_at.saturating_duration_since(before.read_at);
-    // another program counts in maps of its own, from 0 on
+    // another program has maps of its own, whose counters began at 0
     if before.program != after.program || time.is_zero() {
         return;
     }
     after.rates = Some(a_second(before.total(), after.total(), time));
-    // other rules count from 0 on
+    // the counters of other rules began at 0
     if before.installation == after.installation {
         for (now, before) in after.rules.iter_mut().zip(&before.rules) {
             now.rates = Some(a_second(before.outcomes, now.outcomes, time));

@@ -1,4 +1,4 @@
-//! What runs here, as `--cmd=show` tells it (pure).
+//! The report that `--cmd=show` prints (pure).
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -8,48 +8,48 @@ use crate::filter;
 use crate::model::rate::Rate;
 use crate::model::{InstanceId, LocalPort, Oversize};
 
-/// An instance that has its maps pinned.
+/// An instance whose maps are pinned.
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub id: InstanceId,
-    /// Or why it cannot be opened.
+    /// The error says why the instance cannot be opened.
     pub found: Result<Instance, String>,
 }
 
 #[derive(Debug, Clone)]
 pub struct Instance {
-    /// What the mirrored interface is called now; `None` where it is gone.
+    /// Present name of the mirrored interface; `None` if it is gone.
     pub interface: Option<String>,
     pub state: State,
-    /// The process that stays with it, or did.
+    /// The process that watches over it, alive or not.
     pub process: Option<Process>,
     pub launch_mode: LaunchMode,
     pub program: Option<Program>,
-    /// Packets come to the program: it stands in a chain, or on the interface.
+    /// Whether the program receives packets, in a chain or on the interface.
     pub attached: bool,
-    /// Whose packets come to us, in the order in which they see them.
+    /// Programs and filters in front, in the order in which packets pass them.
     pub previous: Vec<Neighbour>,
-    /// Who is behind us.
+    /// Programs and filters behind.
     pub next: Vec<Neighbour>,
-    /// Those in force.
+    /// The rules in force.
     pub rules: Vec<RuleReport>,
-    /// What rules counted that are no longer in force.
+    /// Counters of rules that are no longer in force.
     pub retired: Outcomes<u64>,
-    /// Packets a second of all rules, once two samples have been taken.
+    /// Packets a second over all rules; `None` before the second sample.
     pub rates: Option<Outcomes<f64>>,
-    /// Of the rules in force; `None` where none are.
+    /// Where copies go; `None` if no rules are in force.
     pub tunnel: Option<Tunnel>,
     /// When the counters were read.
     pub read_at: Instant,
-    /// A number that no rules had that were in force before.
+    /// Number of the rules in force. Rules installed earlier had lower ones.
     pub installation: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It does all that it was started for.
+    /// Everything works.
     Running,
-    /// The kernel mirrors on; the process that was to stay is gone.
+    /// The kernel still mirrors, but the process that should watch over the instance is gone.
     Unattended,
     /// No rules are in force, or the interface is gone.
     Stopped,
@@ -61,7 +61,7 @@ pub struct Process {
     pub alive: bool,
 }
 
-/// Who loaded the program, and what brings it its packets.
+/// Who loaded the program, and where it is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaunchMode {
     L3afd,
@@ -73,21 +73,21 @@ pub enum LaunchMode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     pub id: u32,
-    /// As the kernel keeps it: 15 bytes at most.
+    /// As the kernel stores it: at most 15 bytes.
     pub name: String,
 }
 
-/// Another program, or a filter, that the same packets pass.
+/// A program or filter in front of ours or behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbour {
     pub by: By,
-    /// `None` for a filter that is no program.
+    /// `None` for a filter that is not a BPF program.
     pub id: Option<u32>,
-    /// Of the program, or the kind of the filter.
+    /// Name of the program, or kind of the filter.
     pub name: String,
 }
 
-/// By what packets go from one to the other.
+/// How packets get from one program to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     TailCall,
@@ -100,11 +100,11 @@ pub enum By {
 pub struct RuleReport {
     pub rule: filter::Rule,
     pub outcomes: Outcomes<u64>,
-    /// Packets a second, once two samples of these rules have been taken.
+    /// Packets a second; `None` before the second sample of these rules.
     pub rates: Option<Outcomes<f64>>,
 }
 
-/// `struct mirroring_outcomes` in `bpf/mirroring.h`: packets, or packets a second.
+/// What became of packets (`struct mirroring_outcomes` in `bpf/mirroring.h`), as counts or as packets a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Outcomes<T> {
     pub matched: T,
@@ -120,32 +120,32 @@ pub struct Outcomes<T> {
 
 #[derive(Debug, Clone)]
 pub struct Tunnel {
-    /// `None` where it is gone.
+    /// `None` if it is gone.
     pub device: Option<Device>,
     pub built_in: bool,
-    /// UDP source port, of a built-in tunnel.
+    /// UDP source port; only of a built-in tunnel.
     pub local_port: Option<LocalPort>,
-    /// The far end, where it is known.
+    /// Address of the far end, if it is known.
     pub collector: Option<IpAddr>,
-    /// UDP destination port, where there is UDP.
+    /// UDP destination port, if the tunnel uses UDP.
     pub remote_port: Option<u16>,
     pub next_hop: Option<NextHop>,
-    /// What the copies leave by, where it is known.
+    /// The interface that copies leave by, if it is known.
     pub nic: Option<Nic>,
-    /// Longest packet whose copy leaves in one outer packet, bytes from the IP header on.
+    /// Longest packet whose copy fits one outer packet, in bytes from the IP header on.
     pub max_unfragmented_len: Option<u32>,
-    /// Longest packet whose copy arrives whole.
+    /// Longest packet whose copy can be sent in full length.
     pub max_len: u32,
     pub oversize: Oversize,
     pub max_rate: Option<Rate>,
-    /// What a built-in device did with the copies.
+    /// What the built-in tunnel did with the copies.
     pub counters: Option<bpf::GueCounters>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     pub name: String,
-    /// As in `ip link add type …`.
+    /// The kind, as in `ip link add type …`.
     pub kind: Option<String>,
     pub up: bool,
 }
@@ -154,7 +154,7 @@ pub struct Device {
 pub struct Nic {
     pub name: String,
     pub mtu: u32,
-    /// And has a carrier.
+    /// Whether it is up and has a carrier.
     pub up: bool,
 }
 
@@ -166,18 +166,18 @@ pub struct NextHop {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HopState {
-    /// Its link-layer address is known, or it needs none.
+    /// Its link-layer address is known, or not needed.
     Reachable,
-    /// The kernel has asked for it, and waits.
+    /// The kernel waits for its answer.
     Resolving,
     /// It did not answer.
     Unreachable,
-    /// Nobody has asked of late.
+    /// The kernel has not asked recently.
     Unknown,
 }
 
 impl Instance {
-    /// What all rules counted, those that are no longer in force included.
+    /// The sum over all rules, former rules included.
     pub fn total(&self) -> Outcomes<u64> {
         let of_rules = self.rules.iter().map(|rule| rule.outcomes);
         of_rules.fold(self.retired, |sum, it| sum.zip(it, |sum, count| sum + count))
@@ -199,7 +199,7 @@ impl<T: Copy> Outcomes<T> {
         }
     }
 
-    /// Why packets that matched were not sent.
+    /// The reasons for which packets that matched were not sent.
     pub fn left_out(&self) -> [(&'static str, T); 7] {
         [
             ("excluded", self.excluded),

@@ -1,4 +1,4 @@
-//! What tests of the pure parts show.
+//! Reports for the tests of the pure modules.
 
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ pub fn unreadable() -> Entry {
     entry
 }
 
-/// On its own on an interface, behind nobody, with a built-in tunnel.
+/// An instance alone on its interface, with a built-in tunnel.
 pub fn instance() -> Instance {
     Instance {
         interface: Some("eth0".to_owned()),

@@ -1,18 +1,17 @@
-//! A terminal on which something is shown again and again, in the same place.
+//! Refreshes text in place on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 
 use rustix::termios::tcgetwinsize;
 
-/// The terminal's other screen, which has no history; lines that are too long end at its edge. What was
-/// there before is there again when this is dropped.
+/// The terminal's alternate screen, with lines cut at its edge. Dropping this restores what was shown before.
 pub struct Screen(());
 
 const ENTER: &str = "\x1b[?1049h\x1b[?7l\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?7h\x1b[?1049l";
 
 impl Screen {
-    /// `None` where stdout is no terminal.
+    /// `None` if stdout is not a terminal.
     pub fn enter() -> io::Result<Option<Self>> {
         if !io::stdout().is_terminal() {
             return Ok(None);
@@ -21,7 +20,7 @@ impl Screen {
         Ok(Some(Self(())))
     }
 
-    /// Puts text in the place of what is there.
+    /// Replaces the text on the screen.
     pub fn show(&self, text: &str) -> io::Result<()> {
         write(&redrawn(text, rows()))
     }

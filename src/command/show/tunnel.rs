@@ -1,4 +1,4 @@
-//! Where the copies of an instance go, as the kernel has it.
+//! Reads from the kernel where the copies of an instance go.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use crate::tunnel;
 use crate::tunnel::encap::alias::Identity;
 use crate::tunnel::encap::{counters, live_maps, template};
 
-/// Of the tunnel that the rules in force have.
+/// Describes the tunnel of the rules in force.
 pub fn of(tunnel: &bpf::Tunnel, links: &[Link], netlink: &mut Netlink) -> Result<Tunnel> {
     let device = links.iter().find(|link| link.index == tunnel.ifindex);
     let collector = Some(address::address_of(tunnel.collector)).filter(|it| !it.is_unspecified());

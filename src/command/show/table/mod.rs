@@ -1,4 +1,4 @@
-//! What runs, for people to read (pure).
+//! The report as a table for people to read (pure).
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use crate::model::{InstanceId, Oversize};
 
 mod rules;
 
-/// Each instance, an empty line between them.
+/// A block of lines for each instance, with empty lines between them.
 pub fn text(entries: &[Entry]) -> String {
     if entries.is_empty() {
         return "nothing is mirrored here\n".to_owned();

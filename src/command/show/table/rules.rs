@@ -1,4 +1,4 @@
-//! The rules of an instance, with what they counted, in rows of cells (pure).
+//! The table of an instance's rules and their counters (pure).
 
 use super::or_none;
 use crate::command::show::report::{Instance, Outcomes};
@@ -7,7 +7,7 @@ use crate::filter::render;
 /// Behind those that rules have anyway.
 const HEADINGS: [&str; 5] = ["matched", "a second", "sent", "a second", "left out"];
 
-/// With headings, and a sum where there is something to sum up.
+/// The rows, with a heading, and with a sum if there is something to add up.
 pub fn rows(instance: &Instance) -> Vec<Vec<String>> {
     let row = |rule: [String; render::HEADINGS.len()], counts: [String; HEADINGS.len()]| {
         rule.into_iter().chain(counts).collect::<Vec<_>>()
@@ -66,7 +66,7 @@ fn rate_text(rate: f64) -> String {
     if rate > 0.0 && rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
 }
 
-/// The reasons that there were.
+/// The reasons that have counted packets.
 fn left_out(outcomes: &Outcomes<u64>, rates: Option<Outcomes<f64>>) -> String {
     let rates = rates.map(|rates| rates.left_out());
     let reasons = outcomes.left_out().into_iter().enumerate().filter(|(_, (_, count))| *count > 0);
