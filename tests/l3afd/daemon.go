@@ -128,14 +128,14 @@ func startDaemon(t testing.TB, settings settings) *daemon {
 		if t.Failed() {
 			t.Logf("what %s said:\n%s\nthe log of mirroring:\n%s", l3afd, it.saidSoFar(), it.logged())
 		}
-		// the next test begins with none of what is left where l3afd is killed: no process,
+		// the next test begins without what is left where l3afd is killed: no process
 		killUserPrograms(t)
-		// no tunnel that its BPF file system knows nothing of,
+		// and no tunnel that its BPF file system knows nothing of
 		_ = exec.Command("ip", "link", "delete", "gue1").Run()
-		// nor what a restart of l3afd that was cut short leaves
-		_ = os.Remove("/tmp/l3afd.sock")
-		_ = os.Remove("/tmp/l3afdstate.sock")
 	})
+	// the sockets that a restart which was cut short leaves: with them, the next one fails, and says nothing
+	_ = os.Remove("/tmp/l3afd.sock")
+	_ = os.Remove("/tmp/l3afstate.sock")
 	it.start(t)
 	return it
 }
