@@ -28,9 +28,13 @@ pub use skeleton::types::{
 pub mod carries {
     use super::skeleton::types::mirroring_carries as Carries;
 
+    /// The device takes IPv6 packets, not only IPv4 ones.
     pub const IPV6: u8 = Carries::MIRRORING_CARRIES_IPV6.0 as u8;
+    /// The device takes packets with VLAN tags. The built-in tunnel removes the tags.
     pub const TAGS: u8 = Carries::MIRRORING_CARRIES_TAGS.0 as u8;
+    /// The device cuts copies to the length that their rule asks for. Only the built-in tunnel does.
     pub const CUT: u8 = Carries::MIRRORING_CARRIES_CUT.0 as u8;
+    /// The device takes whole Ethernet frames, so tags are part of the length that it limits.
     pub const FRAMES: u8 = Carries::MIRRORING_CARRIES_FRAMES.0 as u8;
 }
 

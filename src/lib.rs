@@ -5,6 +5,7 @@
 //! `maps` → `bpf`. docs/architecture.md says what each room is for.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
+#![warn(missing_docs)]
 
 pub mod abi;
 pub mod app;

@@ -9,13 +9,15 @@ use anyhow::{Context, Result, ensure};
 
 use crate::filter::file::MAX_BYTES;
 
+/// All bytes of the file at `path`, at most [`MAX_BYTES`].
+///
 /// # Errors
 /// The file is missing, cannot be read, is not an ordinary file, or is too large. The error names the path.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let cannot_read = || format!("cannot read {path:?}");
     let file = File::options()
         .read(true)
-        // opening a pipe must not wait for a writer
+        // without this, opening a named pipe would wait for a writer
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
         .with_context(cannot_read)?;

@@ -108,6 +108,7 @@ impl Slot {
         Ok(Self { map })
     }
 
+    /// Id of the PROG_ARRAY that the slot is an entry of. Ids are the kernel's and hold for the whole host.
     pub fn map_id(&self) -> Result<u32> {
         let info = self.map.info().context("cannot ask about the PROG_ARRAY")?;
         Ok(info.info.id)

@@ -18,9 +18,14 @@ const FILTER_PRIORITIES: std::ops::RangeInclusive<u32> = 1..=32;
 /// A filter of ours on an interface's clsact qdisc.
 #[derive(Clone, Copy, Debug)]
 pub struct ClsactFilter {
+    /// The interface that has the qdisc.
     pub ifindex: u32,
+    /// The hook of the qdisc that runs the filter.
     pub direction: Direction,
+    /// The number of the filter among those of its priority (tc-bpf(8)). A record with 0 means that there is no
+    /// filter.
     pub handle: u32,
+    /// The place of the filter: the kernel runs filters in ascending order of priority.
     pub priority: u32,
 }
 
@@ -35,6 +40,7 @@ impl ClsactFilter {
         })
     }
 
+    /// Writes the filter into the record of an instance, from which [`of`](Self::of) reads it back.
     pub fn note_in(&self, record: &mut bpf::Instance) {
         record.ifindex = self.ifindex;
         record.filter_handle = self.handle;

@@ -71,6 +71,8 @@ impl TcxLink {
         })
     }
 
+    /// Pins the link, which keeps the program attached when this process has ended. An older pin at `path` is
+    /// replaced atomically.
     pub fn pin(&self, path: &Path) -> Result<()> {
         pins::pin(self.0.as_fd(), path)
     }
@@ -88,6 +90,7 @@ impl TcxLink {
     }
 }
 
+/// The number of a direction's TCX hook (`enum bpf_attach_type` in linux/bpf.h, since Linux 6.6).
 pub fn attach_type(direction: Direction) -> libbpf_sys::bpf_attach_type {
     match direction {
         Direction::Ingress => libbpf_sys::BPF_TCX_INGRESS,

@@ -35,6 +35,7 @@ pub fn check_privileges() -> Result<()> {
     Ok(())
 }
 
+/// Whether this is a BPF file system, by its magic number (`BPF_FS_MAGIC` in linux/magic.h).
 pub fn is_bpffs(fs: &Statfs) -> bool {
     fs.filesystem_type() == BPF_FS_MAGIC
 }

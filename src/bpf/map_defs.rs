@@ -10,10 +10,12 @@ use crate::model::Direction;
 pub struct MapDef {
     before: &'static str,
     after: &'static str,
+    /// `max_entries`: the length of an array, and the most that a hash or a trie can hold.
     pub entries: u32,
 }
 
 impl MapDef {
+    /// The name of the map in the object of this direction, and the name of its pin: `ingress_config`, for example.
     pub fn name(&self, direction: Direction) -> String {
         format!("{}{direction}{}", self.before, self.after)
     }

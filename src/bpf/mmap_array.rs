@@ -19,7 +19,7 @@ use crate::bpf;
 /// Any bytes are a valid value, it has no padding, and its size is a multiple of 8, which is how the kernel spaces
 /// the entries of an array map (`array_map_alloc` in kernel/bpf/arraymap.c).
 pub unsafe trait Entry: Copy {}
-// SAFETY: integers and arrays of integers only; `Mapped::new` checks the size against the kernel's
+// SAFETY: integers and arrays of integers only; `MmapArray::new` checks the size against the kernel's
 unsafe impl Entry for bpf::Config {}
 // SAFETY: as above; of enums, user space alone writes them
 unsafe impl Entry for bpf::RuleEntry {}

@@ -9,6 +9,7 @@ pub mod address;
 pub mod bpffs;
 pub mod features;
 pub mod loaded_programs;
+#[allow(missing_docs, reason = "build.rs generates a constant for each map, with the map's name")]
 pub mod map_defs;
 pub mod mmap_array;
 pub mod pins;

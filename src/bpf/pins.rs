@@ -28,10 +28,13 @@ const UNFINISHED: &str = "-new";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pins {
     bpffs: PathBuf,
+    /// The instance. Its version is [`Version::UNNAMED`] where the directories have none.
     pub id: InstanceId,
 }
 
 impl Pins {
+    /// The pins of exactly this instance, whether they exist or not. [`find`](Self::find) also tries the default
+    /// version.
     pub fn new(bpffs: &Path, id: &InstanceId) -> Self {
         Self { bpffs: bpffs.to_path_buf(), id: id.clone() }
     }
@@ -71,14 +74,17 @@ impl Pins {
         self.dir(MAPS)
     }
 
+    /// Path of a map's pin. `name` is one of [`map_names`].
     pub fn map(&self, name: &str) -> PathBuf {
         self.maps_dir().join(name)
     }
 
+    /// Path of the program's pin. l3afd 2.0 pins no program, so there may be none.
     pub fn program(&self) -> PathBuf {
         self.dir(PROGRAMS).join(format!("{}_tc", program_name(self.id.direction)))
     }
 
+    /// Path of the TCX link's pin. It exists only where this program attached itself, by TCX.
     pub fn link(&self) -> PathBuf {
         self.dir(LINKS).join(format!("{PACKAGE}_tc_{}", self.id.direction))
     }
@@ -179,6 +185,7 @@ fn interface_of(dir: &str) -> Option<InterfaceName> {
     dir.replace("%2e", ".").parse().ok()
 }
 
+/// The name of a direction's program in its object: the `entry_function_name` that l3afd gets in the manifest.
 pub fn program_name(direction: Direction) -> String {
     format!("_{direction}_redirect")
 }
@@ -188,12 +195,14 @@ pub fn program_name(direction: Direction) -> String {
 pub struct Place {
     /// The root of the BPF file system, or what l3afd takes for it.
     pub root: PathBuf,
+    /// The interface, with the dots that its directory cannot have.
     pub interface: InterfaceName,
     /// The package and its version; `None` for a directory that all packages share.
     pub package: Option<(String, String)>,
 }
 
 impl Place {
+    /// Takes the path of a directory of maps apart. `None` where it has not l3afd's layout.
     pub fn of(dir: &Path) -> Option<Self> {
         let (root, rest) = dir.to_str()?.split_once(&format!("/{MAPS}/"))?;
         let parts: Vec<&str> = rest.split('/').collect();

@@ -19,11 +19,14 @@ struct InForce {
     cap: Option<Rate>,
 }
 
+/// Prints the rules of a start, and what they would change of those in force. Fails where the rules do not compile,
+/// or where the rules in force cannot be read. Without privileges it prints only the rules.
 pub fn start(bpffs: &Path, start: &Start) -> Result<()> {
     let cap = |_| start.max_rate;
     show(bpffs, &start.id, Some(&start.rules), cap, "all of these are new")
 }
 
+/// The same for an update, which may change the rules, the cap or both.
 pub fn update(bpffs: &Path, update: &Update) -> Result<()> {
     let cap = |as_it_is| update.max_rate.or(as_it_is);
     let refused = "there is nothing to update; start it first";

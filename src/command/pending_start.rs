@@ -17,8 +17,9 @@ use crate::request::args::{self, Cli};
 use crate::request::{Command, Request};
 use crate::rules_file;
 
-/// How long a start in progress is waited for, and how often we look for it.
+/// How long a command waits for a start in progress.
 pub const PATIENCE: Duration = Duration::from_secs(8);
+/// Pause between two looks whether it is still in progress.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Whether a process is about to start an instance that `is_meant`. The processes in `staying` have already started

@@ -22,6 +22,7 @@ pub struct CompiledRules {
     pub unconditional: u32,
     /// The rules that accept packets of protocols without ports.
     pub portless: u32,
+    /// Which rules accept which values, one table for each field or, for addresses, two.
     pub tables: Tables,
     /// By bit.
     pub rules: Vec<CompiledRule>,
@@ -30,7 +31,9 @@ pub struct CompiledRules {
 /// What a rule is called, and what becomes of the packets whose first match it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompiledRule {
+    /// The name as in [`Rule::name`]. A map holds its first 64 bytes.
     pub name: String,
+    /// What becomes of those packets. From a map, the rate of a sample may come back rounded.
     pub action: Action,
 }
 

@@ -23,6 +23,7 @@ pub fn sample_by(text: &str) -> Result<SampleBy> {
     }
 }
 
+/// The inverse of [`sample_by`].
 pub fn sample_by_text(by: SampleBy) -> &'static str {
     match by {
         SampleBy::Packet => "packet",
@@ -48,6 +49,7 @@ pub fn snaplen(text: &str) -> Result<Snaplen> {
     Ok(Snaplen::Bytes(bytes))
 }
 
+/// The inverse of [`snaplen`].
 pub fn snaplen_text(snaplen: Snaplen) -> String {
     match snaplen {
         Snaplen::Bytes(bytes) => bytes.to_string(),

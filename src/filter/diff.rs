@@ -7,17 +7,25 @@ use super::rule::Rule;
 /// What differs between a rule and the rule of the same name in another list. Numbers count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
+    /// Only the new list has a rule of this name.
     Added {
+        /// The name, by which rules of the two lists are compared.
         name: String,
+        /// Its number in the new list.
         number: usize,
     },
+    /// Only the old list has a rule of this name.
     Removed {
+        /// The name, which no rule of the new list has.
         name: String,
+        /// Its number in the old list.
         number: usize,
     },
     /// It says something else than before, or has another place among the others.
     Changed {
+        /// The name, which is the same in both lists.
         name: String,
+        /// Its number in the new list.
         number: usize,
         /// Its number before, if it has another place among the others.
         moved_from: Option<usize>,

@@ -11,7 +11,9 @@ use anyhow::{Result, bail, ensure};
 /// none, except those that an entry of `not` is or contains. Entries may overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entries<T> {
+    /// The entries that accept. None: all values are accepted, less those of `not`.
     pub only: Vec<T>,
+    /// The exclusions. They win over `only`.
     pub not: Vec<T>,
 }
 

@@ -21,10 +21,13 @@ pub struct Explanation {
 /// What becomes of a packet that meets a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
+    /// The rule makes a copy of it.
     Mirrored,
+    /// The rule's action is to exclude it: there is no copy.
     Excluded,
     /// It is a tunnel's own.
     LoopGuard,
+    /// The rule's sampling leaves it out.
     NotSampled,
     /// The tunnel device carries no IPv6, or no VLAN tags.
     Unsupported,

@@ -9,11 +9,14 @@ use ipnetwork::{IpNetwork, IpNetworkError};
 /// The version of IP that an address is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
+    /// IPv4: prefixes of 0 to 32 bits.
     V4,
+    /// IPv6: prefixes of 0 to 128 bits.
     V6,
 }
 
 impl Family {
+    /// Both versions, in the order in which prefixes are sorted.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     /// Bits of an address.
@@ -28,9 +31,11 @@ impl Family {
 /// A prefix of addresses of one family. Sorted, a prefix comes directly before those that it covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
+    /// The version of IP. A prefix never covers addresses of the other one, not even with length 0.
     pub family: Family,
     /// The address, whose first bit is the highest one in both families. Bits behind the length are 0.
     pub bits: u128,
+    /// Length in bits: at most 32 for IPv4, 128 for IPv6.
     pub len: u8,
 }
 

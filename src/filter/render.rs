@@ -9,6 +9,7 @@ use super::tables::Table;
 /// Entries of a list that are shown; of longer ones, the rest is counted.
 const SHOWN: usize = 8;
 
+/// Headings of the columns that [`row`] fills in, in their order.
 pub const HEADINGS: [&str; 6] = ["#", "name", "action", "packets", "sample", "snaplen"];
 
 /// The rules in their order, and what they are compiled to.

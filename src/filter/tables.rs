@@ -8,21 +8,34 @@ use super::ranges::Segments;
 /// The tables, of which a field has one or, where it is about addresses, one for each family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum Table {
+    /// By protocol number, from 0 to 255.
     Protocol,
+    /// By source port, in host byte order.
     SrcPort,
+    /// By destination port, in host byte order.
     DstPort,
+    /// By source address of IPv4 packets. The index is the first 16 bits of the address.
     SrcV4,
+    /// By destination address of IPv4 packets, with the same index.
     DstV4,
+    /// By source address of IPv6 packets. The index is the first 16 bits XOR the next 16.
     SrcV6,
+    /// By destination address of IPv6 packets, with the same index.
     DstV6,
+    /// By the whole byte of TCP flags, from 0 to 255.
     TcpFlags,
+    /// By VLAN ID, or by [`UNTAGGED`](super::UNTAGGED).
     Vlan,
+    /// By type: ICMP from 0 on, ICMPv6 from [`ICMPV6`](super::fields::icmp_type::ICMPV6) on.
     IcmpType,
+    /// By code point, from 0 to 63.
     Dscp,
+    /// By length of the IP packet in bytes. Longer super-packets count as 65535.
     Length,
 }
 
 impl Table {
+    /// Every table once, in the order of this list.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..Self::LENGTH).map(Self::from_usize)
     }
@@ -38,6 +51,7 @@ impl Table {
     }
 }
 
+/// The tables of one list of rules.
 pub type Tables = EnumMap<Table, Masks>;
 
 /// From the values of a field to the rules that accept them, each rule a bit. Values that no rule accepts have

@@ -40,6 +40,7 @@ impl Host {
         Ok(Self { bpffs: bpffs.to_owned() })
     }
 
+    /// Root of the BPF file system, as it was given to [`open`](Self::open).
     pub fn bpffs(&self) -> &Path {
         &self.bpffs
     }
@@ -174,6 +175,7 @@ impl<'a> HostLock<'a> {
         Self { host, known: RefCell::default(), _lock: lock }
     }
 
+    /// The host that is locked, for what needs no lock.
     pub fn host(&self) -> &'a Host {
         self.host
     }

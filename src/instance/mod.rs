@@ -26,7 +26,9 @@ use crate::model::Rate;
 /// needed, and once only.
 #[derive(Debug)]
 pub struct Instance {
+    /// Where the instance's maps, program and link are pinned, and which instance it is.
     pub pins: Pins,
+    /// The maps that instances of every version have, open.
     pub common: Common,
     program: OnceCell<Option<u32>>,
     tunnels: OnceCell<MmapArray<bpf::Tunnel>>,
@@ -34,6 +36,8 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// The instance with these pins. `None` where it has none, or where they are [incomplete](maps::is_incomplete).
+    /// Fails where a pin is there but is not what it has to be.
     pub fn open(pins: Pins) -> Result<Option<Self>> {
         let common = Common::pinned(&pins)?;
         Ok(common.map(|common| Self {
@@ -71,10 +75,14 @@ impl Instance {
         Ok(())
     }
 
+    /// What the instance has noted for later commands: process, interface and attachment. Fields that its version
+    /// does not know are 0.
     pub fn record(&self) -> bpf::Instance {
         self.common.instance.read(0)
     }
 
+    /// The process that stays with the program. Its `pid` is 0 where none does, and it may have ended: ask
+    /// [`Process::is_alive`].
     pub fn process(&self) -> Process {
         let record = self.record();
         Process { pid: record.pid, start_time: record.start_time }

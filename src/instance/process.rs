@@ -12,12 +12,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// A process. The start time tells it from a later process with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
+    /// Process id, in the PID namespace of this process. 0 stands for no process.
     pub pid: u32,
     /// clock ticks since boot (proc_pid_stat(5), field 22)
     pub start_time: u64,
 }
 
 impl Process {
+    /// This process. Fails where /proc is not mounted.
     pub fn current() -> Result<Self> {
         let pid = std::process::id();
         let start_time =
@@ -30,6 +32,7 @@ impl Process {
         start_time(pid).map(|start_time| Self { pid, start_time })
     }
 
+    /// Whether this very process runs. A zombie counts as ended, and so does a later process with the same id.
     pub fn is_alive(self) -> bool {
         self.pid != 0 && Self::of(self.pid) == Some(self)
     }

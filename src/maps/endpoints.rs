@@ -26,9 +26,12 @@ const WORDS: usize = size_of::<bpf::Endpoint>() / size_of::<u64>();
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint([u64; WORDS]);
 
+/// Far ends of tunnels, each once.
 pub type Endpoints = BTreeSet<Endpoint>;
 
 impl Endpoint {
+    /// The collector's address, the UDP port and the outer protocol of a tunnel. By these the loop guard recognizes
+    /// tunnel traffic.
     pub fn of(tunnel: &bpf::Tunnel) -> Self {
         let protocol = if tunnel.protocol == 0 { NO_PROTOCOL } else { tunnel.protocol };
         let endpoint = bpf::Endpoint {
@@ -54,10 +57,12 @@ fn is_empty(entry: &[u64; WORDS]) -> bool {
 }
 
 impl List {
+    /// The list in an open map. Fails where the map has not the size that all versions share.
     pub fn new(map: &libbpf_rs::MapHandle) -> Result<Self> {
         MmapArray::new(map, 1).map(Self)
     }
 
+    /// The list of the instance with these pins. Fails where it is not pinned or has another size.
     pub fn pinned(pins: &Pins) -> Result<Self> {
         Self::new(&pinned(pins, map_defs::ENDPOINTS)?)
     }

@@ -17,6 +17,7 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The maps of a table, and the place of its mask in the config entry.
     pub const fn of(table: Table) -> Self {
         use map_defs as maps;
         let (values, prefixes, any) = match table {

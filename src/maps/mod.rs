@@ -41,7 +41,9 @@ pub use tunnels::{cap, set_cap};
 /// All maps of one instance of this version, open.
 #[derive(Debug)]
 pub struct Maps {
+    /// The maps that every version has, too.
     pub common: Common,
+    /// The far ends by which this instance's loop guard recognizes tunnel traffic.
     pub endpoints: endpoints::List,
     tunnel: MmapArray<bpf::Tunnel>,
     rule: MmapArray<bpf::RuleEntry>,

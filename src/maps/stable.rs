@@ -16,8 +16,11 @@ use crate::model::Rate;
 /// type reads do.
 #[derive(Debug)]
 pub struct Common {
+    /// `<direction>_config`: `live` and `loader` mean the same in every version.
     pub config: MmapArray<bpf::Config>,
+    /// `<direction>_instance`: what the instance has noted for later commands.
     pub instance: MmapArray<bpf::Instance>,
+    /// The PROG_ARRAY through which the program calls the next one of its chain.
     pub jmp_table: MapHandle,
 }
 
@@ -55,7 +58,7 @@ impl Common {
         Ok(info.info.id)
     }
 
-    /// The tunnel of the rules in force, out of those of both generations ([tunnels](super::tunnels)).
+    /// The tunnel of the rules in force, out of those of both generations ([`tunnels`](super::tunnels())).
     pub fn tunnel(&self, tunnels: &MmapArray<bpf::Tunnel>) -> Option<bpf::Tunnel> {
         self.generation_in_force().map(|generation| tunnels.read(generation))
     }

@@ -1,5 +1,5 @@
-//! Of what the kernel says of a device, the attributes that somebody here reads. The others are left out before they
-//! are decoded: what nobody needs, and may be of a form that the decoder does not know, hides no device.
+//! Keeps only those attributes of a device that this program reads, and removes the others before the message is
+//! decoded. Otherwise an attribute that nobody needs, in a form that the decoder does not know, would hide the device.
 
 use std::borrow::Cow;
 use std::iter;
@@ -9,12 +9,13 @@ use netlink_packet_core::NLMSG_ALIGNTO;
 /// Lengths of struct nlmsghdr and struct ifinfomsg (netlink(7), rtnetlink(7)).
 const HEADER_LEN: usize = 16;
 const LINK_HEADER_LEN: usize = 16;
-/// Of struct nlattr.
+/// Length of struct nlattr.
 const ATTRIBUTE_HEADER_LEN: usize = 4;
 const ALIGNED_TO: usize = NLMSG_ALIGNTO as usize;
-/// Of an attribute's type: NLA_F_NESTED and NLA_F_NET_BYTEORDER apart (linux/netlink.h).
+/// The bits of an attribute's type without the flags NLA_F_NESTED and NLA_F_NET_BYTEORDER (linux/netlink.h).
 const TYPE_MASK: u16 = 0x3fff;
 
+/// The attributes of a device that this program reads.
 const READ: [u16; 5] = [
     libc::IFLA_ADDRESS,
     libc::IFLA_IFNAME,
@@ -22,10 +23,10 @@ const READ: [u16; 5] = [
     libc::IFLA_LINKINFO,
     libc::IFLA_IFALIAS,
 ];
-/// Within IFLA_LINKINFO; not those of a bridge's or a bond's port.
+/// The same within IFLA_LINKINFO. What a bridge or a bond says about its port is not among them.
 const INFO_READ: [u16; 2] = [libc::IFLA_INFO_KIND, libc::IFLA_INFO_DATA];
 
-/// The message, if it is RTM_NEWLINK with no more than these attributes; any other as it is.
+/// The message, if it is RTM_NEWLINK, with only the attributes above. Any other message as it is.
 pub(super) fn of(message: &[u8]) -> Cow<'_, [u8]> {
     let kind = message.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
     let attributes = message.get(HEADER_LEN + LINK_HEADER_LEN..);
@@ -51,7 +52,8 @@ pub(super) fn of(message: &[u8]) -> Cow<'_, [u8]> {
     kept.into()
 }
 
-/// The attributes that are read, with their types as the kernel wrote them. One that is cut short ends them.
+/// The attributes whose types are in `read`, with their types as the kernel wrote them. The list ends before an
+/// attribute that is cut short.
 fn those_of<'a>(mut rest: &'a [u8], read: &[u16]) -> impl Iterator<Item = (u16, &'a [u8])> {
     let word = |bytes: &[u8], at: usize| {
         bytes.get(at..at + 2).map(|word| u16::from_ne_bytes([word[0], word[1]]))
@@ -73,7 +75,7 @@ fn push(to: &mut Vec<u8>, kind: u16, value: &[u8]) {
     to.resize(to.len().next_multiple_of(ALIGNED_TO), 0);
 }
 
-/// An alias is any bytes that somebody has given the device; the decoder takes UTF-8 alone.
+/// An alias can be any bytes. The decoder accepts only UTF-8, so each byte beyond ASCII of any other alias becomes `?`.
 fn text(alias: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(alias) {
         Ok(_) => alias.into(),

@@ -1,4 +1,4 @@
-//! What changes on the host, as the kernel tells of it (rtnetlink's multicast groups).
+//! Changes on the host, as the kernel reports them to the multicast groups of rtnetlink.
 
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use super::essentials;
 use super::routes::Route;
 
-/// linux/rtnetlink.h
+/// The multicast groups of devices, neighbours, addresses and routes (linux/rtnetlink.h).
 const GROUPS: [u32; 6] = [
     libc::RTNLGRP_LINK,
     libc::RTNLGRP_NEIGH,
@@ -27,24 +27,34 @@ const GROUPS: [u32; 6] = [
     libc::RTNLGRP_IPV6_ROUTE,
 ];
 
-/// A change, as far as anybody here wants to know.
+/// A change, in as much detail as this program needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A device, or an address of one.
+    /// A device or one of its addresses has come, gone or changed.
     Device,
-    /// A route of any table to these destinations.
+    /// A route to this network has come, gone or changed, in any table.
     Route(IpNetwork),
-    /// Whether a neighbour has a link-layer address.
-    Neighbour { ifindex: u32, address: IpAddr, answers: bool },
-    /// More than the socket had room for.
+    /// The kernel has found out whether a neighbour answers.
+    Neighbour {
+        /// The device that the neighbour is on.
+        ifindex: u32,
+        /// Its IP address, of either family.
+        address: IpAddr,
+        /// Whether its link-layer address is known, so that packets go out to it.
+        answers: bool,
+    },
+    /// Some changes were not reported: the socket had no room for them, or they could not be decoded. Anything may
+    /// have changed.
     Lost,
 }
 
-/// A subscription, from which nothing is missing that happens after it began.
+/// A subscription to all these changes. A change that is missing after it began is reported as [`Event::Lost`].
 #[derive(Debug)]
 pub struct Events(Socket);
 
 impl Events {
+    /// Subscribes to changes in the network namespace that the calling thread is in. Fails where the kernel refuses
+    /// the socket.
     pub fn subscribe() -> Result<Self> {
         Self::try_subscribe().context("cannot subscribe to the kernel's netlink events")
     }
@@ -59,12 +69,12 @@ impl Events {
         Ok(Self(socket))
     }
 
-    /// All that has come since the last call; it does not wait.
+    /// The changes since the last call, in their order. It does not wait.
     pub fn take(&self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         loop {
             match self.0.recv_from_full() {
-                // anybody may send to us; the kernel has no port
+                // any process may send to this socket; only the kernel has port 0
                 Ok((datagram, sender)) if sender.port_number() == 0 => {
                     decode(&datagram, &mut events);
                 }
@@ -95,7 +105,7 @@ fn decode(datagram: &[u8], events: &mut Vec<Event>) {
                 events.extend(Event::of(&message));
             }
             Ok(_) => {}
-            // of a kernel that says more than we know: to be looked at
+            // a newer kernel may send what we cannot decode: it may matter
             Err(_) => events.push(Event::Lost),
         }
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();

@@ -15,48 +15,56 @@ use netlink_packet_route::link::{
 use super::offloads::turn_off_tx_checksum;
 use super::{Netlink, TunnelRemote, family, unless_refused};
 
-/// Of IPv6 addresses that are not to be sent from. One that the kernel has yet to find to be ours alone,
-/// for a second or so after it was added, is good enough for copies, which nobody answers.
+/// Flags of IPv6 addresses that no packet should be sent from. A tentative address is not among them: the kernel
+/// checks for about a second whether another host has it, and copies can use it meanwhile, since nobody answers them.
 const UNFIT: AddressFlags = AddressFlags::Dadfailed.union(AddressFlags::Deprecated);
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
+    /// Its number in the network namespace (`ip link` shows it in front of the name).
     pub index: u32,
+    /// At most 15 bytes.
     pub name: String,
-    /// Bytes, from the IP header on.
+    /// Longest packet that it sends, in bytes from the IP header on.
     pub mtu: u32,
-    /// Its packets begin with an Ethernet header. `lo` frames them so too.
+    /// Its packets begin with an Ethernet header. Those of `lo` do, too.
     pub ethernet: bool,
-    /// Administratively up; there may be no carrier.
+    /// Administratively up, with or without a carrier.
     pub up: bool,
-    /// What it is plugged into is there, and up.
+    /// The other end of the cable, or of the pair, is there and up.
     pub carrier: bool,
+    /// It is `lo`: what is sent there comes in on this host again (IFF_LOOPBACK).
     pub loopback: bool,
-    /// Of Ethernet devices.
+    /// The link-layer address, if it has 6 bytes.
     pub address: Option<[u8; 6]>,
+    /// Free text that `ip link set … alias` sets. In one that is not UTF-8, each byte beyond ASCII reads as `?`.
     pub alias: Option<String>,
-    /// What made it, as in `ip link add type …`; none for most hardware.
+    /// The kind of a virtual device, as in `ip link add type …`. Most hardware has none.
     pub kind: Option<String>,
+    /// The far end, if the device is a tunnel of a kind that we know and has a fixed one.
     pub remote: Option<TunnelRemote>,
 }
 
 /// A veth pair to create. What is sent into one end comes out of the other.
 #[derive(Debug, Clone, Copy)]
 pub struct VethPair<'a> {
+    /// At most 15 bytes, and no `%`.
     pub name: &'a str,
+    /// Name of the other end, of the same form.
     pub peer: &'a str,
-    /// Of both ends, from the first moment on.
+    /// Link-layer address of both ends. They have it from the moment when they exist.
     pub address: [u8; 6],
-    /// ifalias of `name`, at most 255 bytes. It is set last: a device that has it is complete.
+    /// ifalias of `name`, at most 255 bytes. It is set last, so a device that has it is complete.
     pub alias: &'a str,
+    /// ifalias of `peer`, at most 255 bytes. It is set before that of `name`.
     pub peer_alias: &'a str,
-    /// Of both ends.
+    /// MTU of both ends, in bytes from the IP header on.
     pub mtu: u32,
 }
 
 impl Netlink {
-    /// All devices of the namespace.
+    /// All devices of the network namespace.
     pub fn links(&mut self) -> Result<Vec<Link>> {
         let mut all = LinkMessage::default();
         all.attributes = vec![without_statistics()];
@@ -65,17 +73,16 @@ impl Netlink {
         Ok(links.into_iter().filter_map(new_link).map(|link| Link::decode(&link)).collect())
     }
 
-    /// The device of that name, or of that alternative name (`ip link property`).
+    /// The device with that name or alternative name (`ip link property`). `None` where there is none.
     pub fn link(&mut self, name: &str) -> Result<Option<Link>> {
         let link = self.get_link(by_name(name));
         let link = link.with_context(|| format!("cannot look for the device \"{name}\""))?;
         Ok(link.map(|link| Link::decode(&link)))
     }
 
-    /// The addresses of a device that packets to `far` can be sent from, of its family, each with the
-    /// network it is in, in the kernel's order: of IPv4, those that it takes as source address by
-    /// itself come first. An address with a peer is in no network (its prefix is the peer's): it has
-    /// the longest prefix.
+    /// The addresses of a device from which packets to `far` can be sent, each with its network. They are of the
+    /// family of `far` and in the kernel's order: the IPv4 addresses that the kernel prefers as source come first. On a
+    /// point-to-point link the prefix is the peer's, so the address has the longest prefix instead.
     pub fn addresses(&mut self, ifindex: u32, far: IpAddr) -> Result<Vec<IpNetwork>> {
         let mut of_device = AddressMessage::default();
         of_device.header.family = family(far);
@@ -86,12 +93,12 @@ impl Netlink {
         Ok(addresses.into_iter().filter_map(address).collect())
     }
 
-    /// Creates both ends, up, and keeps IPv6 from giving them addresses and talking on them. What
-    /// is sent into `name` comes out of `peer` as a wire would carry it: super-packets as segments,
-    /// checksums filled in. If that fails half-way there is no pair.
+    /// Creates both ends and sets them up. IPv6 gives them no addresses, and so sends nothing of its own. What is sent
+    /// into `name` comes out of `peer` as a wire would carry it: super-packets are segmented, and checksums are filled
+    /// in. If a step fails, the pair is deleted again.
     pub fn create_veth(&mut self, pair: &VethPair) -> Result<()> {
         for name in [pair.name, pair.peer] {
-            // the kernel would take it for a pattern and choose a name of its own
+            // the kernel would take the name for a pattern and choose one itself
             ensure!(!name.contains('%'), "cannot create the device \"{name}\": '%' in its name");
         }
         let VethPair { name, peer, mtu, address, .. } = *pair;
@@ -127,7 +134,7 @@ impl Netlink {
         })
     }
 
-    /// The kernel ignores these settings in the request that creates a device.
+    /// Settings that the kernel ignores in the request that creates a device.
     fn configure_veth(&mut self, pair: &VethPair) -> Result<()> {
         let mut link = by_name(pair.name);
         link.attributes.push(LinkAttribute::GsoMaxSegs(1));
@@ -140,7 +147,7 @@ impl Netlink {
             link.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
                 AfSpecInet6::AddrGenMode(In6AddrGenMode::None),
             ])]));
-            // refused so where there is no IPv6 on the host, or none on so small an MTU
+            // the host has no IPv6, or the MTU is too small for it
             unless_refused(self.execute(RouteNetlinkMessage::SetLink(link), 0), libc::EAFNOSUPPORT)
                 .with_context(|| {
                     format!("cannot turn off IPv6 addresses on the device \"{name}\"")
@@ -159,7 +166,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// Sets a device administratively up, if it isn't yet.
+    /// Sets a device administratively up, if it is down.
     pub fn set_up(&mut self, ifindex: u32) -> Result<()> {
         self.set_link_up(by_index(ifindex))
             .with_context(|| format!("cannot set up {}", self.device(ifindex)))
@@ -171,7 +178,7 @@ impl Netlink {
         self.execute(RouteNetlinkMessage::SetLink(link), 0)
     }
 
-    /// Deletes a device, and with one end of a veth pair the other. It is fine if it is gone already.
+    /// Deletes a device. With one end of a veth pair, the other goes as well. If there is none, that is no error.
     pub fn delete_link(&mut self, ifindex: u32) -> Result<()> {
         let message = RouteNetlinkMessage::DelLink(by_index(ifindex));
         unless_refused(self.execute(message, 0), libc::ENODEV)
@@ -179,7 +186,7 @@ impl Netlink {
             .with_context(|| format!("cannot delete {}", self.device(ifindex)))
     }
 
-    /// The device that `message` names, by index or name, as the kernel describes it.
+    /// The kernel's message about the device that `message` names by index or by name. `None` where there is none.
     pub(super) fn get_link(&mut self, mut message: LinkMessage) -> Result<Option<LinkMessage>> {
         message.attributes.push(without_statistics());
         match unless_refused(self.get(RouteNetlinkMessage::GetLink(message)), libc::ENODEV)? {
@@ -189,7 +196,7 @@ impl Netlink {
         }
     }
 
-    /// A device as error messages call it: by its name if that can be found out.
+    /// The device in the words of error messages: by its name or, if that cannot be found out, by its index.
     pub(super) fn device(&mut self, ifindex: u32) -> String {
         match self.get_link(by_index(ifindex)) {
             Ok(Some(link)) => format!("the device \"{}\"", Link::decode(&link).name),
@@ -255,7 +262,7 @@ fn by_name(name: &str) -> LinkMessage {
     message
 }
 
-/// They are most of what the kernel says of a device.
+/// Asks for a device without its statistics, which are most of the answer.
 fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
@@ -267,9 +274,9 @@ fn new_link(message: RouteNetlinkMessage) -> Option<LinkMessage> {
     }
 }
 
-/// IFA_LOCAL is our own address, IFA_ADDRESS the same or, on a point-to-point link, the peer's
-/// (linux/if_addr.h); an IPv6 address without a peer has no IFA_LOCAL. None where it is not to be sent
-/// from: an IPv6 one that is not ours alone, that is to go, or that is good for one link only.
+/// The address in a message. IFA_LOCAL is the host's own address. IFA_ADDRESS is the same or, on a point-to-point link,
+/// the peer's (linux/if_addr.h). An IPv6 address without a peer has no IFA_LOCAL. `None` for addresses that no packet
+/// should be sent from: IPv6 addresses that are duplicate, deprecated or link-local.
 fn address(message: RouteNetlinkMessage) -> Option<IpNetwork> {
     let RouteNetlinkMessage::NewAddress(message) = message else {
         return None;

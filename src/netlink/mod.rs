@@ -1,5 +1,5 @@
-//! A small synchronous rtnetlink client (rtnetlink(7)): devices, addresses, routes and the neighbour
-//! table, of IPv4 and IPv6, as typed values.
+//! A small synchronous rtnetlink client (rtnetlink(7)): devices, addresses, routes, neighbours and tc filters as typed
+//! values, for IPv4 and IPv6.
 
 mod essentials;
 mod events;
@@ -30,34 +30,37 @@ use reply::{Refusal, Reply};
 pub use routes::{NextHop, Route};
 pub use tunnels::TunnelRemote;
 
-/// How often a dump is asked for again when what it lists changed meanwhile.
+/// How often a dump is tried: the kernel interrupts it when what it lists changes meanwhile.
 const DUMP_ATTEMPTS: u32 = 16;
 
-/// A NETLINK_ROUTE socket. It speaks for the network namespace that the thread was in when it
-/// opened it, wherever the thread goes later.
+/// A NETLINK_ROUTE socket. It stays in the network namespace in which it was opened, also when the thread moves to
+/// another one.
 pub struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
 impl Netlink {
+    /// Opens a socket in the network namespace that the calling thread is in. Fails where the kernel refuses it, or
+    /// cannot check dump requests strictly (before Linux 4.20).
     pub fn open() -> Result<Self> {
         let socket = connect().context("cannot open a netlink socket")?;
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Has the kernel carry out `message`.
+    /// Makes the kernel carry out `message`, and waits for its acknowledgement. An error of the kernel is a
+    /// [`Refusal`].
     fn execute(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
         self.exchange(message, NLM_F_ACK | flags).map(drop)
     }
 
-    /// Asks for one object. That there is none is a [`Refusal`].
+    /// Asks for one object. If there is none, the error is a [`Refusal`].
     fn get(&mut self, message: RouteNetlinkMessage) -> Result<RouteNetlinkMessage> {
         let reply = self.exchange(message, NLM_F_ACK)?;
         reply.messages.into_iter().next().context("the kernel's answer is empty")
     }
 
-    /// Asks for all objects that `message` describes.
+    /// Asks for all objects that `message` describes. Tries again where a change interrupted the list.
     fn dump(&mut self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
         for _ in 0..DUMP_ATTEMPTS {
             let reply = self.exchange(message.clone(), NLM_F_DUMP)?;
@@ -85,7 +88,7 @@ impl Netlink {
         Ok(reply)
     }
 
-    /// The next datagram, whole, whatever its length.
+    /// The next datagram in full length.
     fn receive(&self) -> io::Result<Vec<u8>> {
         loop {
             match self.socket.recv_from_full() {
@@ -99,12 +102,12 @@ impl Netlink {
 
 fn connect() -> io::Result<Socket> {
     let socket = Socket::new(NETLINK_ROUTE)?;
-    // a connected netlink socket takes messages from the kernel alone
+    // a connected netlink socket receives from the kernel only
     socket.connect(&SocketAddr::new(0, 0))?;
-    // refusals give their reason in words, and don't repeat the request
+    // errors carry a reason in words, and do not repeat the request
     socket.set_ext_ack(true)?;
     socket.set_cap_ack(true)?;
-    // the kernel itself filters dumps by what the request says (else it ignores most of it)
+    // the kernel filters dumps by the attributes of the request; otherwise it ignores most of them
     socket.set_netlink_get_strict_chk(true)?;
     Ok(socket)
 }
@@ -116,7 +119,7 @@ fn family(address: IpAddr) -> AddressFamily {
     }
 }
 
-/// `None` where the kernel refused with `errno`.
+/// Turns the one refusal with `errno` into `None`. All other errors stay errors.
 fn unless_refused<T>(result: Result<T>, errno: i32) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

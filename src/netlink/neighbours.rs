@@ -1,4 +1,4 @@
-//! The neighbour table: which link-layer address a next hop has.
+//! The neighbour table: whether the link-layer address of a next hop is known.
 
 use std::net::IpAddr;
 use std::thread;
@@ -17,20 +17,21 @@ use super::{Netlink, family, unless_refused};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What is known of a neighbour.
+/// What the kernel knows of a neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Its link-layer address, if it needs one: packets go out to it.
+    /// Its link-layer address is known, or it needs none. Packets go out to it.
     Known,
-    /// The kernel has asked, and waits for the answer.
+    /// The kernel has asked for the address and waits for the answer.
     Awaited,
-    /// It has not answered.
+    /// The neighbour has not answered.
     None,
 }
 
 impl Netlink {
-    /// Has the kernel find out the link-layer address of a neighbour, and waits for it: `false` when
-    /// there is none after `timeout`. On a device that needs none, there is nothing to wait for.
+    /// Makes the kernel ask for the link-layer address of a neighbour, and waits for it. Returns whether it is known
+    /// before `timeout` ends. On a device that needs no such addresses, that is at once. Fails where there is no such
+    /// device.
     pub fn resolve(&mut self, ifindex: u32, address: IpAddr, timeout: Duration) -> Result<bool> {
         self.try_resolve(ifindex, address, timeout)
             .with_context(|| format!("cannot resolve \"{address}\" on {}", self.device(ifindex)))
@@ -50,8 +51,8 @@ impl Netlink {
         }
     }
 
-    /// Looks whether a neighbour's link-layer address is known, and has the kernel ask for it where it
-    /// is not. Does not wait.
+    /// Looks whether the link-layer address of a neighbour is known. If it is not, makes the kernel ask for it, and
+    /// does not wait for the answer. Fails where there is no such device.
     pub fn ask(&mut self, ifindex: u32, address: IpAddr) -> Result<Answer> {
         self.try_ask(ifindex, address)
             .with_context(|| format!("cannot resolve \"{address}\" on {}", self.device(ifindex)))
@@ -60,7 +61,7 @@ impl Netlink {
     fn try_ask(&mut self, ifindex: u32, address: IpAddr) -> Result<Answer> {
         let answer = self.answer(ifindex, address)?;
         if matches!(answer, None | Some(Answer::None)) {
-            // Never on a valid entry: the kernel would make a permanent one transient.
+            // never for a valid entry: the kernel would turn a permanent one into one that expires
             let mut message = neighbour(ifindex, address);
             message.header.flags = NeighbourFlags::Use;
             self.execute(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)?;
@@ -68,7 +69,8 @@ impl Netlink {
         Ok(answer.unwrap_or(Answer::Awaited))
     }
 
-    /// What is known of a neighbour, without asking; `None` where nobody has asked of late.
+    /// What the kernel knows of a neighbour. It is not made to ask. `None` where it has no entry, since nobody has
+    /// asked of late. Fails where there is no such device.
     pub fn answer(&mut self, ifindex: u32, address: IpAddr) -> Result<Option<Answer>> {
         let link = self.get_link(by_index(ifindex))?.context("there is no such device")?;
         if link.header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback) {
@@ -78,7 +80,7 @@ impl Netlink {
             NeighbourState::None => None,
             NeighbourState::Failed => Some(Answer::None),
             NeighbourState::Incomplete => Some(Answer::Awaited),
-            // NUD_VALID (net/neighbour.h), a stale address included: packets go out to it
+            // NUD_VALID in net/neighbour.h: packets go out, also to a stale address
             _ => Some(Answer::Known),
         })
     }

@@ -1,4 +1,4 @@
-//! What a device leaves to the hardware (ethtool(8)).
+//! Offloads: what a device leaves to the hardware (ethtool(8)).
 
 use std::io;
 use std::mem;
@@ -18,7 +18,7 @@ struct EthtoolValue {
     data: u32,
 }
 
-/// Has the kernel fill in the checksums of what the device sends. (`ethtool -K <name> tx off`)
+/// Makes the kernel fill in the checksums of all that the device sends, like `ethtool -K <name> tx off`.
 pub(super) fn turn_off_tx_checksum(name: &str) -> Result<()> {
     let mut value = EthtoolValue { command: SET_TX_CHECKSUM, data: 0 };
     // SAFETY: all zeroes is a valid ifreq

@@ -1,4 +1,4 @@
-//! What stands on a device's clsact qdisc (tc-bpf(8)).
+//! The clsact qdisc of a device, and the filters on it (tc-bpf(8)).
 
 use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -10,8 +10,9 @@ use crate::model::Direction;
 /// A filter on a clsact qdisc.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcFilter {
-    /// As tc(8) names it: `bpf`, `u32`, …
+    /// What classifies the packets, by its name in tc(8): `bpf`, `u32`, …
     pub kind: String,
+    /// Filters run in ascending order of it. tc(8) calls it `pref`.
     pub priority: u32,
     /// Id of the program that a bpf filter runs.
     pub program: Option<u32>,
@@ -33,7 +34,7 @@ impl Netlink {
         }))
     }
 
-    /// Whether anybody has a filter on the device's clsact qdisc, in either direction.
+    /// Whether the device's clsact qdisc has any filter, in either direction.
     pub fn has_filters(&mut self, ifindex: u32) -> Result<bool> {
         for direction in Direction::ALL {
             if !self.dump_filters(ifindex, direction)?.is_empty() {
@@ -43,8 +44,8 @@ impl Netlink {
         Ok(false)
     }
 
-    /// The filters on one hook of the device's clsact qdisc, in the order in which they run. Those of
-    /// another kind than bpf count as one for each priority.
+    /// The filters on one hook of the device's clsact qdisc, in the order in which they run. Filters of another kind
+    /// than bpf that have the same priority count as one.
     pub fn filters(&mut self, ifindex: u32, direction: Direction) -> Result<Vec<TcFilter>> {
         let filters = self.dump_filters(ifindex, direction)?;
         let mut filters: Vec<_> = filters.iter().filter_map(TcFilter::decode).collect();
@@ -70,7 +71,7 @@ impl Netlink {
 }
 
 impl TcFilter {
-    /// `None` for what stands for all filters of a priority.
+    /// `None` for a message without options: the kernel sends one for each priority, beside those for its filters.
     fn decode(message: &RouteNetlinkMessage) -> Option<Self> {
         let RouteNetlinkMessage::NewTrafficFilter(message) = message else { return None };
         let attributes = &message.attributes;
@@ -86,7 +87,7 @@ impl TcFilter {
             TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
             _ => None,
         });
-        // linux/rtnetlink.h: the priority is in front of the protocol
+        // the upper 16 bits are the priority, the lower ones the protocol (TC_H_MAKE in linux/pkt_sched.h)
         Some(Self { kind, priority: message.header.info >> 16, program })
     }
 }

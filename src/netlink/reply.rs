@@ -1,4 +1,4 @@
-//! What the kernel answers to one request: takes datagrams apart, and knows when all has arrived.
+//! The kernel's answer to one request: splits datagrams into messages, and finds the end of the answer.
 
 use std::error::Error;
 use std::fmt;
@@ -15,14 +15,14 @@ use super::essentials;
 
 /// Length of struct nlmsghdr (netlink(7)).
 const HEADER_LEN: usize = 16;
-/// The attribute of a refusal that holds its reason in words (linux/netlink.h).
+/// The attribute of an error message that holds the reason in words (linux/netlink.h).
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// The answer to the request with the number `sequence`, as far as it has arrived.
+/// The answer to the request with the number `sequence`, as far as it has come in.
 pub(super) struct Reply {
     sequence: u32,
     pub messages: Vec<RouteNetlinkMessage>,
-    /// What was listed changed meanwhile: `messages` may lack entries or hold some twice.
+    /// The listed objects changed meanwhile (NLM_F_DUMP_INTR), so `messages` may lack some or have some twice.
     pub interrupted: bool,
 }
 
@@ -31,8 +31,7 @@ impl Reply {
         Self { sequence, messages: Vec::new(), interrupted: false }
     }
 
-    /// Takes in a datagram, and says whether the reply is complete with it. Answers to earlier
-    /// requests are passed over.
+    /// Takes in a datagram, and returns whether the reply is complete now. Answers to earlier requests are skipped.
     pub fn take(&mut self, datagram: &[u8]) -> Result<bool> {
         let mut rest = datagram;
         while !rest.is_empty() {
@@ -53,7 +52,7 @@ impl Reply {
         self.interrupted |= flags & NLM_F_DUMP_INTR != 0;
         let payload = match NetlinkMessage::deserialize(&essentials::of(message)) {
             Ok(message) => message.payload,
-            // One odd device must not hide all others.
+            // one entry that cannot be decoded must not hide all others
             Err(error) if flags & NLM_F_MULTIPART != 0 => {
                 log::debug!("ignoring a netlink message that cannot be decoded: {error}");
                 return Ok(false);
@@ -77,7 +76,7 @@ impl Reply {
     }
 }
 
-/// The kernel's no: an errno and, mostly, a reason in words.
+/// The kernel's refusal of a request: an errno and, in most cases, a reason in words.
 #[derive(Debug)]
 pub(super) struct Refusal {
     errno: i32,
@@ -85,7 +84,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// `code` is the negative errno of the message, `attributes` what follows it.
+    /// `code` is the negative errno of the message, and `attributes` are the bytes behind it.
     fn new(code: i32, attributes: &[u8]) -> Self {
         let reason = NlasIterator::new(attributes)
             .flatten()
@@ -140,7 +139,7 @@ mod tests {
         bytes
     }
 
-    /// NLMSG_ERROR with the header of the request and, if there is one, a reason.
+    /// An NLMSG_ERROR message with a header of a request and, if `reason` is not empty, the reason.
     fn error(sequence: u32, errno: i32, reason: &str) -> Vec<u8> {
         let mut payload = (-errno).to_ne_bytes().to_vec();
         payload.extend([0; HEADER_LEN]);

@@ -1,4 +1,4 @@
-//! Routes: what the kernel would do with a packet, and the routes of the main table.
+//! The route that the kernel would choose for a packet, and the routes of the main table.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,35 +12,37 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Netlink, family, unless_refused};
 
-/// What the kernel would do with a packet.
+/// The route that the kernel would choose for a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextHop {
-    /// The device it leaves by; `lo` for an address of our own.
+    /// The device that the packet leaves by. For an address of this host, that is `lo`.
     pub ifindex: u32,
-    /// None where the destination itself is on that link, or where the gateway is one of the other
-    /// family.
+    /// None where the destination itself is on that link, or where the gateway is of the other family.
     pub gateway: Option<IpAddr>,
-    /// The address that it leaves with.
+    /// The source address that the kernel would give it.
     pub source: Option<IpAddr>,
-    /// The route's own MTU, configured or learned; else the device's counts.
+    /// The MTU of the route, configured or learned. Without one, the MTU of the device counts.
     pub mtu: Option<u32>,
 }
 
 /// A unicast route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
+    /// The network that the route leads to. That of a default route has length 0.
     pub destination: IpNetwork,
-    /// None on a route over several next hops.
+    /// The device of the route; none if it has several next hops.
     pub ifindex: Option<u32>,
+    /// None where the destinations are on the link, where the gateway is of the other family, and on a route over
+    /// several next hops.
     pub gateway: Option<IpAddr>,
-    /// Who made it (RTPROT_*, linux/rtnetlink.h).
+    /// Who made the route (RTPROT_* in linux/rtnetlink.h).
     pub protocol: u8,
 }
 
 impl Netlink {
-    /// Asks how a packet to `destination` would go; with `through`, one that is bound to leave by
-    /// that device. With `through`, and no route by that device, the kernel takes an IPv4 destination
-    /// for on-link there. That there is no route at all is an error.
+    /// The route that a packet to `destination` would take, of those by the device `through` if one is given. If no
+    /// route leads through that device, the kernel assumes that an IPv4 destination is on-link there. Fails where
+    /// there is no route.
     pub fn route_to(&mut self, destination: IpAddr, through: Option<u32>) -> Result<NextHop> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(destination);
@@ -66,11 +68,11 @@ impl Netlink {
         let mut all = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let routes = self.dump(RouteNetlinkMessage::GetRoute(main_table(family)));
-            // a namespace may have no main table before its first route
+            // a network namespace may have no main table before its first route
             let routes = unless_refused(routes, libc::ENOENT).context("cannot list the routes")?;
             all.extend(routes.unwrap_or_default().into_iter().filter_map(
                 |message| match message {
-                    // without IPv6, the kernel lists those that there are
+                    // a kernel without IPv6 answers with the IPv4 routes
                     RouteNetlinkMessage::NewRoute(route)
                         if route.header.address_family == family =>
                     {
@@ -83,18 +85,17 @@ impl Netlink {
         Ok(all)
     }
 
-    /// Adds a route. That there is one to the same destination already, with the same metric, is an
-    /// error.
+    /// Adds a route. Fails where there is one already to the same destination with the same metric.
     pub fn add_route(&mut self, route: &Route) -> Result<()> {
         let message = RouteNetlinkMessage::NewRoute(route.encode());
         self.execute(message, NLM_F_CREATE | NLM_F_EXCL)
             .with_context(|| format!("cannot add the {}", self.describe(route)))
     }
 
-    /// Deletes a route that [`Self::add_route`] made: one with the same device, gateway and
-    /// protocol. It is fine if there is none.
+    /// Deletes a route that [`Self::add_route`] made. Its device, gateway and protocol must be the same. If there is
+    /// none, that is no error.
     pub fn delete_route(&mut self, route: &Route) -> Result<()> {
-        // RTPROT_UNSPEC would match everybody's routes
+        // RTPROT_UNSPEC would match the routes of every protocol
         ensure!(route.protocol != 0, "cannot delete a route whose protocol is not given");
         let message = RouteNetlinkMessage::DelRoute(route.encode());
         unless_refused(self.execute(message, 0), libc::ESRCH)
@@ -115,7 +116,7 @@ impl Netlink {
 }
 
 impl NextHop {
-    /// None where the message names no device.
+    /// `None` where the message names no device.
     fn decode(message: &RouteMessage) -> Option<Self> {
         let mut mtu = None;
         for attribute in &message.attributes {
@@ -143,7 +144,7 @@ impl Route {
         let mut message = main_table(family(self.destination.ip()));
         message.header.destination_prefix_length = self.destination.prefix();
         message.header.protocol = self.protocol.into();
-        // as iproute2 does: without a gateway, the destinations are on the link
+        // like iproute2: without a gateway, the destinations are on the link
         message.header.scope = match self.gateway {
             Some(_) => RouteScope::Universe,
             None => RouteScope::Link,
@@ -177,7 +178,7 @@ impl Route {
     }
 }
 
-/// Unicast routes of the main table.
+/// A message that stands for the unicast routes of the main table.
 fn main_table(family: AddressFamily) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family;

@@ -23,10 +23,10 @@ const PAIR: VethPair = VethPair {
     peer_alias: "the far end of ours",
     mtu: 1400,
 };
-/// Routes of nobody that the kernel knows of.
+/// A number in RTPROT_* that neither the kernel nor iproute2 gives a meaning.
 const PROTOCOL: u8 = 199;
 
-/// Runs `body` in a thread in a fresh network namespace, which goes with the thread.
+/// Runs `body` on a thread in a new network namespace, which ends with the thread.
 fn in_namespace(body: impl FnOnce(&mut Netlink) + Send + 'static) {
     let thread = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("unshare (are we root?)");
@@ -51,7 +51,7 @@ fn run(program: &str, arguments: &str) {
     assert!(status.unwrap().success(), "{program} {arguments}");
 }
 
-/// Creates [`PAIR`], up, with 192.0.2.1/24 on `near`, and returns the index of `near`.
+/// Creates [`PAIR`], sets it up, gives `near` 192.0.2.1/24, and returns the index of `near`.
 fn network(netlink: &mut Netlink) -> u32 {
     netlink.create_veth(&PAIR).unwrap();
     let near = netlink.link("near").unwrap().unwrap().index;
@@ -139,7 +139,7 @@ fn needs_root_links_lists_more_than_one_buffer_holds() {
     });
 }
 
-/// Network automation writes whatever it likes there, and others' devices have attributes of any kind.
+/// Network automation writes any bytes into an alias, and other devices have attributes of every kind.
 #[test]
 fn needs_root_an_alias_of_any_bytes_hides_no_device() {
     in_namespace(|netlink| {
@@ -208,7 +208,7 @@ fn needs_root_routes_are_added_listed_and_deleted() {
             let text = format!("{:#}", netlink.add_route(&route).unwrap_err());
             assert!(text.ends_with("File exists (os error 17)"), "{text}");
         }
-        // and the kernel's own, of the address
+        // the kernel adds a route for the address
         assert_eq!(netlink.routes().unwrap().len(), 4);
         for route in [through_gateway, on_link, default] {
             netlink.delete_route(&route).unwrap();
@@ -310,7 +310,7 @@ fn needs_root_a_neighbour_that_answers_is_resolved() {
         ip("address add 192.0.2.2/24 dev far");
         ip("link set far up");
 
-        // the socket still speaks for the namespace it was opened in
+        // the socket stays in the namespace in which it was opened
         assert!(netlink.resolve(near, addr("192.0.2.2"), Duration::from_secs(5)).unwrap());
         assert!(netlink.resolve(near, addr("192.0.2.2"), Duration::ZERO).unwrap(), "known");
     });
@@ -395,7 +395,7 @@ fn needs_root_a_vxlan_device_tells_its_remote() {
     });
 }
 
-/// Creates [`PAIR`], up, with an address of each network on `near`, and returns the index of that.
+/// Creates [`PAIR`], sets it up, gives `near` an address of each network, and returns the index of `near`.
 fn network6(netlink: &mut Netlink) -> u32 {
     let near = network(netlink);
     ip("address add 2001:db8:1::1/64 dev near nodad");
@@ -410,7 +410,7 @@ fn needs_root_ipv6_addresses_are_those_to_send_from() {
         ip("address add fe80::1/64 dev near nodad");
         ip("address add 2001:db8:2::1/64 dev near nodad preferred_lft 0");
         ip("address add 2001:db8:3::1 peer 2001:db8:3::2/64 dev near nodad");
-        // the kernel asks for a second whether somebody has this one
+        // for about a second the kernel checks whether another host has this address
         ip("address add 2001:db8:4::1/64 dev near");
         let addresses = netlink.addresses(near, far).unwrap();
         assert_eq!(addresses.len(), 3, "{addresses:?}");
@@ -471,7 +471,7 @@ fn needs_root_links_addresses_routes_and_neighbours_are_told() {
     in_namespace(|netlink| {
         let events = Events::subscribe().unwrap();
         assert_eq!(events.take().unwrap(), []);
-        // one that has been told is told anew
+        // an event counts once: all that was reported up to it is dropped
         let mut seen = Vec::new();
         let mut wait_for = |wanted: Event| {
             let deadline = Instant::now() + Duration::from_secs(5);

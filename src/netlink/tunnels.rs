@@ -1,4 +1,4 @@
-//! Where a tunnel device sends its packets, from what the kernel tells of the device.
+//! Where a tunnel device sends its packets, from the attributes of the device.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,17 +10,19 @@ use netlink_packet_route::link::{
 
 const IPV4_LEN: u32 = 20;
 const IPV6_LEN: u32 = 40;
-/// The option that limits tunnels in tunnels (RFC 2473, section 4.1.1), unless IGNORE_ENCAP_LIMIT is set.
+/// Header with the tunnel encapsulation limit (RFC 2473, section 4.1.1). The kernel adds it unless IGNORE_ENCAP_LIMIT
+/// is set.
 const ENCAP_LIMIT_LEN: u32 = 8;
-/// Of ip6tnl, and of IFLA_GRE_FLAGS, which the crate does not know (linux/ip6_tunnel.h, if_tunnel.h).
+/// A flag of ip6tnl devices, and of GRE devices over IPv6 in IFLA_GRE_FLAGS (linux/ip6_tunnel.h).
 const IGNORE_ENCAP_LIMIT: u32 = 1;
+/// netlink-packet-route does not know this attribute (linux/if_tunnel.h).
 const IFLA_GRE_FLAGS: u16 = 13;
 const UDP_LEN: u32 = 8;
 const ETHERNET_LEN: u32 = 14;
-/// VXLAN (RFC 7348) and Geneve without options (RFC 8926).
+/// Header of VXLAN (RFC 7348), and of Geneve without options (RFC 8926).
 const VXLAN_LEN: u32 = 8;
 const GRE_LEN: u32 = 4;
-/// Each of GRE's key, checksum and sequence number (RFC 2890).
+/// GRE's key, checksum and sequence number have this length each (RFC 2890).
 const GRE_FIELD_LEN: u32 = 4;
 const GUE_LEN: u32 = 4;
 /// GUE's private flags and its remote checksum offload field (gue_encap_hlen(), net/ipv4/fou_core.c).
@@ -31,20 +33,22 @@ const IPPROTO_IPV6: u8 = libc::IPPROTO_IPV6 as u8;
 const IPPROTO_GRE: u8 = libc::IPPROTO_GRE as u8;
 const IPPROTO_UDP: u8 = libc::IPPROTO_UDP as u8;
 
-/// What a tunnel device says of its far end, where it has a fixed one.
+/// The fixed far end of a tunnel device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TunnelRemote {
+    /// Outer destination address. It is never the unspecified one.
     pub address: IpAddr,
-    /// Protocol of the outer IP header: 4 ipip, 41 sit and ip6tnl, 47 gre, 17 with UDP in between.
+    /// Protocol of the outer IP header: 4 for ipip, 41 for sit and ip6tnl, 47 for GRE, 17 for all tunnels in UDP.
     pub protocol: u8,
     /// Outer UDP destination port; 0 where there is no UDP.
     pub port: u16,
-    /// Bytes in front of the inner IP packet, the outer IP header included.
+    /// Bytes in front of the inner IP packet: the outer IP header and all headers between the two.
     pub overhead: u32,
 }
 
 impl TunnelRemote {
-    /// Of a device of `kind` with IFLA_INFO_DATA `data`.
+    /// The far end of a device of this kind, from its IFLA_INFO_DATA. `None` where it is no tunnel that we know, or
+    /// has no fixed far end.
     pub(super) fn decode(kind: &InfoKind, data: &InfoData) -> Option<Self> {
         let mut remote = match (kind, data) {
             (InfoKind::IpIp, InfoData::IpTunnel(data)) => ip_tunnel(IPPROTO_IPIP, data),
@@ -62,13 +66,13 @@ impl TunnelRemote {
         (!remote.address.is_unspecified()).then_some(remote)
     }
 
-    /// To nowhere yet, and without the outer IP header.
+    /// With no address yet, and without the outer IP header in `overhead`.
     fn new(protocol: u8, overhead: u32) -> Self {
         Self { address: Ipv4Addr::UNSPECIFIED.into(), protocol, port: 0, overhead }
     }
 
-    /// Puts UDP, and `overhead` bytes that follow it, around the tunnel's own header. The port is
-    /// known (and not 0) only on such a tunnel: the kernel reports it on others too.
+    /// Puts a UDP header, and `overhead` bytes behind it, in front of the tunnel's own header. Only here is the port
+    /// taken over: the kernel reports one also for tunnels without UDP.
     fn in_udp(&mut self, port: u16, overhead: u32) {
         self.protocol = IPPROTO_UDP;
         self.port = port;
@@ -100,7 +104,8 @@ fn ip_tunnel(protocol: u8, data: &[InfoIpTunnel]) -> TunnelRemote {
     remote
 }
 
-/// Of whatever mode, IPv4 or IPv6 or both within: the guard makes no difference.
+/// The protocol is 41 for every mode of the device (IPv4, IPv6 or both within): over IPv6, the loop guard takes 4 for
+/// 41.
 fn ip6_tunnel(data: &[InfoIpTunnel]) -> TunnelRemote {
     let mut remote = ip_tunnel(IPPROTO_IPV6, data);
     let flags = data.iter().find_map(|attribute| match attribute {
@@ -233,7 +238,7 @@ mod tests {
         Some(TunnelRemote { address: FAR6.into(), protocol, port, overhead })
     }
 
-    /// As the kernel reports an ipip or sit device: it names the encapsulation's port always.
+    /// The attributes of an ipip or sit device. The kernel always reports the port, also without UDP.
     fn ip_tunnel_data(encapsulation: TunnelEncapType, flags: TunnelEncapFlags) -> InfoData {
         InfoData::IpTunnel(vec![
             InfoIpTunnel::Local(Ipv4Addr::new(192, 0, 2, 1).into()),

@@ -28,22 +28,29 @@ pub struct Request {
     pub log_dir: PathBuf,
     /// Log to the file only.
     pub quiet: bool,
+    /// What to do, with all that it needs to know.
     pub command: Command,
 }
 
+/// What `--cmd` asks for, with the flags that this command uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
+    /// Begin to mirror; the default.
     Start(Start),
     /// Go on with an instance whose process l3afd ended because it restarts. l3afd does not say the
     /// direction, so the one in here is a guess.
     Resume(Start),
+    /// Change rules or the cap of an instance that mirrors.
     Update(Update),
     /// Always of one interface.
     Stop(Selection),
     /// End the processes that stay, and leave everything else as it is. Always of one interface.
     StopProcesses(Selection),
+    /// Print whether any of these instances runs, in the words that l3afd expects.
     Status(Selection),
+    /// Print what these instances do, and their counters.
     Show(Show),
+    /// Tell what a given packet would meet. Nothing is mirrored.
     Explain(Explain),
 }
 
@@ -68,12 +75,14 @@ impl Command {
 /// Mirror, until told to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
+    /// The instance to start: interface, direction and version.
     pub id: InstanceId,
     /// Pin of the previous program's PROG_ARRAY, below the root of the BPF file system. `None`: l3afd
     /// has loaded our program, or we attach it to the interface.
     pub map_name: Option<PathBuf>,
     /// In the order in which they are tried; at least one.
     pub rules: Vec<Rule>,
+    /// Where the copies go.
     pub tunnel: Tunnel,
     /// Cap on the rate at which copies leave.
     pub max_rate: Option<Rate>,
@@ -86,6 +95,7 @@ pub struct Start {
 /// Put other rules, or another cap, into force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
+    /// The instance to change. It has to mirror already.
     pub id: InstanceId,
     /// In the order in which they are tried; at least one. `None`: the rules stay as they are.
     pub rules: Option<Vec<Rule>>,
@@ -98,17 +108,23 @@ pub struct Update {
 /// Show what runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Show {
+    /// The instances to show.
     pub selection: Selection,
+    /// How to print them.
     pub format: Format,
 }
 
+/// The value of `--format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
+    /// For people, in columns.
     Table {
         /// Refresh it each second.
         watch: bool,
     },
+    /// One JSON document, as show.schema.json describes it.
     Json,
+    /// Prometheus' text format, with counters alone.
     Prometheus,
 }
 
@@ -117,6 +133,7 @@ pub enum Format {
 pub struct Explain {
     /// From its Ethernet header on.
     pub frame: Vec<u8>,
+    /// The rules that the packet is checked against.
     pub by: RuleSource,
 }
 

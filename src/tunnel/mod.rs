@@ -31,7 +31,9 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a start is going to use, and to create where it is missing.
 #[derive(Debug)]
 pub enum Plan {
+    /// A device that somebody else made and that is used as it is.
     Existing(Existing),
+    /// A device of our own, made or to be made.
     BuiltIn(BuiltIn),
 }
 
@@ -93,6 +95,7 @@ impl Plan {
         }
     }
 
+    /// The collector's address; `None` where the far end of an existing device is not known.
     pub fn collector(&self) -> Option<IpAddr> {
         match self {
             Self::Existing(existing) => existing.collector(),

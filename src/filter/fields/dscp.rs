@@ -71,6 +71,7 @@ pub fn code_point(text: &str) -> Option<u8> {
     named.map(|&(_, value)| value).or_else(|| number(text)).filter(|&value| value <= LAST)
 }
 
+/// The name of a code point if it has one, else its number. [`code_point`] reads both back.
 pub fn text(value: &u8) -> String {
     let named = NAMES.iter().find(|(_, number)| number == value);
     named.map_or_else(|| value.to_string(), |(name, _)| (*name).to_owned())

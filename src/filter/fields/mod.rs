@@ -24,19 +24,30 @@ pub mod vlan;
 /// The fields, in the order in which they are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum Field {
+    /// IPv4's protocol field, or the protocol behind IPv6's extension headers.
     Protocol,
+    /// Source address, of either family.
     Src,
+    /// Destination address, of either family.
     Dst,
+    /// Source port of TCP, UDP, UDP-Lite, SCTP and DCCP.
     SrcPort,
+    /// Destination port of the same protocols.
     DstPort,
+    /// The byte of flags in the TCP header (RFC 9293, section 3.1).
     TcpFlags,
+    /// VLAN ID of the outermost tag, or that there is no tag.
     Vlan,
+    /// Type of an ICMP message in IPv4, or of an ICMPv6 message in IPv6.
     IcmpType,
+    /// Differentiated services code point (RFC 2474).
     Dscp,
+    /// Length of the IP packet in bytes, with its IP header.
     Length,
 }
 
 impl Field {
+    /// Every field once, in the order in which they are shown.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..Self::LENGTH).map(Self::from_usize)
     }
@@ -60,7 +71,7 @@ impl Field {
 
 /// A field whose entries are `T`.
 struct Spec<T: 'static> {
-    /// Its name in a file of rules.
+    /// Name of the field in a file of rules.
     key: &'static str,
     flag: &'static str,
     entries: fn(&Rule) -> &Entries<T>,
@@ -83,10 +94,10 @@ trait InTables<T> {
 
 /// What can be done with any field, whatever its entries are.
 pub trait FieldSpec {
-    /// Its name in a file of rules.
+    /// Name of the field in a file of rules, such as `src_port`.
     fn key(&self) -> &'static str;
 
-    /// With its dashes.
+    /// The flag that gives the field, with its dashes: `--src-port`.
     fn flag(&self) -> &'static str;
 
     /// Whether a rule leaves it open.
@@ -101,6 +112,7 @@ pub trait FieldSpec {
     /// Gives a rule the entries of another one.
     fn copy(&self, from: &Rule, to: &mut Rule);
 
+    /// Fills in the field's part of the tables. Rule i of the slice is bit i of the masks.
     fn compile(&self, rules: &[Rule], tables: &mut Tables);
 
     /// Gives each rule the entries that the tables hold for it.

@@ -40,6 +40,7 @@ pub fn parse(entry: &str) -> Result<Option<TcpFlags>> {
     Ok(Some(TcpFlags(set)))
 }
 
+/// The names of the flags, from the lowest bit on, with `+` in between. [`parse`] reads them back.
 pub fn text(flags: &TcpFlags) -> String {
     let names = NAMES.iter().enumerate().filter(|(bit, _)| flags.0 >> bit & 1 == 1);
     names.map(|(_, name)| *name).collect::<Vec<_>>().join("+")

@@ -17,14 +17,20 @@ pub const PREFIX: &str = "mirroring: GUE";
 /// What all copies through a device have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// UDP source port of the copies, or that it follows from their flow.
     pub local_port: LocalPort,
+    /// Outer destination address, of either family.
     pub collector: IpAddr,
+    /// UDP destination port, in host byte order.
     pub remote_port: u16,
+    /// Differentiated services code point of the outer packets, from 0 to 63 (RFC 2474).
     pub dscp: u8,
+    /// TTL of the outer packets or, over IPv6, their hop limit.
     pub ttl: u8,
 }
 
 impl Identity {
+    /// From the flags. A DSCP that is not given is 0, a TTL that is not given is [`TTL`].
     pub fn new(wanted: &model::Tunnel, collector: IpAddr) -> Self {
         Self {
             local_port: wanted.local_port,

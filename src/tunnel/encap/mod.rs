@@ -33,6 +33,8 @@ const ADDRESS: [u8; 6] = [2, b'm', b'i', b'r', b'r', b'o'];
 /// Longest IPv4 packet: only the NIC limits what the device takes.
 const MTU: u32 = 65535;
 
+/// Whether the device is a built-in tunnel of this program, by its alias. One that [is half made](is_half_made) has
+/// no alias yet.
 pub fn is_ours(link: &Link) -> bool {
     link.alias.as_deref().is_some_and(|alias| alias.starts_with(alias::PREFIX))
 }
@@ -69,6 +71,7 @@ pub fn remove(netlink: &mut Netlink, link: &Link) -> Result<()> {
     Ok(())
 }
 
+/// A plan for a built-in tunnel: the device, made or to be made, and the path of its copies.
 #[derive(Debug)]
 pub struct BuiltIn {
     name: String,
@@ -79,12 +82,16 @@ pub struct BuiltIn {
     oversize: Oversize,
     /// a device with this name that is another tunnel and unused
     replaces: Option<Link>,
+    /// What is wrong with the NIC now, so that no copy leaves. It may pass by itself.
     pub problem: Option<String>,
     /// why not every copy gets through whole; waiting does not change it
     pub limit: Option<String>,
 }
 
 impl BuiltIn {
+    /// Looks for the path to the collector, and changes nothing. `found` is the device that has the wanted name, if
+    /// there is one. Fails where no collector is given, where no path leads there, or where `found` is another tunnel
+    /// that is or may be in use.
     pub fn plan(
         netlink: &mut Netlink,
         wanted: &model::Tunnel,
@@ -138,18 +145,22 @@ impl BuiltIn {
         })
     }
 
+    /// The next hop and the NIC that it is on; `None` where the kernel's routes decide for each copy.
     pub fn next_hop(&self) -> Option<(u32, IpAddr)> {
         self.path.next_hop.map(|hop| (self.path.ifindex, hop))
     }
 
+    /// The address that copies are sent to, of either family.
     pub fn collector(&self) -> IpAddr {
         self.path.collector
     }
 
+    /// Whether both plans have the same [`Path`](template::Path). The names of their devices may differ.
     pub fn leads_as(&self, other: &Self) -> bool {
         self.path == other.path
     }
 
+    /// For the log: the NIC, the source address, the next hop and the longest outer packet.
     pub fn way(&self) -> String {
         let template::Path { source, next_hop, sizes, .. } = &self.path;
         let by = next_hop.map_or(String::new(), |hop| format!(" by way of {hop}"));
@@ -159,6 +170,9 @@ impl BuiltIn {
         )
     }
 
+    /// Makes the device if it is missing, sets it up and puts the programs on it. Returns the tunnel entry for the
+    /// mirroring program. `kept` is as in [`Plan::carry_out`](super::Plan::carry_out). Fails where somebody else has
+    /// made a device of this name since the plan, or where the kernel refuses the device or its programs.
     pub fn carry_out(&self, netlink: &mut Netlink, kept: Option<&Self>) -> Result<bpf::Tunnel> {
         if let Some(link) = &self.replaces {
             remove(netlink, link)?;

@@ -1,4 +1,4 @@
-//! The outer headers of a copy, and the way to the collector. (Pure.)
+//! The outer headers of a copy, and the path to the collector. (Pure.)
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,19 +10,19 @@ use crate::bpf::GueTemplate;
 use crate::bpf::address;
 use crate::model::LocalPort;
 
-/// UDP and GUE.
+/// Length of the UDP and GUE headers. Of several fragments, only the first has them.
 const FIRST_HEADERS: u32 = GueSize::GUE_HEADERS_LEN.0;
 
 /// What differs between IPv4 and IPv6.
 struct Family {
-    /// bytes of the IP header
+    /// length of the IP header in bytes
     header: u32,
-    /// of that of a fragment
+    /// length of the IP header of a fragment, with the fragment header in IPv6
     fragment_header: u32,
-    /// Longest outer packet: of IPv4, the length in its header is with that header, of IPv6 without.
+    /// Longest outer packet. The 16-bit length in an IPv4 header includes that header. In IPv6 it does not.
     longest: u32,
-    /// Over a smaller MTU than every host takes (RFC 791, RFC 8200), copies would make too many pieces
-    /// to cut.
+    /// Smallest MTU for which copies are cut into fragments: what every host has to take (RFC 791, RFC 8200). For a
+    /// smaller one, a copy would become more fragments than the program can make.
     least_cut_for: u32,
 }
 
@@ -39,34 +39,35 @@ impl Family {
     }
 }
 
-/// Size of the outer headers of a tunnel to the collector: IP, UDP and GUE.
+/// Bytes that the tunnel puts in front of a copy to this collector: IP, UDP and GUE headers.
 pub fn overhead(collector: IpAddr) -> u32 {
     Family::of(collector).header + FIRST_HEADERS
 }
 
-/// Longest frame that the kernel lets a program lengthen (`BPF_SKB_MAX_LEN` in net/core/filter.c:
-/// 16 KiB less what a buffer needs for itself, 512 bytes at most), without Ethernet.
+/// Longest packet that the kernel lets a program lengthen, without the Ethernet header. `BPF_SKB_MAX_LEN` in
+/// net/core/filter.c limits the frame to 16 KiB less what a buffer needs for itself, which is 512 bytes at most.
 const LONGEST_LENGTHENED: u32 = 16_384 - 512 - 14;
 
-/// The most that the program moves at once, and a multiple of 8, as the payload of a fragment has to
-/// be (RFC 791, RFC 8200).
+/// The most bytes that the program moves at once. It is a multiple of 8, as the payload of every fragment but the last
+/// has to be (RFC 791, RFC 8200).
 const LONGEST_PIECE: u32 = GueSize::GUE_LONGEST_PIECE.0;
 
-/// What fits into an outer packet, and how the tunnel cuts what does not fit. All lengths are in bytes, those of
-/// copies from their IP header on.
+/// What fits into an outer packet, and how the tunnel cuts what does not fit. All lengths are in bytes. The length of
+/// a copy counts from its IP header on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// of the NIC or, where nobody on the way cuts packets, the route
+    /// MTU of the NIC. Over IPv6, where routers do not cut packets, that of the route if it is smaller.
     pub mtu: u32,
     /// longest copy that leaves in one outer packet
     pub whole: u32,
-    /// of a longer one: payload of each outer fragment but the last
+    /// payload of each outer fragment of a longer copy, except the last fragment
     pub piece: u32,
     /// longest copy that the tunnel carries
     pub longest: u32,
 }
 
 impl Sizes {
+    /// For packets of up to `mtu` bytes on the way. Of the collector, only the version of IP counts.
     pub fn of(mtu: u32, collector: IpAddr) -> Self {
         let (family, overhead) = (Family::of(collector), overhead(collector));
         let whole = mtu.min(LONGEST_LENGTHENED).saturating_sub(overhead);
@@ -76,10 +77,11 @@ impl Sizes {
     }
 }
 
-/// Hops that a copy may take, by default (the kernel's for tunnels is to inherit; Linux hosts use 64).
+/// Default TTL of outer packets: the one that Linux gives to its own packets. (The kernel's tunnels inherit the TTL of
+/// the inner packet.)
 pub const TTL: u8 = 64;
 
-/// The next hop that a template has; `None`: the kernel's routes decide.
+/// The next hop in a template. `None`: the kernel's routes choose one for each copy.
 pub fn next_hop_of(template: &GueTemplate) -> Option<IpAddr> {
     let hop = match template.is_ipv6 {
         0 => Ipv4Addr::from(template.next_hop[0].to_ne_bytes()).into(),
@@ -88,21 +90,26 @@ pub fn next_hop_of(template: &GueTemplate) -> Option<IpAddr> {
     Some(hop).filter(|hop| !hop.is_unspecified())
 }
 
-/// Both ends of the tunnel, and the way between them.
+/// Both ends of the tunnel, and the path between them. All addresses are of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// of the same family as the collector, as all addresses here
+    /// outer source address: an address of this host
     pub source: IpAddr,
+    /// outer destination address
     pub collector: IpAddr,
+    /// UDP source port, or that it follows from the flow of each copy
     pub local_port: LocalPort,
+    /// UDP destination port, in host byte order
     pub remote_port: u16,
-    /// differentiated services code point (RFC 2474)
+    /// differentiated services code point, from 0 to 63 (RFC 2474)
     pub dscp: u8,
+    /// TTL or, over IPv6, hop limit
     pub ttl: u8,
     /// the NIC that the copies leave by
     pub ifindex: u32,
-    /// `None`: the kernel's routes decide for each copy
+    /// `None`: the kernel's routes choose one for each copy
     pub next_hop: Option<IpAddr>,
+    /// which copies fit, and how longer ones are cut
     pub sizes: Sizes,
 }
 
@@ -118,7 +125,7 @@ impl Path {
             length: 0,
             checksum: 0,
         };
-        // GUE version 0, no extensions; what follows is IPv4 (draft-ietf-intarea-gue, section 3.1)
+        // GUE version 0, no extensions (draft-ietf-intarea-gue, section 3.1); the program sets the protocol
         let gue = [0, IpNumber::IPV4.0, 0, 0];
         let (ip, sum) = match (self.source, self.collector) {
             (IpAddr::V4(source), IpAddr::V4(collector)) => self.ipv4(source, collector),
@@ -144,13 +151,13 @@ impl Path {
         }
     }
 
-    /// The header, and the sum that the template has with it.
+    /// The IPv4 header, and its sum for [`GueTemplate::sum`].
     fn ipv4(&self, source: Ipv4Addr, collector: Ipv4Addr) -> (Vec<u8>, u32) {
         let ends = [source, collector].map(|address| address.octets());
         let mut ip = Ipv4Header::new(0, self.ttl, IpNumber::UDP, ends[0], ends[1])
             .expect("an empty payload is not too long");
         ip.dscp = self.dscp();
-        // routers on the way may cut a copy that is too long for their next link
+        // routers may fragment a copy that is too long for their next link
         ip.dont_fragment = false;
         ip.total_len = 0;
         ip.header_checksum = 0;
@@ -158,8 +165,8 @@ impl Path {
         (ip.to_vec(), sum(&ip))
     }
 
-    /// The same: the sum is that of the pseudo-header (RFC 8200, 8.1), but for the length, and of the
-    /// destination port.
+    /// The IPv6 header, and its sum for [`GueTemplate::sum`]: the pseudo-header of UDP (RFC 8200, 8.1) without the
+    /// length, and the destination port.
     fn ipv6(&self, source: Ipv6Addr, collector: Ipv6Addr) -> (Vec<u8>, u32) {
         let ip = Ipv6Header {
             traffic_class: self.dscp().value() << 2,
@@ -180,14 +187,16 @@ impl Path {
     }
 }
 
-/// Of 16-bit words, not folded, in the machine's byte order, which makes no difference (RFC 1071).
+/// The sum of 16-bit words, not folded. The words are in the machine's byte order: a checksum comes out the same in
+/// either order (RFC 1071).
 fn sum(bytes: &[u8]) -> u32 {
     let words = bytes.chunks_exact(2);
     words.map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]]))).sum()
 }
 
-/// The next hop towards the collector on a NIC with these addresses: the collector itself if it is on-link, else,
-/// with IPv4, the first address of the NIC's network. `None` if that address is our own.
+/// The next hop towards the collector on a NIC with these addresses. It is the collector itself if that is on-link.
+/// Else it is, for IPv4, the first address of the NIC's first network, unless that address is our own. `None` in all
+/// other cases.
 pub fn next_hop(collector: IpAddr, addresses: &[IpNetwork]) -> Option<IpAddr> {
     if addresses.iter().any(|network| network.contains(collector)) {
         return Some(collector);
@@ -198,7 +207,7 @@ pub fn next_hop(collector: IpAddr, addresses: &[IpNetwork]) -> Option<IpAddr> {
     (network.contains(first) && !ours).then_some(first.into())
 }
 
-/// The source address: the one in the next hop's network if there is one, else the first.
+/// The source address of copies: the NIC's address in the next hop's network or, without one, its first address.
 pub fn source(next_hop: Option<IpAddr>, addresses: &[IpNetwork]) -> Option<IpAddr> {
     let beside = |hop| addresses.iter().find(|network| network.contains(hop));
     let network = next_hop.and_then(beside).or(addresses.first())?;
@@ -295,7 +304,7 @@ mod tests {
                 assert!(sizes.piece + fragment_header <= mtu, "{sizes:?}");
                 assert!(sizes.piece % 8 == 0, "{sizes:?}");
                 assert!(sizes.whole + overhead <= mtu, "{sizes:?}");
-                // the first piece ends in the copy, behind its IP header
+                // the first piece reaches beyond the IP header of the copy
                 assert!(sizes.piece >= 12 + 20, "{sizes:?}");
                 assert!(sizes.longest >= sizes.whole, "{sizes:?}");
             }
