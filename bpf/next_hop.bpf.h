@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Whether the next hop's link-layer address is known.
+ * Whether the link-layer address of the next hop is known.
  *
- * While it is not, the kernel keeps what goes there in one short queue (net.ipv4.neigh.*.unres_qlen_bytes), and drops
- * the oldest packet when it is full. Production may go by the same next hop, so copies must not fill that queue.
+ * While it is not, the kernel keeps packets to that next hop in one short queue (net.ipv4.neigh.*.unres_qlen_bytes).
+ * When the queue is full, the kernel drops the oldest packet. Production packets may have the same next hop, so copies
+ * must not fill the queue.
  */
 #ifndef NEXT_HOP_BPF_H
 #define NEXT_HOP_BPF_H
@@ -19,7 +20,7 @@ enum {
 	NSEC_PER_SEC = 1000000000,
 };
 
-/* When the last copy went to an unresolved next hop, ns of bpf_ktime_get_ns(). */
+/* When the last copy was sent to an unresolved next hop: ns since boot (bpf_ktime_get_ns). */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -28,9 +29,9 @@ struct {
 } gue_asked SEC(".maps");
 
 /*
- * Asks the kernel's routes as for a packet that came in by the tunnel device: that needs forwarding to be enabled on
- * this device, and on no other. Where the kernel has no word on this next hop at this NIC (forwarding is off, or the
- * routes lead elsewhere), it counts as resolved.
+ * Looks up the route as for a packet that came in by the tunnel device. This needs forwarding to be enabled on that
+ * device, and on no other. If the look-up does not find this next hop at this NIC (forwarding is off, or the routes
+ * lead elsewhere), the next hop counts as resolved.
  */
 static __always_inline bool is_unresolved(struct __sk_buff *skb,
 					  const struct gue_template *template)
@@ -45,7 +46,7 @@ static __always_inline bool is_unresolved(struct __sk_buff *skb,
 
 		lookup.family = FAMILY_IPV6;
 		__builtin_memcpy(lookup.ipv6_src, &outer->ip.saddr, sizeof(lookup.ipv6_src));
-		/* a link-local address alone does not name the link */
+		/* not the next hop: a link-local address does not say on which link it is */
 		__builtin_memcpy(lookup.ipv6_dst, &outer->ip.daddr, sizeof(lookup.ipv6_dst));
 	} else {
 		const struct gue_outer *outer = (const struct gue_outer *)template->outer;
@@ -56,7 +57,7 @@ static __always_inline bool is_unresolved(struct __sk_buff *skb,
 	}
 	if (bpf_fib_lookup(skb, &lookup, sizeof(lookup), 0) != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return false;
-	/* before Linux 5.12 the index is still the one that was asked with */
+	/* before Linux 5.12 the kernel leaves the index as it was in the request */
 	if (lookup.ifindex != template->ifindex && lookup.ifindex != template->tunnel_ifindex)
 		return false;
 	return lookup.ipv6_dst[0] == hop[0] &&
@@ -65,7 +66,10 @@ static __always_inline bool is_unresolved(struct __sk_buff *skb,
 		 lookup.ipv6_dst[3] == hop[3]));
 }
 
-/* One copy a second goes on, so that the kernel looks for the next hop even where nobody else does. */
+/*
+ * Whether a copy may be sent although the next hop is unresolved. One copy a second may, so that the kernel asks for
+ * the link-layer address even if nobody else sends there.
+ */
 static __always_inline bool may_ask(void)
 {
 	__u64 now = bpf_ktime_get_ns(), *asked;
@@ -80,7 +84,7 @@ static __always_inline bool may_ask(void)
 
 static __always_inline bool has_to_wait(struct __sk_buff *skb, const struct gue_template *template)
 {
-	/* without a next hop (over the loopback device) there is nothing to resolve */
+	/* over the loopback device there is no next hop, and nothing to resolve */
 	return template->next_hop[0] && is_unresolved(skb, template) && !may_ask();
 }
 

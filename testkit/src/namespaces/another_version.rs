@@ -1,4 +1,4 @@
-//! An instance as another version of `mirroring` would have it.
+//! Turns the pinned maps of an instance into those of another version of `mirroring`.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -10,9 +10,9 @@ use traffic_mirroring::model::{Direction as Way, InstanceId};
 
 use super::Counter;
 
-/// Makes the pinned maps of the instance on `eth0` those of a version that has one less, others of
-/// another size (`changed` among them), and one that this version does not know. The program in the
-/// kernel has its own maps all the same, and mirrors on.
+/// Gives the instance on `eth0` the pinned maps of another version: one map is missing, some have another size
+/// (`changed` among them), and there is one that this version does not know. The program in the kernel keeps its own
+/// maps and goes on mirroring.
 pub fn make_another_version(direction: Way, changed: &[&str]) {
     let path = |name| path(direction, name);
     fs::remove_file(path("datagram")).expect("a pin");
@@ -24,7 +24,7 @@ pub fn make_another_version(direction: Way, changed: &[&str]) {
     }
 }
 
-/// Has a record that ends a word earlier in place of the one that is pinned.
+/// Replaces the pinned record by one that is 4 bytes shorter, as an older version would have it.
 pub fn shorten_record(direction: Way) {
     let path = path(direction, "instance");
     let whole = MapHandle::from_pinned_path(&path).expect("a pinned map");

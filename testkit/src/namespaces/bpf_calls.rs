@@ -1,4 +1,4 @@
-//! Which calls of bpf(2) a command makes, as ptrace(2) shows them.
+//! The calls of bpf(2) that a command makes, recorded with ptrace(2).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,18 +12,18 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// The calls of a command, in their order.
+/// The calls of one run of a command.
 #[derive(Debug, Default)]
 pub struct BpfCalls {
-    /// enum bpf_cmd in linux/bpf.h
+    /// The first argument of each call, in their order (enum bpf_cmd in linux/bpf.h).
     pub commands: Vec<u32>,
     /// How often each pin was opened.
     pub opened: BTreeMap<String, usize>,
 }
 
 impl BpfCalls {
-    /// Runs a command to its end, which has to be a success. Call it where nobody else waits for children of this
-    /// thread.
+    /// Runs a command to its end, and fails if the command does. No other code may wait for children of this thread
+    /// meanwhile.
     #[expect(clippy::zombie_processes, reason = "waitpid(2) takes its exit status")]
     pub fn of(mut command: Command) -> BpfCalls {
         let be_traced = || Ok(ptrace::traceme()?);
@@ -32,7 +32,7 @@ impl BpfCalls {
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let pid = Pid::from_raw(child.id() as i32);
         let mut calls = BpfCalls::default();
-        // it stops once it has executed the program
+        // a traced child stops right after exec
         let executed = waitpid(pid, None).expect("the child");
         assert_eq!(executed, WaitStatus::Stopped(pid, Signal::SIGTRAP), "{command:?}");
         let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
@@ -54,18 +54,18 @@ impl BpfCalls {
         }
     }
 
-    /// All but those with these numbers.
+    /// How many calls there were, without those of the commands `left_out`.
     pub fn but(&self, left_out: &[u32]) -> usize {
         self.commands.iter().filter(|command| !left_out.contains(command)).count()
     }
 
-    /// Notes the call that the process is about to make, if it is one.
+    /// Records the system call that the process is about to make, if it is bpf(2).
     fn note(&mut self, pid: Pid) {
         let info = ptrace::syscall_info(pid).expect("a system call");
         if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
             return;
         }
-        // SAFETY: what it is of by its `op`
+        // SAFETY: `op` says which member of the union is set
         let call = unsafe { info.u.entry };
         if call.nr != libc::SYS_bpf as u64 {
             return;
@@ -80,7 +80,8 @@ impl BpfCalls {
     }
 }
 
-/// What the attributes of BPF_OBJ_GET, at this address of a process, point to with their first 8 bytes.
+/// The path in the attributes of BPF_OBJ_GET, which are at this address of the process. Their first 8 bytes point to
+/// it.
 fn pathname(pid: Pid, attributes: u64) -> io::Result<String> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let mut pointer = [0; 8];

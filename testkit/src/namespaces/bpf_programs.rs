@@ -1,6 +1,6 @@
-//! The other programs of a chain: a root as tc-root is one, and one that counts what it sees.
+//! Other BPF programs in a chain: a root like l3afd's tc-root, and a program that counts packets.
 //!
-//! They are a few instructions each, written out here, so that tests need no compiler.
+//! Each consists of a few instructions, which are written out here, so that tests need no compiler.
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -15,7 +15,7 @@ use traffic_mirroring::netlink::Netlink;
 use super::tcx::{self, Place};
 use super::{Ns, has_tcx};
 
-/// One instruction, as the kernel reads it (struct bpf_insn, little endian).
+/// One instruction in the kernel's encoding (struct bpf_insn, little endian).
 pub const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
     code as u64
         | (dst as u64) << 8
@@ -24,12 +24,12 @@ pub const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
         | (imm as u32 as u64) << 32
 }
 
-/// `dst = map`, in two instructions (BPF_PSEUDO_MAP_FD).
+/// The two instructions for `dst = map` (BPF_PSEUDO_MAP_FD).
 fn load_map(dst: u8, map: &MapHandle) -> [u64; 2] {
     [insn(0x18, dst, 1, 0, map.as_fd().as_raw_fd()), 0]
 }
 
-/// A program of the kind of tc-root: a tail call through key 0, nothing else.
+/// A program like tc-root: it makes a tail call through key 0, and nothing else.
 pub struct Root {
     pub map_path: PathBuf,
     map: MapHandle,
@@ -64,7 +64,7 @@ impl Root {
         slot(&self.map)
     }
 
-    /// Takes what is in the slot out, as l3afd does.
+    /// Empties the slot, as l3afd does.
     pub fn clear(&self) {
         // it may be empty
         let _ = self.map.delete(&[0; 4]);
@@ -84,7 +84,7 @@ impl Root {
         pin(&self.map, path.as_ref());
     }
 
-    /// From here on the array refuses everything.
+    /// Makes the array read-only for user space.
     pub fn freeze(&self) {
         self.map.freeze().expect("a map to freeze");
     }
@@ -95,8 +95,8 @@ impl Root {
     }
 }
 
-/// A program on `eth0`, behind those that are there, as far as priorities allow. It goes when this is
-/// dropped, by a thread in the host's namespace: a test's own.
+/// A program attached to `eth0`, behind the programs that are there. With clsact, that depends on their priorities.
+/// Dropping this detaches it. Drop it on a thread in the host's namespace, such as the test's own.
 enum Attached {
     Tcx { _link: OwnedFd },
     Clsact { filter: ClsactFilter, program: OwnedFd },
@@ -128,7 +128,7 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         let Self::Clsact { filter, program } = self else { return };
-        // the interface may be gone by now, and the qdisc somebody else's
+        // the interface may be gone by now, or others may use the qdisc
         let _ = filter.detach(program.as_fd(), |_| true);
         if let Ok(mut netlink) = Netlink::open() {
             let _ = remove_qdisc(program.as_fd(), filter.ifindex, &mut netlink);
@@ -136,7 +136,7 @@ impl Drop for Attached {
     }
 }
 
-/// tc programs' verdicts (linux/pkt_cls.h): the packet passes; the next program is asked.
+/// Verdicts of tc programs (linux/pkt_cls.h): the packet passes at once, or the next program decides.
 const TC_ACT_OK: i32 = 0;
 const TC_ACT_UNSPEC: i32 = -1;
 
@@ -147,17 +147,17 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// One that lets them pass, by whoever is attached behind it.
+    /// A program that lets packets pass, so that programs behind it do not see them.
     pub fn load() -> Self {
         Self::load_with(TC_ACT_OK)
     }
 
-    /// One that leaves the verdict to whoever is attached behind it, as ours does.
+    /// A program that leaves the verdict to the programs behind it, as the program under test does.
     pub fn load_undecided() -> Self {
         Self::load_with(TC_ACT_UNSPEC)
     }
 
-    /// One that sends all packets out of another interface.
+    /// A program that sends all packets out of another interface.
     pub fn load_redirecting(ifname: &str) -> Self {
         let ifindex = nix::net::if_::if_nametoindex(ifname).expect(ifname) as i32;
         Self::load_ending_with(&[
@@ -171,7 +171,7 @@ impl Counter {
         Self::load_ending_with(&[insn(0xb7, 0, 0, 0, verdict)])
     }
 
-    /// These instructions leave the verdict in r0.
+    /// A program that ends with these instructions. They leave the verdict in r0.
     fn load_ending_with(end: &[u64]) -> Self {
         let counts = array(MapType::Array, 8);
         let mut program = vec![
@@ -182,7 +182,7 @@ impl Counter {
         program.extend(load_map(1, &counts));
         program.extend([
             insn(0x85, 0, 0, 0, 1), // bpf_map_lookup_elem(map, &key)
-            insn(0x15, 0, 0, 2, 0), // none: past the next two
+            insn(0x15, 0, 0, 2, 0), // no entry: skip the next two
             insn(0xb7, 1, 0, 0, 1),
             insn(0xdb, 0, 1, 0, 0), // lock *(u64 *)r0 += 1
         ]);
@@ -192,13 +192,13 @@ impl Counter {
         Self { counts, program }
     }
 
-    /// Links the program behind the one whose jump table is pinned at `path`.
+    /// Chains the program behind the one whose jump table is pinned at `path`.
     pub fn follow(&self, path: &str) {
         let map = MapHandle::from_pinned_path(path).expect("the jump table");
         put(&map, self.program.as_fd());
     }
 
-    /// Pins a map that is no PROG_ARRAY.
+    /// Pins the map of the counts, which is not a PROG_ARRAY.
     pub fn pin_counts(&self, path: &str) {
         pin(&self.counts, path.as_ref());
     }

@@ -1,4 +1,4 @@
-//! Records the frames that pass an interface, like tcpdump.
+//! Records the frames that pass an interface, as tcpdump does.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,16 +13,16 @@ use nix::sys::time::TimeSpec;
 use super::receiver::Receiver;
 use super::{Ns, socket};
 
-/// Room for an Ethernet header and the longest IPv4 super-packet.
+/// Bytes of an Ethernet header and the longest IPv4 packet.
 const LONGEST_FRAME: usize = 14 + 65_535;
 
-/// The EtherType, as it stands in a frame.
+/// EtherType of IPv4 in network byte order.
 const IPV4: [u8; 2] = [0x08, 0x00];
 
-/// How long it may take a frame from the sender's CPU to the capture.
+/// A frame reaches the capture within this time after it was sent.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Seen from the interface.
+/// The direction of a frame, seen from the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Before the tc programs on ingress have seen the frame.
@@ -33,15 +33,15 @@ pub enum Direction {
 
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// When the kernel saw it, since the epoch.
+    /// When the kernel captured it: time since the epoch.
     pub at: Duration,
     pub direction: Direction,
-    /// From the Ethernet header on, without a VLAN tag (the kernel takes that off).
+    /// The frame from its Ethernet header on, without a VLAN tag (the kernel removes it).
     pub bytes: Vec<u8>,
 }
 
 impl Frame {
-    /// The IPv4 packet in the frame, if it is one, without padding.
+    /// The IPv4 packet in the frame, without padding; `None` if the frame has none.
     pub fn ipv4(&self) -> Option<&[u8]> {
         let (header, packet) = self.bytes.split_at_checked(14)?;
         if header[12..] != IPV4 {
@@ -59,7 +59,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Records from now on, both directions.
+    /// Starts to record both directions.
     pub fn start(ns: &Ns, ifname: &str) -> Capture {
         let socket = Arc::new(ns.run(|| socket::packet_socket(ifname, libc::ETH_P_ALL)));
         socket::prepare_to_receive(&socket);
@@ -71,12 +71,12 @@ impl Capture {
         Capture { socket, receiver }
     }
 
-    /// Every frame up to now, also where the traffic goes on.
+    /// Ends the capture at once, and returns the frames up to now.
     pub fn stop_now(self) -> Frames {
         Frames(self.receiver.stop_now())
     }
 
-    /// Every frame up to now, and those that follow until the link is quiet.
+    /// Ends the capture once the link is quiet, and returns all frames.
     pub fn stop(self) -> Frames {
         let frames = self.receiver.stop_after_quiet(QUIET);
         assert_eq!(socket::drops(&self.socket), 0, "frames that the capture missed");
@@ -84,7 +84,7 @@ impl Capture {
     }
 }
 
-/// What a capture saw, in order.
+/// The frames of a capture, in order.
 pub struct Frames(pub Vec<Frame>);
 
 impl Frames {

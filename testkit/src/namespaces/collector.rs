@@ -1,4 +1,4 @@
-//! The far end of the tunnel: a UDP socket that takes GUE apart.
+//! The far end of the tunnel: a UDP socket, and a parser for GUE.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,8 +12,8 @@ use super::{Ns, Packet, socket};
 /// IANA's port for GUE.
 pub const GUE_PORT: u16 = 6080;
 
-/// A copy as the collector got it: the payload of one UDP datagram, whose fragments, if it had any,
-/// the kernel has put together and whose checksum, if it had one, was right.
+/// A copy as the collector received it: the payload of one UDP datagram. The kernel has reassembled its fragments, if
+/// there were any, and has checked its UDP checksum, if it had one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GueCopy {
     pub from: SocketAddr,
@@ -48,7 +48,7 @@ impl Collector {
         Collector { socket, receiver }
     }
 
-    /// Every copy up to now, and those that follow until none has come for the time `quiet`.
+    /// Waits until no copy has come for the time `quiet`, and returns all of them.
     pub fn stop_after_quiet(self, quiet: Duration) -> Copies {
         let copies = self.receiver.stop_after_quiet(quiet);
         assert_eq!(socket::drops(&self.socket), 0, "copies that the collector missed");
@@ -56,7 +56,7 @@ impl Collector {
     }
 }
 
-/// What a collector got, in order.
+/// The copies that a collector received, in order.
 pub struct Copies(pub Vec<GueCopy>);
 
 impl Copies {
@@ -70,7 +70,8 @@ impl Copies {
         self.0.iter().map(|copy| Packet::decode(&copy.inner)).collect()
     }
 
-    /// Version 0, a data message, no optional fields, IPv4 within (draft-ietf-intarea-gue, 3.2).
+    /// Checks all GUE headers: version 0, a data message without optional fields, IPv4 within (draft-ietf-intarea-gue,
+    /// section 3.2).
     pub fn assert_gue_v0_ipv4(&self) {
         for copy in &self.0 {
             assert_eq!(copy.header, [0, 4, 0, 0], "GUE header from {}", copy.from);

@@ -1,4 +1,4 @@
-//! The collector over IPv6, and what is on its link.
+//! The collector over IPv6, and the packets on its link.
 
 use std::net::Ipv6Addr;
 
@@ -6,17 +6,18 @@ use super::capture::{Direction, Frames};
 use super::{GUE_PORT, Topology};
 
 pub const COLLECTOR6: Ipv6Addr = Ipv6Addr::new(0xfd02, 0, 0, 0, 0, 0, 0, 2);
-/// The host's address beside it.
+/// The host's address on the collector's link.
 pub const NEAR_COLLECTOR6: Ipv6Addr = Ipv6Addr::new(0xfd02, 0, 0, 0, 0, 0, 0, 1);
 
-/// After [`TO_COLLECTOR`](super::TO_COLLECTOR), to the same collector over IPv6: the last flag counts.
+/// The flag for the same collector over IPv6. Give it after [`TO_COLLECTOR`](super::TO_COLLECTOR): of a repeated flag,
+/// the last one counts.
 pub const TO_COLLECTOR6: [&str; 1] = ["--tunnel-remote-address=fd02::2"];
 
-/// As for fragments over IPv4: see `topology`.
+/// The same limit as for IPv4 in `topology`.
 const ROOM_FOR_FRAGMENTS: &str = "echo 99999999 > /proc/sys/net/ipv6/ip6frag_high_thresh";
 
-/// Gives both ends of the collector's link an address, and loopback devices theirs. All have link-local
-/// ones beside, without which the kernel asks for no neighbour unless it has a packet for it.
+/// Gives both ends of the collector's link an IPv6 address, and the loopback devices theirs. Both ends also get a
+/// link-local address: without one, the kernel asks for a neighbour only if it has a packet for it.
 pub fn with_ipv6_to_collector(net: &Topology) {
     let host = (net.host(), "eth1", NEAR_COLLECTOR6);
     for (ns, ifname, address) in [host, (net.collector(), "eth0", COLLECTOR6)] {
@@ -50,7 +51,7 @@ impl Frames {
             .collect()
     }
 
-    /// The tunnel's among them, whole ones and fragments.
+    /// The tunnel's packets that went in one direction: whole ones and fragments.
     pub fn outer_ipv6(&self, direction: Direction) -> Vec<&[u8]> {
         let mut packets = self.ipv6(direction);
         packets.retain(|packet| match packet[6] {

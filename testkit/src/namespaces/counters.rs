@@ -1,11 +1,11 @@
-//! The kernel's counters of a namespace (proc_net_snmp in the kernel's documentation, nstat(8)).
+//! The kernel's network counters of a namespace (/proc/net/snmp and others; see nstat(8)).
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use super::Ns;
 
-/// By the name that nstat gives them, such as `TcpRetransSegs`.
+/// The counters by their names in nstat, such as `TcpRetransSegs`.
 #[derive(Clone, Debug)]
 pub struct Counters(BTreeMap<String, i64>);
 
@@ -19,7 +19,7 @@ impl Counters {
         let text = text.concat();
         let lines: Vec<_> = text.lines().collect();
         let mut counters = BTreeMap::new();
-        // names in one line, values in the next
+        // one line has the names, the next one the values
         for pair in lines.chunks_exact(2) {
             let mut columns = pair[0].split_whitespace().zip(pair[1].split_whitespace());
             let (group, _) = columns.next().expect("a group");
@@ -32,11 +32,11 @@ impl Counters {
     }
 
     pub fn get(&self, name: &str) -> i64 {
-        // the kernel makes some of them when they first count
+        // some counters appear in the list only once they count
         self.0.get(name).copied().unwrap_or(0)
     }
 
-    /// What has come to those whose name is `wanted`; without those to which nothing has.
+    /// How much the counters with `wanted` names have grown. Those that have not are left out.
     pub fn since(&self, before: &Self, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, i64> {
         let more = |name: &String| self.get(name) - before.get(name);
         let wanted = self.0.keys().filter(|name| wanted(name));

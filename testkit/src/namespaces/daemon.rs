@@ -16,10 +16,10 @@ use tempfile::TempDir;
 use super::{Ns, by_l3afd, eventually, patient};
 use crate::binary;
 
-/// The kernel reports all that a change makes happen within this time.
+/// Within this time, the kernel has reported all events that follow from a change.
 const CALM: Duration = Duration::from_millis(1500);
 
-/// Runs `mirroring` to its end.
+/// Runs `mirroring`, and waits until it ends.
 pub fn mirroring<A: AsRef<OsStr>>(ns: &Ns, args: impl IntoIterator<Item = A>) -> Output {
     let mut command = ns.command(binary());
     command.args(args);
@@ -32,7 +32,7 @@ pub fn mirroring<A: AsRef<OsStr>>(ns: &Ns, args: impl IntoIterator<Item = A>) ->
     }
 }
 
-/// Waits until for a while nothing has happened that these instances, which stay, look after.
+/// Waits until none of these processes has reconciled its instance for a while.
 pub fn wait_until_calm(daemons: &[Daemon]) {
     let mut before = None;
     eventually("an end of what happens", || {
@@ -46,10 +46,10 @@ pub fn wait_until_calm(daemons: &[Daemon]) {
     });
 }
 
-/// A running process. It is killed when dropped, and shows what it said if that is in a panic.
+/// A running process. Dropping it kills it. If a panic drops it, its output is printed.
 pub struct Daemon {
     child: Child,
-    /// Holds `stdout`, `stderr` and, of `mirroring`, its log.
+    /// Directory of the files `stdout`, `stderr` and, for `mirroring`, its log.
     dir: TempDir,
 }
 
@@ -62,7 +62,7 @@ impl Daemon {
         Daemon::start_in(dir, command)
     }
 
-    /// The same, with a process that l3afd is between us; see [`by_l3afd`](super::by_l3afd).
+    /// The same, as the child of a process that is named l3afd; see [`by_l3afd`].
     pub fn mirroring_by_l3afd(ns: &Ns, held: &[BorrowedFd<'_>], args: &[&str]) -> Daemon {
         let dir = output_dir();
         let mut command = ns.command(binary());
@@ -71,7 +71,7 @@ impl Daemon {
         Daemon::start_in(dir, command)
     }
 
-    /// Starts any other command; make it with [`Ns::command`].
+    /// Starts any other command, which [`Ns::command`] has made.
     pub fn start(command: Command) -> Daemon {
         Daemon::start_in(output_dir(), command)
     }
@@ -87,7 +87,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// What the process has said so far: stdout, stderr and the log.
+    /// All that the process has written so far: stdout, stderr and the log.
     pub fn output(&self) -> String {
         ["stdout", "stderr", "mirroring.log"].map(|name| self.read(name)).concat()
     }
@@ -105,7 +105,7 @@ impl Daemon {
     pub fn wait_ready(&mut self, text: &str) {
         let what = format!("{text:?} in the output");
         eventually(&what, || {
-            // in this order: its last words may be the ones
+            // in this order: the text may be the last that the process writes
             let exited = self.child.try_wait().expect("the process");
             let said = self.output().contains(text);
             assert!(said || exited.is_none(), "{} before it said {text:?}", exited.unwrap());
@@ -113,7 +113,7 @@ impl Daemon {
         });
     }
 
-    /// How often an instance that stays has looked after itself, because something happened or in due time.
+    /// How often the process has reconciled its instance, after an event or on its timer.
     pub fn reconciliations(&self) -> usize {
         self.log().matches("reconciling eth0").count()
     }
@@ -128,19 +128,19 @@ impl Daemon {
         exited.expect("an exit status")
     }
 
-    /// Asks the process to end, and waits until it has.
+    /// Sends SIGTERM, and waits until the process has ended.
     pub fn terminate(mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.wait()
     }
 
-    /// Ends the process at once, with no chance to tidy up.
+    /// Kills the process, so that it cannot clean up. It must still be running.
     pub fn kill(mut self) {
         let status = self.end();
         assert_eq!(status.signal(), Some(libc::SIGKILL), "it had ended before");
     }
 
-    /// The same, whether or not it has ended before, by itself or so.
+    /// Kills the process if it is still running.
     pub fn kill_now(&mut self) {
         self.end();
     }
@@ -171,7 +171,7 @@ impl Drop for Daemon {
     }
 }
 
-/// In the `/var/log` of the topology, so that nothing stays behind, whatever happens.
+/// A directory in the topology's own `/var/log`, which goes with the topology.
 fn output_dir() -> TempDir {
     TempDir::new_in("/var/log").expect("a directory for output")
 }

@@ -1,4 +1,4 @@
-//! Programs and filters of somebody else's on `eth0`, and packets for them to see.
+//! Programs and filters of other users on `eth0`, and packets that they have to see.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -17,7 +17,7 @@ use super::{
 const PORT: u16 = 5300;
 pub const FRAMES: usize = 20;
 
-/// How others attach theirs.
+/// How the other programs are attached.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Tcx,
@@ -28,18 +28,19 @@ pub fn kinds() -> &'static [Kind] {
     if has_tcx() { &[Kind::Tcx, Kind::Clsact] } else { &[Kind::Clsact] }
 }
 
-/// Programs of somebody else's on one hook of `eth0`, in the order in which they run.
+/// Programs of other users on one hook of `eth0`, in the order in which they run.
 pub struct Theirs {
     pub way: Way,
     programs: Vec<Counter>,
     links: Vec<OwnedFd>,
     filters: Vec<TcHook>,
-    /// to the sink
+    /// whether the last of them redirects packets to the sink
     redirect: bool,
 }
 
 impl Theirs {
-    /// Where they come after us, they go in front of us.
+    /// Attaches them. `come_first`: they are attached before the program under test. Otherwise they are attached later,
+    /// and in front of it.
     pub fn attach(net: &Topology, kind: Kind, way: Way, come_first: bool) -> Self {
         match kind {
             Kind::Tcx => Self::attach_tcx(way, come_first),
@@ -47,7 +48,7 @@ impl Theirs {
         }
     }
 
-    /// As Cilium does it: by links, at places that they name. On ingress the last one redirects.
+    /// Attaches three programs as Cilium does: by links, with their places named. On ingress the last one redirects.
     fn attach_tcx(way: Way, come_first: bool) -> Self {
         let last = match way {
             Way::Ingress => Counter::load_redirecting("sink"),
@@ -65,8 +66,8 @@ impl Theirs {
         Self { way, programs, links: links.into(), filters: vec![], redirect: way == Way::Ingress }
     }
 
-    /// One with the priority and the handle that ours takes where they are free, one behind it, and one
-    /// of another kind, which redirects.
+    /// Attaches three filters. If they come first, the first one has the priority and the handle that the program under
+    /// test would take. The last one is of another kind and redirects.
     fn attach_filters(net: &Topology, way: Way, come_first: bool) -> Self {
         let programs = vec![Counter::load_undecided(), Counter::load_undecided()];
         let handle = if come_first { 0x6d69 } else { 1 };
@@ -78,25 +79,25 @@ impl Theirs {
         Self { way, programs, links: vec![], filters, redirect: true }
     }
 
-    /// A single one, in front of all that are there.
+    /// Attaches a single program in front of all others.
     pub fn attach_in_front(program: Counter, way: Way) -> Self {
         let (mut links, mut filters) = (vec![], vec![]);
         match has_tcx() {
             true => links.push(tcx::attach(program.program.as_fd(), way, Place::InFront)),
-            // of one priority, the one that came last is the first
+            // among filters of one priority, the newest runs first
             false => filters.push(filter(&program, way, 1, 1)),
         }
         Self { way, programs: vec![program], links, filters, redirect: false }
     }
 
-    /// Their programs, links and filters, as the kernel has them.
+    /// Their programs, links and filters as the kernel lists them, to compare with a later list.
     pub fn in_place(&self, net: &Topology) -> String {
         let ids: Vec<_> = self.programs.iter().map(Counter::id).collect();
         let mut attached = tcx::programs(self.way).attached;
         attached.retain(|(program, _)| ids.contains(program));
-        // ours has our program's name; the others are filters, or say that there are some
+        // a line with our program's name is our filter; other lines may only head a list
         let ours = format!("_{}_redir", self.way);
-        // without a clsact qdisc this is an error, and no news
+        // without a clsact qdisc the command fails, which is fine
         let filters = net.host().sh(&format!("tc filter show dev eth0 {} 2>&1 || :", self.way));
         let is_theirs = |line: &&str| {
             (line.contains(" handle ") || line.contains(" fh ")) && !line.contains(&ours)
@@ -105,7 +106,7 @@ impl Theirs {
         format!("{attached:?}\n{filters:#?}")
     }
 
-    /// Sends packets, all of which each of theirs is to see. Returns how many copies arrive.
+    /// Sends packets, and checks that each of their programs sees all of them. Returns how many copies arrive.
     pub fn send(&self, net: &Topology) -> usize {
         let seen = || self.programs.iter().map(Counter::count).collect::<Vec<_>>();
         let redirected = || {
@@ -147,7 +148,7 @@ fn filter(program: &Counter, way: Way, priority: u32, handle: u32) -> TcHook {
 /// Sends datagrams through the hook. Returns how many copies arrive.
 pub fn send(net: &Topology, way: Way) -> usize {
     let (host, client) = (net.host(), net.client());
-    // who says that the port is closed would be one more to count
+    // with a closed port, an ICMP error would be one more packet to count
     let _takers = [host, client].map(|ns| bind(ns, || UdpSocket::bind((ns.address(), PORT))));
     let (from, macs, addresses) = match way {
         Way::Ingress => (client, [CLIENT_MAC, HOST_MAC], [CLIENT, HOST]),
@@ -164,7 +165,7 @@ pub fn send(net: &Topology, way: Way) -> usize {
     collector.stop_after_quiet(QUIET).0.len()
 }
 
-/// A device for what others send elsewhere.
+/// Makes the device `sink`, to which other programs redirect packets.
 pub fn make_sink(net: &Topology) {
     net.host().sh("
         ip link add sink type veth peer name sink-p

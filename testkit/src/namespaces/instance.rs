@@ -1,4 +1,4 @@
-//! The program under test in the roles that tests start it in.
+//! Starts the program under test in its various roles.
 
 use std::os::fd::AsFd;
 use std::process::Output;
@@ -12,10 +12,10 @@ use traffic_mirroring::model::{Direction as Way, InstanceId, Version};
 
 use super::{Collector, Daemon, GUE_PORT, Ns, Root, Topology, mirroring, ping};
 
-/// After this long without a copy, no more are on their way.
+/// If no copy has come for this long, none is on its way any more.
 pub const QUIET: Duration = Duration::from_millis(300);
 
-/// Where copies go in most tests.
+/// Flags for the way to the collector in most tests.
 pub const TO_COLLECTOR: [&str; 2] = ["--tunnel-remote-address=10.2.0.2", "--redirect-to=eth1"];
 
 /// `--iface=eth0 --direction=<direction>` and the collector, then `more`.
@@ -26,7 +26,7 @@ pub fn args<'a>(direction: &str, more: &[&'a str]) -> Vec<std::borrow::Cow<'a, s
     args
 }
 
-/// Starts mirroring `eth0` on the host; returns when packets are mirrored.
+/// Starts mirroring `eth0` on the host, and returns when packets are mirrored.
 pub fn start(net: &Topology, direction: &str, more: &[&str]) -> Daemon {
     let args = args(direction, more);
     let mut daemon = Daemon::mirroring(net.host(), args.iter().map(|arg| arg.as_ref()));
@@ -40,12 +40,12 @@ pub fn start_chained(net: &Topology, direction: &str, root: &Root, more: &[&str]
     start(net, direction, &[more, &[&map_name]].concat())
 }
 
-/// Where an instance on `eth0` has the slot for the program behind it.
+/// Path of the pinned jump table of an instance on `eth0`: the next program of the chain goes there.
 pub fn jmp_table(direction: &str) -> String {
     format!("/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/mirroring_{direction}_jmp_table")
 }
 
-/// Runs one of the other commands, which must succeed.
+/// Runs a command that ends by itself, such as `--cmd=stop`. It must succeed.
 pub fn command(ns: &Ns, args: &[&str]) -> Output {
     let output = mirroring(ns, args);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -53,24 +53,24 @@ pub fn command(ns: &Ns, args: &[&str]) -> Output {
     output
 }
 
-/// Releases of l3afd, as far as their pins differ.
+/// Releases of l3afd that pin in different ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// Maps are in the interface's directory, and the program is not pinned.
+    /// Pins the maps in the directory of the interface, and does not pin the program.
     V2_0,
-    /// The program is pinned, too.
+    /// Pins the program as well, in such a directory.
     V2_1,
-    /// Both are in directories of the package and its version.
+    /// Pins both in directories of the package and its version.
     Main,
 }
 
-/// Does what l3afd does before it runs us: loads the object, pins program and maps, and puts the
-/// program into the root's slot.
+/// Does what l3afd does before it runs the user program: loads the object, pins program and maps, and puts the program
+/// into the root's slot.
 pub fn load_as_l3afd(direction: Way, root: &Root) -> Pins {
     load_as(Release::Main, direction, root, "/sys/fs/bpf")
 }
 
-/// The same as other releases do it, in this BPF file system.
+/// The same in the way of this release, in the BPF file system at `bpffs`.
 pub fn load_as(release: Release, direction: Way, root: &Root, bpffs: &str) -> Pins {
     let id = InstanceId {
         interface: "eth0".parse().expect("a name"),
@@ -78,7 +78,7 @@ pub fn load_as(release: Release, direction: Way, root: &Root, bpffs: &str) -> Pi
         version: if release == Release::Main { Version::default() } else { Version::UNNAMED },
     };
     let pins = Pins::new(bpffs.as_ref(), &id);
-    // maps that a crashed l3afd left pinned are used again, where they are as the object has them
+    // l3afd reuses the maps that it left pinned when it crashed, if they fit the object
     let fresh = bpf::load(bpf::object_bytes(direction), &[]).expect("the object");
     let mut left: Vec<(String, MapHandle)> = vec![];
     for map in fresh.maps() {
@@ -116,21 +116,21 @@ pub fn run_as_l3afd(net: &Topology, direction: &str, more: &[&str]) {
     assert!(output.status.success(), "{}: {stderr}", output.status);
 }
 
-/// How many copies of three pings from the client arrive.
+/// Sends three pings from the client, and returns how many copies arrive.
 pub fn copies_of_three_pings(net: &Topology) -> usize {
     let collector = Collector::listen(net.collector(), GUE_PORT);
     ping(net.client(), net.host(), 3, 56);
     collector.stop_after_quiet(QUIET).0.len()
 }
 
-/// What `--cmd=status` prints, on stdout and stderr together, and its exit code.
+/// What `--cmd=status` prints, stdout and then stderr, and its exit code.
 pub fn status(net: &Topology, args: &[&str]) -> (String, Option<i32>) {
     let output = mirroring(net.host(), [&["--cmd=status"], args].concat());
     let both = [output.stdout, output.stderr].concat();
     (String::from_utf8(both).expect("text"), output.status.code())
 }
 
-/// What an instance says at its end became of the packets.
+/// The counts of packets that an instance logs at its end.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Summary {
     pub matched: usize,
@@ -142,7 +142,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Ends an instance. Every packet that matched is accounted for.
+    /// Ends an instance, and checks that the counts add up to all packets that matched.
     pub fn at_end_of(mut daemon: Daemon) -> Self {
         daemon.signal(Signal::SIGTERM);
         assert!(daemon.wait().success());

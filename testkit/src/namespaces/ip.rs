@@ -1,4 +1,4 @@
-//! Packets of both families, as captures and copies have them.
+//! Packets of both families in captures and in copies.
 
 use std::net::IpAddr;
 
@@ -8,11 +8,11 @@ use super::{Copies, Direction, Frame, Frames};
 
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
-/// IEEE 802.1Q, 802.1ad.
+/// EtherTypes of VLAN tags: IEEE 802.1Q and 802.1ad.
 const TAGS: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
 
 impl Frame {
-    /// The IP packet in the frame, if it is one, without VLAN tags and padding.
+    /// The IP packet in the frame, without VLAN tags and padding; `None` if the frame has none.
     pub fn ip(&self) -> Option<&[u8]> {
         let mut at = 12;
         while TAGS.contains(self.bytes.get(at..)?.first_chunk()?) {
@@ -39,7 +39,7 @@ impl Frames {
 }
 
 impl Copies {
-    /// The mirrored packets, each of the family that its GUE header says (protocol 4 or 41).
+    /// The mirrored packets. Each must be of the family that its GUE header names (protocol 4 or 41).
     pub fn ip(&self) -> Vec<&[u8]> {
         for copy in &self.0 {
             let protocol = if copy.inner[0] >> 4 == 4 { 4 } else { 41 };
@@ -48,7 +48,7 @@ impl Copies {
         self.0.iter().map(|copy| copy.inner.as_slice()).collect()
     }
 
-    /// Those that came from one of these addresses.
+    /// The mirrored packets from one of these source addresses.
     pub fn ip_from(&self, addresses: &[IpAddr]) -> Vec<&[u8]> {
         let mut packets = self.ip();
         packets.retain(|packet| addresses.contains(&source(packet)));
@@ -63,7 +63,7 @@ pub fn source(packet: &[u8]) -> IpAddr {
     }
 }
 
-/// Holds the checksum of an IPv6 packet's TCP, UDP or ICMPv6 to its bytes.
+/// Checks the TCP, UDP or ICMPv6 checksum of an IPv6 packet.
 pub fn assert_sums6(bytes: &[u8]) {
     let packet = SlicedPacket::from_ip(bytes).expect("a packet");
     let Some(NetSlice::Ipv6(ip)) = &packet.net else { panic!("not IPv6: {packet:?}") };
@@ -87,7 +87,8 @@ pub fn assert_sums6(bytes: &[u8]) {
     assert_eq!(found, right, "{} bytes", bytes.len());
 }
 
-/// The same packets, in whatever order: the CPUs of a flow's two ends race for the interface.
+/// Checks that both lists have the same packets. Their order may differ: the two ends of a flow send from different
+/// CPUs at once.
 pub fn assert_same(mut found: Vec<&[u8]>, mut expected: Vec<&[u8]>) {
     found.sort_unstable();
     expected.sort_unstable();

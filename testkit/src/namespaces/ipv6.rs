@@ -1,4 +1,4 @@
-//! IPv6 on the link between client and host, and traffic over it, every bit of it checked.
+//! IPv6 on the link between client and host, and traffic over it. Each byte that arrives is checked.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -14,16 +14,16 @@ use super::{LIMIT, Ns, Topology, noise};
 pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 2);
 pub const HOST6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 1);
 
-/// Gives both ends of the client's link an address. Nobody has a link-local one, so that nobody speaks
-/// unasked; who has an address is still asked (RFC 4861).
+/// Gives both ends of the client's link an IPv6 address. There are no link-local addresses, so that neither end sends
+/// packets of its own, except to resolve the other's address (RFC 4861).
 pub fn with_ipv6(net: &Topology) {
     for (ns, address) in [(net.client(), CLIENT6), (net.host(), HOST6)] {
         add_ipv6(ns, "eth0", address);
     }
 }
 
-/// Gives an interface this address and no other. What it has to say of that (RFC 3810), it says at once,
-/// and nobody makes sure later that the neighbour is still there.
+/// Gives an interface this address and no other. It sends its multicast reports (RFC 3810) at once, and it does not
+/// probe its neighbours again during a test.
 pub fn add_ipv6(ns: &Ns, ifname: &str, address: Ipv6Addr) {
     ns.sh(&format!(
         "cd /proc/sys/net/ipv6/conf/{ifname}
@@ -35,19 +35,19 @@ pub fn add_ipv6(ns: &Ns, ifname: &str, address: Ipv6Addr) {
     ));
 }
 
-/// As [`traffic::tcp_exchange`], from the client to the host.
+/// [`traffic::tcp_exchange`] over IPv6, from the client to the host.
 pub fn tcp_exchange6(net: &Topology, port: u16, bytes: usize) -> SocketAddr {
     let server = SocketAddr::new(HOST6.into(), port);
     traffic::tcp_exchange_with(net.client(), net.host(), server, bytes)
 }
 
-/// As [`traffic::udp_exchange`], from the client to the host.
+/// [`traffic::udp_exchange`] over IPv6, from the client to the host.
 pub fn udp_exchange6(net: &Topology, port: u16, count: usize, size: usize) -> SocketAddr {
     let ends = [IpAddr::from(CLIENT6), HOST6.into()];
     traffic::udp_exchange_between(net.client(), net.host(), ends, port, count, size)
 }
 
-/// As [`traffic::ping`], from the client to the host.
+/// [`traffic::ping`] over IPv6, from the client to the host.
 pub fn ping6(net: &Topology, count: u16, size: usize) {
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
@@ -66,11 +66,11 @@ pub fn ping6(net: &Topology, count: u16, size: usize) {
     for seq in 1..=count {
         let data = noise(seq.into(), size);
         let rest = [&ID[..], &seq.to_be_bytes(), &data].concat();
-        // the kernel fills the checksum in (RFC 3542, 3.1)
+        // the kernel fills in the checksum (RFC 3542, 3.1)
         socket.send(&[&[ECHO_REQUEST, 0, 0, 0], &rest[..]].concat()).expect("send");
         loop {
             let length = socket.recv(&mut buffer).expect("an echo reply");
-            // the socket gets all of the namespace's ICMPv6
+            // the socket receives all ICMPv6 messages of the namespace
             if buffer[0] == ECHO_REPLY && buffer[4..8] == rest[..4] {
                 assert!(buffer[4..length] == rest, "the reply to {seq} has other data");
                 break;
@@ -79,8 +79,8 @@ pub fn ping6(net: &Topology, count: u16, size: usize) {
     }
 }
 
-/// Sends a datagram of `size` bytes, with extension headers of 24 bytes in front: hop-by-hop options that
-/// say nothing (PadN; RFC 8200, 4.2) and a destination option for experiments (RFC 4727, 3.4).
+/// Sends a datagram of `size` bytes behind 24 bytes of extension headers: hop-by-hop options that are only padding
+/// (PadN; RFC 8200, 4.2), and a destination option for experiments (RFC 4727, 3.4).
 pub fn udp_with_extensions(from: (&Ns, Ipv6Addr), to: (&Ns, Ipv6Addr), port: u16, size: usize) {
     let far = bind(to.0, || UdpSocket::bind((to.1, port)));
     let near = bind(from.0, || UdpSocket::bind((from.1, 0)));

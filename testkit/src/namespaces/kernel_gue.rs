@@ -1,11 +1,11 @@
-//! GUE as the kernel has it: a device that puts packets into it, and takes them out of it. It wants
-//! the modules fou and ipip.
+//! The kernel's own GUE: a device that adds the headers to packets, and removes them. It needs the modules fou and
+//! ipip.
 
 use std::net::Ipv4Addr;
 
 use super::{Capture, Direction, GUE_PORT, Ns};
 
-/// Makes the device `gue1`, as people make it who have the kernel build the tunnel.
+/// Makes the device `gue1`, as an operator makes it who uses the kernel's tunnel.
 pub fn kernel_gue(ns: &Ns, local: Ipv4Addr, remote: Ipv4Addr) {
     ns.sh(&format!(
         "
@@ -16,11 +16,11 @@ pub fn kernel_gue(ns: &Ns, local: Ipv4Addr, remote: Ipv4Addr) {
     ));
 }
 
-/// The kernel as the collector: what comes out of its GUE device.
+/// The kernel as the collector: a capture of what comes out of its GUE device.
 pub struct KernelCollector(Capture);
 
 impl KernelCollector {
-    /// Packets come out as they went in: the device puts none together to super-packets.
+    /// Starts to listen. The device merges no packets into super-packets, so they come out as they went in.
     pub fn listen(ns: &Ns, local: Ipv4Addr, remote: Ipv4Addr) -> KernelCollector {
         kernel_gue(ns, local, remote);
         for ifname in ["eth0", "gue1"] {

@@ -4,15 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
-/// What a packet that is not as it should be makes the kernel say. The log is the machine's: it tells
-/// of what other tests do, too, and the slowness of an emulated machine is no news.
+/// Parts of the messages that the kernel logs about malformed packets. The log is the whole machine's and has messages
+/// from other tests, too. Complaints about a slow emulated machine are not in this list.
 const COMPLAINTS: [&str; 9] = [
     "Dead loop",    // a device that sends to itself
-    "queue packet", // the same, seen elsewhere
-    "is buggy",     // headers that are not where they should be
+    "queue packet", // the same, in another place of the kernel
+    "is buggy",     // wrong offsets of headers
     "skb",
-    "caps=(", // a super-packet that nobody can cut
-    "net/",   // where a warning comes from
+    "caps=(", // a super-packet that cannot be segmented
+    "net/",   // the source file of a warning
     "refcount",
     "BUG: kernel",
     "BUG: unable",
@@ -21,7 +21,7 @@ const COMPLAINTS: [&str; 9] = [
 pub struct KernelLog(File);
 
 impl KernelLog {
-    /// From now on.
+    /// Watches the log from now on.
     pub fn watch() -> Self {
         let mut log = OpenOptions::new()
             .read(true)
@@ -44,7 +44,7 @@ impl KernelLog {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return complaints,
-                // records that are gone already: go on with the oldest one that is there
+                // records were overwritten: the next read returns the oldest that is left
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
                 Err(error) => panic!("/dev/kmsg: {error}"),
             }

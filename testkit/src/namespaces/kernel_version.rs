@@ -1,11 +1,11 @@
-//! What tests have to know of the kernel that they run on.
+//! Properties of the kernel that tests have to know.
 
-/// TCX came with Linux 6.6. Before, programs are attached by clsact filters.
+/// Whether the kernel has TCX (since Linux 6.6). Without it, programs are attached by clsact filters.
 pub fn has_tcx() -> bool {
     version() >= (6, 6)
 }
 
-/// Before Linux 5.11, BPF maps count as locked memory.
+/// Whether BPF maps count as locked memory (before Linux 5.11).
 pub fn has_limited_maps() -> bool {
     version() < (5, 11)
 }

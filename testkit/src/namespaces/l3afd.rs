@@ -1,4 +1,4 @@
-//! A parent that the program under test takes for l3afd.
+//! A parent process that the program under test takes for l3afd.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
-/// Has a command run as the child of a process of l3afd's name, which holds these descriptors and no others, and
-/// ends as the command does. Killed, it takes the command with it.
+/// Runs a command as the child of a process that is named l3afd. That process holds these descriptors and no others. It
+/// ends with the command's exit status. If it is killed, the command is killed as well.
 pub fn by_l3afd(command: &mut Command, held: &[BorrowedFd<'_>]) {
     let mut held: Vec<RawFd> = held.iter().map(AsRawFd::as_raw_fd).collect();
     held.sort_unstable();
@@ -26,7 +26,7 @@ fn become_l3afd(held: &[RawFd]) -> io::Result<()> {
         return Ok(());
     }
     prctl::set_name(c"l3afd")?;
-    // those that tests hold at the same time, and the pipe by which whoever spawns us waits for the exec
+    // close the descriptors of other tests, and the pipe through which std waits for our exec
     let mut first = 3;
     for &fd in held {
         close(first, fd - 1);
@@ -34,7 +34,7 @@ fn become_l3afd(held: &[RawFd]) -> io::Result<()> {
     }
     close(first, RawFd::MAX);
     let mut status = 0;
-    // SAFETY: an integer to write to; and nothing of ours is left to be done at the exit
+    // SAFETY: an integer to write to; and nothing has to run at the exit
     unsafe {
         while libc::waitpid(child, &mut status, 0) < 0 {}
         libc::_exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 })
@@ -43,7 +43,7 @@ fn become_l3afd(held: &[RawFd]) -> io::Result<()> {
 
 fn close(first: RawFd, last: RawFd) {
     if first <= last {
-        // SAFETY: integers; what it closes is nobody's who runs in this process
+        // SAFETY: integers; no code that runs in this process uses what it closes
         unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     }
 }

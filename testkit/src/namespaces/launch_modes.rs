@@ -1,4 +1,4 @@
-//! The three ways to be launched, for tests that want the same of each.
+//! The three ways to launch the program, for tests that expect the same from each.
 
 use traffic_mirroring::model::Direction as Way;
 
@@ -14,7 +14,7 @@ pub enum Mode {
     L3afd,
 }
 
-/// Starts instances in one of these ways.
+/// Launches instances in one of these ways.
 pub struct Launcher<'a> {
     net: &'a Topology,
     pub mode: Mode,
@@ -22,7 +22,8 @@ pub struct Launcher<'a> {
 }
 
 impl Launcher<'_> {
-    /// Mirrors `eth0` from when it returns on; there is a process unless l3afd loads the program.
+    /// Starts an instance on `eth0`, and returns when it mirrors. `None`: l3afd has loaded the program, so there is no
+    /// process.
     pub fn start(&self, direction: Way, more: &[&str]) -> Option<Daemon> {
         let way = direction.to_string();
         let root = || &self.roots[usize::from(direction == Way::Egress)];
@@ -37,7 +38,7 @@ impl Launcher<'_> {
         }
     }
 
-    /// Mirrors both directions of `eth0`, ingress by the first file of rules, egress by the second.
+    /// Mirrors both directions of `eth0`. Ingress gets the first file of rules, egress the second.
     pub fn start_both(&self, rules: &[String; 2]) -> [Option<Daemon>; 2] {
         [0, 1].map(|n| {
             let file = rules_file(&format!("rules-{n}"), &rules[n]);
@@ -46,12 +47,13 @@ impl Launcher<'_> {
     }
 }
 
-/// Runs the test in a topology of its own for each of them, and again where others' traffic has spoilt it.
+/// Runs the test in each of these ways, in a topology of its own. Repeats it if traffic of other tests has made the
+/// kernel lose packets.
 pub fn in_every_launch_mode(test: impl Fn(&Topology, &Launcher) + Sync) {
     in_launch_modes(&[Mode::Standalone, Mode::Chained, Mode::L3afd], test);
 }
 
-/// The same for those in which we load the program ourselves.
+/// The same for the two ways in which `mirroring` loads the program itself.
 pub fn in_self_loaded_modes(test: impl Fn(&Topology, &Launcher) + Sync) {
     in_launch_modes(&[Mode::Standalone, Mode::Chained], test);
 }

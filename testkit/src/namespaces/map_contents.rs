@@ -1,4 +1,4 @@
-//! All that the pinned maps of an instance hold.
+//! The contents of all pinned maps of an instance.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use traffic_mirroring::bpf::{map_defs, pins};
 use traffic_mirroring::model::Direction as Way;
 
-/// Key to value, of all CPUs where each has its own, by the name of the map; that of the jump table,
-/// whose values only say which program is there, left out.
+/// The entries of each map, by its name: from key to value. The value of a per-CPU map is that of all CPUs, one after
+/// the other. The jump table is not among the maps: its values only say which program is there.
 pub type Contents = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
 
-/// Of the instance on `eth0`.
+/// The contents of the maps of the instance on `eth0`.
 pub fn map_contents(direction: Way) -> Contents {
     let jmp_table = map_defs::JMP_TABLE.name(direction);
     let names = pins::map_names(direction).into_iter().filter(|name| *name != jmp_table);

@@ -1,4 +1,4 @@
-//! A small topology of network namespaces, with traffic through it and eyes on both of its links.
+//! A small topology of network namespaces, traffic through it, and captures of both of its links.
 //!
 //! ```text
 //!        client                     host                     collector
@@ -9,14 +9,13 @@
 //!      production traffic: ping, tcp, udp, frames   copies: GUE, UDP port 6080
 //! ```
 //!
-//! Both networks are /24. The host is where `mirroring` runs; the client and the collector have a
-//! default route to it, but it forwards nothing. IPv6 is off, so that nobody speaks unasked: beside
-//! the test's traffic there is only ARP. Interfaces have their default offloads, which makes TCP
-//! super-packets; [`Ns::without_offloads`] turns them off.
+//! Both networks are /24. `mirroring` runs on the host. The client and the collector have a default route to it, but it
+//! forwards nothing. IPv6 is off, so beside the test's traffic there is only ARP. Interfaces have their default
+//! offloads, with which TCP sends super-packets. [`Ns::without_offloads`] turns them off.
 //!
-//! A test is the body of [`Topology::run`]. Every net has mounts of its own as well (bpffs, `/run`,
-//! `/var/log`), and all of it is held by the test's thread and its children alone: it is gone with
-//! them, also after a panic or a SIGKILL, and topologies do not see each other.
+//! A test is the body of [`Topology::run`]. Every topology also has its own mounts (bpffs, `/run`, `/var/log`), so
+//! topologies do not see each other. Only the test's thread and its children hold namespaces and mounts. All of it is
+//! gone when they end, also after a panic or a SIGKILL.
 
 mod another_version;
 mod bpf_calls;
@@ -106,7 +105,7 @@ pub use traffic::{
 };
 pub use vxlan::{vxlan, vxlan_to};
 
-/// Waits until `condition` holds. After [`LIMIT`] it panics, with `what` was awaited.
+/// Waits until `condition` holds. Panics after [`LIMIT`], and names `what` it has waited for.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let limit = patient(LIMIT);
     let deadline = Instant::now() + limit;

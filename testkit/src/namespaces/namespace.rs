@@ -1,4 +1,4 @@
-//! A network namespace: run closures and commands in it.
+//! A network namespace, in which closures and commands can run.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,14 +17,14 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::socket;
 
-/// A network namespace of a [`Topology`](super::Topology), also at `/run/netns/<name>`.
+/// A network namespace of a [`Topology`](super::Topology). ip(8) finds it at `/run/netns/<name>`.
 pub struct Ns {
     address: Ipv4Addr,
     file: Arc<File>,
 }
 
 impl Ns {
-    /// Names the calling thread's namespace.
+    /// The namespace that the calling thread is in, under this name.
     pub(super) fn of_this_thread(name: &str, address: Ipv4Addr) -> Ns {
         let path = format!("/run/netns/{name}");
         File::create_new(&path).expect("a name for the namespace");
@@ -34,7 +34,7 @@ impl Ns {
         Ns { address, file: Arc::new(File::open(&path).expect("the namespace")) }
     }
 
-    /// Makes a namespace.
+    /// Creates a namespace.
     pub(super) fn create(name: &str, address: Ipv4Addr) -> Ns {
         on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
@@ -42,13 +42,13 @@ impl Ns {
         })
     }
 
-    /// Where the others reach this one: see the picture in [`super`].
+    /// The address by which the other namespaces reach this one: see the picture in [`super`].
     pub fn address(&self) -> Ipv4Addr {
         self.address
     }
 
-    /// Runs `f` on a thread in this namespace. A socket stays in the namespace where it was made:
-    /// make it here, use it anywhere.
+    /// Runs `f` on a thread in this namespace. A socket stays in the namespace in which it was made, so a socket that
+    /// `f` returns can be used anywhere.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         on_a_thread(|| {
             enter(&self.file).expect("the namespace to enter");
@@ -56,12 +56,12 @@ impl Ns {
         })
     }
 
-    /// A command that will run in this namespace, and be killed with the thread that spawns it. So
-    /// spawn it from the test's thread, not inside [`Ns::run`].
+    /// A command that runs in this namespace and is killed when the thread ends that spawns it. So spawn it from the
+    /// test's thread, not inside [`Ns::run`].
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let file = self.file.clone();
         let prepare = move || {
-            // whoever runs the tests may have it ignored, as nohup does, and that is inherited
+            // nohup ignores SIGHUP, and children would inherit that
             // SAFETY: the default is no handler
             unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl)? };
             enter(&file)?;
@@ -82,13 +82,13 @@ impl Ns {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// Turns off what lets an interface pass on packets that are not finished: checksums left to
-    /// the hardware and segments not yet cut. What it sends from now on is what a wire would see.
+    /// Turns off the offloads with which an interface takes packets without checksums, or before segmentation. From now
+    /// on, it sends packets as they would be on a wire.
     pub fn without_offloads(&self, ifname: &str) {
         self.run(|| socket::offloads_off(ifname));
     }
 
-    /// Has an interface carry VLAN tags as bytes of its frames, and not beside them.
+    /// Makes an interface carry VLAN tags as bytes of its frames, not as metadata beside them.
     pub fn without_tag_offloads(&self, ifname: &str) {
         self.run(|| socket::tag_offloads_off(ifname));
     }
@@ -98,7 +98,7 @@ fn enter(ns: &File) -> io::Result<()> {
     Ok(setns(ns, CloneFlags::CLONE_NEWNET)?)
 }
 
-/// Runs `f` on a thread, whose namespaces are its own to change.
+/// Runs `f` on a thread of its own, which may change its namespaces.
 fn on_a_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     let result = thread::scope(|scope| scope.spawn(f).join());
     result.unwrap_or_else(|panic| panic::resume_unwind(panic))

@@ -10,9 +10,9 @@ pub struct Packet {
     pub dst: Ipv4Addr,
     /// `IPPROTO_*`
     pub protocol: u8,
-    /// Source and destination port, of TCP and UDP; not of fragments.
+    /// Source and destination port of TCP and UDP; none of fragments.
     pub ports: Option<(u16, u16)>,
-    /// What follows the TCP, UDP or ICMP header; of others and of fragments, the IP header.
+    /// The bytes behind the TCP, UDP or ICMP header. In fragments and other packets, the bytes behind the IP header.
     pub payload: Vec<u8>,
 }
 
@@ -41,13 +41,13 @@ impl Packet {
     }
 }
 
-/// Both of the ways to write 0 in one's complement are right, and the kernel uses both (RFC 1624). Of
-/// UDP, 0 means that there is none.
+/// One's complement has two forms of 0, and the kernel uses both (RFC 1624). This makes them equal. (In UDP, 0 means
+/// that there is no checksum.)
 fn as_sum(checksum: u16) -> u16 {
     if checksum == u16::MAX { 0 } else { checksum }
 }
 
-/// Holds the checksums of a packet, of the transport too unless it is a fragment, to its bytes.
+/// Checks the IP checksum of a packet and, unless it is a fragment, its TCP, UDP or ICMP checksum.
 pub fn assert_sums(bytes: &[u8]) {
     let packet = SlicedPacket::from_ip(bytes).expect("a packet");
     let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("not IPv4: {packet:?}") };

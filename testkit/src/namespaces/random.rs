@@ -1,14 +1,14 @@
-//! Random numbers that a run can be repeated with.
+//! Random numbers from a seed, so that a run can be repeated.
 
 use std::env;
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// (xorshift64, Marsaglia 2003)
+/// A generator of random numbers: xorshift64 (Marsaglia 2003).
 pub struct Random(u64);
 
 impl Random {
-    /// From the seed in an environment variable, else another one each time; says which.
+    /// Takes the seed from this environment variable, or a new seed in each run without it. Prints the seed.
     pub fn seeded_by(variable: &str) -> Random {
         let clock =
             || SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos() as u64;
@@ -21,7 +21,7 @@ impl Random {
     }
 
     pub fn new(seed: u64) -> Random {
-        // not 0, of which nothing else would follow
+        // the state must not be 0, or all numbers would be 0
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 

@@ -1,11 +1,10 @@
-//! Puts together what packets carry: datagrams from fragments, a stream from TCP.
+//! Reassembles datagrams from fragments, and a stream from TCP segments.
 
 use std::collections::BTreeMap;
 
 use etherparse::{IpFragOffset, Ipv4Slice, SlicedPacket, TransportSlice};
 
-/// The packets, and in place of fragments the packets that they make. Those that lack a fragment
-/// are left out.
+/// The packets, with fragments reassembled. A packet that lacks a fragment is left out.
 pub fn datagrams(packets: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut whole = Vec::new();
     let mut parts: BTreeMap<_, Vec<Ipv4Slice>> = BTreeMap::new();
@@ -44,8 +43,8 @@ fn joined(mut fragments: Vec<Ipv4Slice>) -> Option<Vec<u8>> {
     Some([&header.to_bytes()[..], &payload].concat())
 }
 
-/// What the TCP packets of one direction say after the SYN among them: pieces, and where in the
-/// stream each begins. What was sent again is there again.
+/// The pieces of a TCP stream in the packets of one direction, each with its offset in the stream. Offsets count from
+/// the SYN; without it, there are no pieces. A piece that was retransmitted is there more than once.
 pub fn stream<'a>(packets: &[&'a [u8]]) -> Vec<(usize, &'a [u8])> {
     let packets: Vec<_> = packets
         .iter()

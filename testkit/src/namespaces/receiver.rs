@@ -1,4 +1,4 @@
-//! Receives on a background thread until nothing more comes.
+//! Receives on a background thread, until it is told to stop or nothing more comes.
 
 use std::io::{self, ErrorKind};
 use std::sync::mpsc::{self, Sender, TryRecvError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{LIMIT, patient};
 
-/// How often a receiver that waits looks whether it shall stop: its socket's read timeout.
+/// Read timeout of a receiver's socket. After each, the receiver looks whether it has to stop.
 pub const TICK: Duration = Duration::from_millis(10);
 
 pub struct Receiver<T> {
@@ -16,22 +16,23 @@ pub struct Receiver<T> {
 }
 
 impl<T: Send + 'static> Receiver<T> {
-    /// `receive` returns one item, or [`ErrorKind::WouldBlock`] after a [`TICK`] without one.
+    /// Starts a thread that calls `receive` again and again. `receive` returns one item, or
+    /// [`ErrorKind::WouldBlock`] after a [`TICK`] without one.
     pub fn start(receive: impl FnMut() -> io::Result<T> + Send + 'static) -> Receiver<T> {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::spawn(move || collect(receive, || stopped.try_recv()));
         Receiver { stop, thread }
     }
 
-    /// Returns all items up to now, in order.
+    /// Stops at once, and returns all items up to now, in order.
     pub fn stop_now(self) -> Vec<T> {
         drop(self.stop);
         self.thread.join().expect("the receiving thread")
     }
 
-    /// Returns all items, in order, once none has come for the time `quiet`.
+    /// Waits until no item has come for the time `quiet`, and returns all items in order.
     pub fn stop_after_quiet(self, quiet: Duration) -> Vec<T> {
-        // a thread that panicked does not listen, and tells why when joined
+        // this fails if the thread has panicked; joining it then passes the panic on
         let _ = self.stop.send(patient(quiet));
         self.thread.join().expect("the receiving thread")
     }
@@ -59,7 +60,7 @@ fn collect<T>(
         }
         match (stopping, stop()) {
             (None, Ok(quiet)) => stopping = Some((Instant::now(), quiet)),
-            // dropped: stopped at once, or the test has panicked
+            // the sender was dropped: stop at once, or the test has panicked
             (None, Err(TryRecvError::Disconnected)) => return items,
             (Some((since, quiet)), _) => {
                 assert!(since.elapsed() < quiet + patient(LIMIT), "the traffic does not end");

@@ -1,12 +1,12 @@
-//! Repeats what a flood in somebody else's namespace has spoilt.
+//! Repeats a test if a flood of packets in another namespace made the kernel lose some.
 
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 
 const ATTEMPTS: usize = 5;
 
-/// Runs `test`, and again where packets were lost meanwhile in the queues of the CPUs, which have room
-/// for 1000 and are the whole machine's. The last attempt counts, whatever happened to it.
+/// Runs `test`, and repeats it if the backlog queue of a CPU lost packets meanwhile. These queues hold 1000 packets
+/// each (net.core.netdev_max_backlog), and all namespaces share them. The last attempt counts in any case.
 pub fn undisturbed<T>(test: impl Fn() -> T) -> T {
     for _ in 1..ATTEMPTS {
         let before = lost();
@@ -19,10 +19,10 @@ pub fn undisturbed<T>(test: impl Fn() -> T) -> T {
     test()
 }
 
-/// The packets that did not fit, since boot.
+/// How many packets did not fit into these queues since boot.
 fn lost() -> u64 {
     let text = fs::read_to_string("/proc/net/softnet_stat").expect("softnet_stat");
-    // a line for each CPU: packets, lost packets, and more, in hexadecimal
+    // each CPU has a line of hexadecimal numbers: packets, lost packets, and more
     let lost = |line: &str| {
         let column = line.split_whitespace().nth(1).expect("a second column");
         u64::from_str_radix(column, 16).expect("a number")

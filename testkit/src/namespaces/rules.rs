@@ -1,4 +1,4 @@
-//! Rules in files, and what came of the packets that met them.
+//! Files of rules, and the outcomes of packets that match them.
 
 use std::fs;
 
@@ -12,15 +12,15 @@ use super::{Direction, Frame, Frames};
 use crate::oracle::Datagrams;
 use crate::oracle::frame;
 
-/// Writes a file of rules, and returns the flag that names it. The file is in the topology's own `/run`,
-/// so call this from the test's thread.
+/// Writes a file of rules, and returns the flag with its path. The file is in the topology's own `/run`, so call this
+/// on the test's thread.
 pub fn rules_file(name: &str, rules: &str) -> String {
     let path = format!("/run/{name}.json");
     fs::write(&path, rules).expect("a file of rules");
     format!("--rules-file={path}")
 }
 
-/// The instance on `eth0`, in whatever way it was launched.
+/// The instance on `eth0`, however it was launched.
 pub fn instance(direction: Way) -> Instance {
     let id = InstanceId {
         interface: "eth0".parse().expect("a name"),
@@ -31,7 +31,7 @@ pub fn instance(direction: Way) -> Instance {
     instance.expect("the pins").expect("an instance")
 }
 
-/// What it has counted so far; every packet that matched is accounted for.
+/// The counts of that instance so far. Checks that they add up to all packets that matched.
 pub fn outcomes(direction: Way) -> bpf::Outcomes {
     let it = instance(direction).counters().and_then(|it| it.total()).expect("the counters");
     let left_out = it.excluded + it.loop_guard + it.not_sampled + it.unsupported;
@@ -40,8 +40,7 @@ pub fn outcomes(direction: Way) -> bpf::Outcomes {
     it
 }
 
-/// The packets that went in one direction and that meet a rule which mirrors them, as the plain meaning
-/// of the rules of a file has it.
+/// The packets of one direction that have to be mirrored by the rules of a file, according to the oracle.
 pub fn to_be_mirrored<'a>(rules: &str, frames: &'a Frames, direction: Direction) -> Vec<&'a [u8]> {
     let rules = file::rules(rules.as_bytes()).expect("rules");
     let mut datagrams = Datagrams::default();

@@ -1,11 +1,12 @@
-//! What `--cmd=show` tells.
+//! The output of `--cmd=show`.
 
 use serde_json::Value;
 
 use super::{Snapshot, Topology, command};
 use crate::schemas;
 
-/// In whatever format, with nothing beside; the host stays as it is.
+/// What `--cmd=show` prints on stdout, in the format of `args`. Checks that it writes nothing to stderr, and that it
+/// changes nothing on the host.
 pub fn show(net: &Topology, args: &[&str]) -> String {
     let before = Snapshot::of(net.host());
     let output = command(net.host(), &[&["--cmd=show"], args].concat());
@@ -14,7 +15,7 @@ pub fn show(net: &Topology, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// The list of instances, as the schema has it.
+/// The list of instances in JSON. Checks that it follows the schema.
 pub fn shown(net: &Topology, args: &[&str]) -> Vec<Value> {
     let text = show(net, &[&["--format=json"], args].concat());
     let list = serde_json::from_str(&text).expect("JSON");
@@ -25,7 +26,7 @@ pub fn shown(net: &Topology, args: &[&str]) -> Vec<Value> {
     list
 }
 
-/// The one instance that is there.
+/// The only instance in that list. Fails if there are none or more.
 pub fn shown_one(net: &Topology) -> Value {
     let mut list = shown(net, &[]);
     assert_eq!(list.len(), 1, "{list:#?}");

@@ -1,4 +1,4 @@
-//! All that `mirroring` could leave behind in a namespace, as lines of text to compare.
+//! All that `mirroring` could leave behind in a namespace, as lines of text that can be compared.
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_int};
@@ -30,7 +30,7 @@ impl Snapshot {
         add("qdisc", &ns.sh("tc qdisc show"));
         for (ifindex, ifname) in ns.run(interfaces) {
             for (direction, hook) in [("ingress", BPF_TCX_INGRESS), ("egress", BPF_TCX_EGRESS)] {
-                // without a clsact qdisc this is an error, and no news
+                // without a clsact qdisc the command fails, which is fine
                 let filters = ns.sh(&format!("tc filter show dev {ifname} {direction} 2>&1 || :"));
                 add(&format!("filter on {ifname} {direction}"), &filters);
                 let attached = ns.run(|| tcx::query(ifindex, hook)).attached;
@@ -43,7 +43,7 @@ impl Snapshot {
         Snapshot(lines)
     }
 
-    /// What is there that was not `before`, as `+ line`, and what is gone, as `- line`.
+    /// The lines that are new since `before`, as `+ line`, and those that are gone, as `- line`.
     pub fn changes_since(&self, before: &Snapshot) -> Vec<String> {
         let new = self.0.difference(&before.0).map(|line| format!("+ {line}"));
         let gone = before.0.difference(&self.0).map(|line| format!("- {line}"));
@@ -59,7 +59,7 @@ fn interfaces() -> Vec<(c_int, String)> {
     interfaces.iter().map(interface).collect()
 }
 
-/// Every directory, map, program and link, one line each.
+/// Every directory, map, program and link below `dir`, one line each.
 fn pins_below(dir: &Path) -> String {
     let mut lines = String::new();
     for entry in fs::read_dir(dir).expect("a directory of pins") {
@@ -73,8 +73,8 @@ fn pins_below(dir: &Path) -> String {
     lines
 }
 
-/// `bpf-map`, `bpf-prog` or `bpf_link`: what the kernel calls the file of such an object. It lays
-/// `*.debug` files into a new bpffs where it is built so (`CONFIG_BPF_PRELOAD`), which are none.
+/// The kernel's name for the kind of a pinned object: `bpf-map`, `bpf-prog` or `bpf_link`. A kernel that is built with
+/// `CONFIG_BPF_PRELOAD` puts `*.debug` files into every new bpffs. These are no pins.
 fn kind_of_pin(path: &Path) -> String {
     let name = CString::new(path.as_os_str().as_bytes()).expect("a path");
     // SAFETY: `name` ends in a zero byte

@@ -1,4 +1,4 @@
-//! What sockets can do that neither std nor nix offers.
+//! Functions of sockets that neither std nor nix offers.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -17,12 +17,12 @@ use nix::sys::time::TimeVal;
 
 use super::receiver::TICK;
 
-/// Enough for any test's traffic, should the receiving thread wait for a CPU meanwhile.
+/// Bytes for the traffic of any test, even if the receiving thread gets no CPU meanwhile.
 const RECEIVE_BUFFER: usize = 64 << 20;
 
-/// A packet socket bound to one interface; `protocol` (an `ETH_P_*`) is what it receives, 0 nothing.
+/// A packet socket bound to one interface. It receives frames of `protocol` (`ETH_P_*`). With 0, it receives none.
 pub fn packet_socket(ifname: &str, protocol: c_int) -> OwnedFd {
-    // a protocol given here would be received from every interface until the bind
+    // with a protocol here, the socket would receive from every interface until it is bound
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None);
     let socket = socket.expect("a packet socket (this needs root)");
     let ifindex = if_nametoindex(ifname).unwrap_or_else(|error| panic!("{ifname}: {error}"));
@@ -39,8 +39,8 @@ pub fn packet_socket(ifname: &str, protocol: c_int) -> OwnedFd {
     socket
 }
 
-/// From now on each frame that is sent comes behind a header that says how much of it to make linear
-/// (PACKET_VNET_HDR, packet(7)).
+/// From now on, each frame to send needs a header in front. It says how many bytes of the frame the kernel is to make
+/// linear (PACKET_VNET_HDR, packet(7)).
 pub fn expect_vnet_header(packet_socket: &OwnedFd) {
     let on: c_int = 1;
     // SAFETY: the kernel reads an int
@@ -56,21 +56,21 @@ pub fn expect_vnet_header(packet_socket: &OwnedFd) {
     assert_eq!(result, 0, "PACKET_VNET_HDR: {}", io::Error::last_os_error());
 }
 
-/// A raw ICMP socket. std's type fits every IPv4 socket that sends and receives whole packets.
+/// A raw ICMP socket. The type `UdpSocket` works for it, as for every socket that sends and receives whole packets.
 pub fn icmp_socket() -> UdpSocket {
     let protocol = Some(SockProtocol::Icmp);
     let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol);
     socket.expect("a raw socket (this needs root)").into()
 }
 
-/// Makes a socket fit for a [`Receiver`](super::receiver::Receiver).
+/// Prepares a socket for a [`Receiver`](super::receiver::Receiver): read timeout and buffer.
 pub fn prepare_to_receive(socket: &impl AsFd) {
     let timeout = TimeVal::new(0, TICK.subsec_micros().into());
     setsockopt(socket, ReceiveTimeout, &timeout).expect("a read timeout");
     setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).expect("a large receive buffer");
 }
 
-/// What each packet of the socket has behind its IP header proper.
+/// Sets the IP options of all packets that the socket sends.
 pub fn set_ip_options(socket: &impl AsFd, options: &[u8]) {
     // SAFETY: the kernel reads as many bytes as there are
     let result = unsafe {
@@ -85,7 +85,7 @@ pub fn set_ip_options(socket: &impl AsFd, options: &[u8]) {
     assert_eq!(result, 0, "IP_OPTIONS: {}", io::Error::last_os_error());
 }
 
-/// The packets that the kernel could not deliver to the socket: no room, or a bad checksum.
+/// How many packets the kernel could not deliver to the socket: no room, or a bad checksum.
 pub fn drops(socket: &impl AsFd) -> u32 {
     const SK_MEMINFO_DROPS: usize = 8; // linux/sock_diag.h
     let mut values = [0u32; SK_MEMINFO_DROPS + 1];
@@ -119,7 +119,8 @@ pub fn tag_offloads_off(ifname: &str) {
     ethtool(ifname, 0x26, flags & !(1 << 7 | 1 << 8));
 }
 
-/// Gives a command that takes a number (struct ethtool_value), and returns what the number is then.
+/// Runs an ethtool command that takes a number (struct ethtool_value), and returns the number that the kernel leaves
+/// there.
 fn ethtool(ifname: &str, command: u32, data: u32) -> u32 {
     #[repr(C)]
     struct EthtoolValue {

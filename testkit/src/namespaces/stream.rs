@@ -1,4 +1,4 @@
-//! Production traffic that goes on in the background, while a test does other things.
+//! Production traffic in the background, while a test does other things.
 
 use std::net::UdpSocket;
 use std::panic;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::traffic::bind;
 use super::{LIMIT, Ns, Packet, eventually};
 
-/// Numbered datagrams to a server, which sends each back. Every one has to come back unchanged before
-/// the next one goes: a single one that is lost fails the test.
+/// Sends numbered datagrams to a server, which sends each back. Every datagram has to come back unchanged before the
+/// next one is sent. A single lost datagram fails the test.
 pub struct Stream {
     stop: Arc<AtomicBool>,
-    /// Datagrams that went there and back.
+    /// How many datagrams have come back.
     count: Arc<AtomicU64>,
     thread: JoinHandle<u64>,
 }
@@ -52,7 +52,7 @@ impl Stream {
         Stream { stop, count, thread: thread::spawn(exchange) }
     }
 
-    /// Waits for this many more datagrams to go there and back.
+    /// Waits until this many more datagrams have come back.
     pub fn goes_on(&self, more: u64) {
         let wanted = self.count.load(Ordering::Relaxed) + more;
         eventually("more traffic", || {
@@ -61,13 +61,13 @@ impl Stream {
         });
     }
 
-    /// How many datagrams went there and back.
+    /// Stops the traffic, and returns how many datagrams have come back.
     pub fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
     }
 
-    /// The numbers of the datagrams to (or from) the port among packets, in order.
+    /// The numbers of the datagrams among `packets` that went to the port or, without `to`, came from it, in order.
     pub fn numbers(packets: &[Packet], port: u16, to: bool) -> Vec<u64> {
         let of_stream = packets.iter().filter(|packet| {
             let port_of = |(src, dst)| if to { dst } else { src };
@@ -84,7 +84,7 @@ impl Stream {
     }
 }
 
-/// The number, and so many bytes that follow from it that sizes vary.
+/// The datagram with this number. The number also determines its other bytes, and how many they are.
 fn datagram(number: u64) -> Vec<u8> {
     let mut data = number.to_be_bytes().to_vec();
     let length = 20 + (number * 37 % 400) as usize;

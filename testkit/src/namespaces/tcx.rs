@@ -1,5 +1,5 @@
-//! TCX programs as others attach them: by links, at a place that they name (Linux 6.6,
-//! `BPF_F_BEFORE` and others in linux/bpf.h).
+//! Attaches TCX programs as other users do: by links, at a named place (Linux 6.6, `BPF_F_BEFORE` and others in
+//! linux/bpf.h).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -14,7 +14,7 @@ use traffic_mirroring::model::Direction as Way;
 use super::bpf_programs::owned;
 use super::{Ns, has_tcx};
 
-/// Where a program is to run; the number is the id of another program of the hook.
+/// The place of a program among those of the hook. The number is the id of another program there.
 #[derive(Clone, Copy, Debug)]
 pub enum Place {
     InFront,
@@ -23,21 +23,21 @@ pub enum Place {
     After(u32),
 }
 
-/// What is attached to a hook.
+/// The programs that are attached to a hook.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Attached {
     /// Ids of the programs and of their links, in the order in which they run.
     pub attached: Vec<(u32, u32)>,
-    /// Goes up with each change.
+    /// The kernel increments it with each change.
     pub revision: u64,
 }
 
-/// Of `eth0`.
+/// The TCX programs on a hook of `eth0`.
 pub fn programs(way: Way) -> Attached {
     query(eth0(), hook(way))
 }
 
-/// Nothing on kernels before 6.6.
+/// The programs on any hook; none on kernels before 6.6.
 pub fn query(ifindex: i32, hook: libbpf_sys::bpf_attach_type) -> Attached {
     let (mut programs, mut links) = ([0; 64], [0; 64]);
     let mut query = libbpf_sys::bpf_prog_query_opts {
@@ -61,8 +61,8 @@ pub fn query(ifindex: i32, hook: libbpf_sys::bpf_attach_type) -> Attached {
     }
 }
 
-/// Takes off what was attached without a link, as `bpftool net detach` does. Before Linux 6.6, takes the clsact qdisc
-/// away, and its filters with it.
+/// Detaches the programs that are attached without a link, as `bpftool net detach` does. Before Linux 6.6, deletes the
+/// clsact qdisc with its filters.
 pub fn detach_all(ns: &Ns, ifname: &str, way: Way) {
     if !has_tcx() {
         ns.sh(&format!("tc qdisc del dev {ifname} clsact"));
@@ -81,12 +81,12 @@ pub fn detach_all(ns: &Ns, ifname: &str, way: Way) {
     });
 }
 
-/// Attaches a program to `eth0` for as long as the link is there.
+/// Attaches a program to `eth0` for as long as the returned link is open.
 pub fn attach(program: BorrowedFd<'_>, way: Way, place: Place) -> OwnedFd {
     owned(create_link(program, way, place, 0))
 }
 
-/// The same, if nothing has changed at the hook since it had the revision.
+/// The same, if the hook still has this revision. Otherwise the kernel refuses it.
 pub fn attach_at_revision(
     program: BorrowedFd<'_>,
     way: Way,

@@ -1,10 +1,10 @@
-//! A terminal for a program to write to.
+//! A pseudo-terminal for the output of a program.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 
-/// The end that shows, and the end that programs write to.
+/// The end from which a test reads what is shown, and the end to which a program writes.
 pub fn pty() -> (File, File) {
     let shown = File::options().read(true).write(true).open("/dev/ptmx").expect("a terminal");
     let unlocked = 0;

@@ -11,16 +11,17 @@ use nix::sched::{CloneFlags, unshare};
 use super::{Ns, eventually};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
-/// The host's address on the client's network; on the collector's it is 10.2.0.1.
+/// The host's address on the client's network. On the collector's network it is 10.2.0.1.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 pub const COLLECTOR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 
-/// Of the client's `eth0`.
+/// Link-layer address of the client's `eth0`.
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 1, 0, 2];
-/// Of the host's `eth0`.
+/// Link-layer address of the host's `eth0`.
 pub const HOST_MAC: [u8; 6] = [2, 0, 0, 1, 0, 1];
-/// Of the server's `eth0`, and of the host's `eth2`: see [`Topology::server`].
+/// Link-layer address of the server's `eth0`: see [`Topology::server`].
 pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 3, 0, 2];
+/// Link-layer address of the host's `eth2`, on the server's link.
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 3, 0, 1];
 
 const HOST_LINKS: &str = "
@@ -41,9 +42,9 @@ const COLLECTOR_LINKS: &str = "
     link set eth0 up
     route add default via 10.2.0.1";
 
-/// Between namespaces, each outer fragment keeps a buffer of the whole copy's size: on a slow machine, more
-/// than the collector's kernel would keep of those that it has yet to put together. Nor would it wait for
-/// one while the other CPU, which an emulated machine may favour, sends 64 more.
+/// Limits for fragments that wait for reassembly at the collector. Between namespaces, each outer fragment holds a
+/// buffer of the whole copy's size, so on a slow machine the default limit on memory is too low. The kernel also drops
+/// an incomplete datagram when 64 other fragments of the same sender come in between. Another CPU may send as many.
 const ROOM_FOR_FRAGMENTS: &str = "
     echo 99999999 > /proc/sys/net/ipv4/ipfrag_high_thresh
     echo 0 > /proc/sys/net/ipv4/ipfrag_max_dist";
@@ -72,13 +73,13 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Runs `test` in a fresh net, on a thread of its own that is in the host's namespace; a
-    /// panic of the test goes on to the caller. The topology ends with the thread.
+    /// Runs `test` in a new topology, on a thread of its own in the host's namespace. A panic of the test goes on to
+    /// the caller. The topology ends with the thread.
     pub fn run<T: Send>(test: impl FnOnce(&Topology) -> T + Send) -> T {
         on_a_thread(|| test(&Topology::new()))
     }
 
-    /// The same in a host alone, which has nothing but the loopback device.
+    /// The same with the host alone, which has only the loopback device.
     pub fn without_links<T: Send>(test: impl FnOnce(&Ns) -> T + Send) -> T {
         on_a_thread(|| {
             let host = new_host();
@@ -99,7 +100,7 @@ impl Topology {
         &self.collector
     }
 
-    /// Makes the host a router, and a server behind it: 10.3.0.2, by the host's `eth2`.
+    /// Makes the host a router, and adds a server behind its `eth2`, with the address 10.3.0.2.
     pub fn server(&self) -> Ns {
         let server = Ns::create("server", SERVER);
         server.sh(NO_IPV6);
@@ -128,7 +129,7 @@ impl Topology {
     }
 }
 
-/// Runs `body` on a thread of its own, whose panic goes on to the caller.
+/// Runs `body` on a thread of its own. A panic there goes on to the caller.
 fn on_a_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     let name = thread::current().name().unwrap_or("topology").to_owned();
     thread::scope(|scope| {
@@ -138,7 +139,7 @@ fn on_a_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// New namespaces and mounts for this thread.
+/// Gives the calling thread new namespaces and mounts: it is on the host from now on.
 fn new_host() -> Ns {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
         .expect("new namespaces (this needs root)");
@@ -146,7 +147,7 @@ fn new_host() -> Ns {
     Ns::of_this_thread("host", HOST)
 }
 
-/// Waits for all links: until they are up the kernel drops what an interface sends.
+/// Waits until all links are up. Before that, the kernel drops what an interface sends.
 fn await_up(namespaces: &[&Ns]) {
     for ns in namespaces {
         eventually("links that are up", || {
@@ -156,29 +157,29 @@ fn await_up(namespaces: &[&Ns]) {
     }
 }
 
-/// Makes every packet its own frame with its final checksums, on all links, so that copies can be
+/// Turns off offloads on all links. Then every packet is a frame of its own with its final checksums, so copies can be
 /// compared with packets one by one.
 pub fn one_frame_per_packet(net: &Topology) {
     net.client().without_offloads("eth0");
     for ifname in ["eth0", "eth1"] {
         net.host().without_offloads(ifname);
     }
-    // TCP makes super-packets even for an interface that has no offloads
+    // TCP sends super-packets even by an interface without offloads
     net.host().sh("ip link set eth0 gso_max_segs 1");
 }
 
-/// Brings up loopback and does what `commands` for ip(8) say.
+/// Sets the loopback device up, and runs these commands of ip(8).
 fn ip(ns: &Ns, commands: &str) {
     ns.sh(&format!("ip -batch - <<end\nlink set lo up{commands}\nend"));
 }
 
-/// Mounts that nobody outside the thread's mount namespace sees: `/sys` of the new network
-/// namespace, and empty places for pins, for names of namespaces and for logs.
+/// Mounts the `/sys` of the new network namespace, and empty file systems for pins, for the names of namespaces and for
+/// logs. Only the thread's mount namespace has them.
 fn mount_own_file_systems() {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
 
-    // sysfs hides what was mounted below it, so it comes first
+    // sysfs first: it would hide what is mounted below it
     for (kind, path) in
         [("sysfs", "/sys"), ("bpf", "/sys/fs/bpf"), ("tmpfs", "/run"), ("tmpfs", "/var/log")]
     {

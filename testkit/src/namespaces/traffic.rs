@@ -1,4 +1,4 @@
-//! Production traffic, every bit of it checked: it arrives unchanged, or the test fails.
+//! Production traffic. Each byte is checked: if it does not arrive unchanged, the test fails.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 
 use super::{LIMIT, Ns, socket};
 
-/// Sends `count` echo requests with `size` bytes of data, [`noise`] of their numbers from 1 on, each
-/// after the reply to the one before.
+/// Sends `count` echo requests with `size` bytes of data, each after the reply to the one before. The data is the
+/// [`noise`] of the request's number, from 1 on.
 pub fn ping(from: &Ns, to: &Ns, count: u16, size: usize) {
     let socket = from.run(socket::icmp_socket);
     socket.connect((to.address(), 0)).expect("connect");
@@ -37,7 +37,7 @@ fn await_echo_reply(socket: &UdpSocket, echo: IcmpEchoHeader, data: &[u8]) {
         let length = socket.recv(&mut buffer).expect("an echo reply");
         let ip = Ipv4Slice::from_slice(&buffer[..length]).expect("an IPv4 packet");
         let icmp = Icmpv4Slice::from_slice(ip.payload().payload).expect("an ICMP message");
-        // the socket gets all of the namespace's ICMP
+        // the socket receives all ICMP messages of the namespace
         if icmp.icmp_type() == Icmpv4Type::EchoReply(echo) {
             assert!(icmp.payload() == data, "the reply to {echo:?} has other data");
             return;
@@ -46,12 +46,13 @@ fn await_echo_reply(socket: &UdpSocket, echo: IcmpEchoHeader, data: &[u8]) {
     panic!("no reply to {echo:?} within {LIMIT:?}");
 }
 
-/// Sends `bytes` bytes, [`noise`] of 0, to a server, which sends them back as they come. Returns the client's end.
+/// Sends `bytes` bytes, the [`noise`] of 0, to a server, which sends them back as they come. Returns the client's
+/// address and port.
 pub fn tcp_exchange(client: &Ns, server: &Ns, port: u16, bytes: usize) -> SocketAddr {
     tcp_exchange_with(client, server, (server.address(), port).into(), bytes)
 }
 
-/// The same, by any of the server's addresses.
+/// The same, to any address of the server.
 pub fn tcp_exchange_with(
     client: &Ns,
     server: &Ns,
@@ -90,14 +91,14 @@ pub fn tcp_exchange_with(
     near.local_addr().expect("the client's address")
 }
 
-/// Sends `count` datagrams of `size` bytes, [`noise`] of their numbers from 0 on, to a server, which
-/// sends each back before the next one goes. Returns the client's end.
+/// Sends `count` datagrams of `size` bytes to a server, which sends each back before the next one is sent. The data is
+/// the [`noise`] of the datagram's number, from 0 on. Returns the client's address and port.
 pub fn udp_exchange(client: &Ns, server: &Ns, port: u16, count: usize, size: usize) -> SocketAddr {
     let ends = [IpAddr::from(client.address()), server.address().into()];
     udp_exchange_between(client, server, ends, port, count, size)
 }
 
-/// The same, by any of the client's and of the server's addresses.
+/// The same, between any addresses of the client and the server.
 pub fn udp_exchange_between(
     client: &Ns,
     server: &Ns,
@@ -125,8 +126,8 @@ pub fn udp_exchange_between(
     near.local_addr().expect("the client's address")
 }
 
-/// Sends `count` datagrams of `size` bytes at once, as one super-packet that the kernel is to cut.
-/// Returns what was in them, one after the other.
+/// Sends `count` datagrams of `size` bytes at once, as one super-packet that the kernel has to segment. Returns their
+/// data, one after the other.
 pub fn udp_segments(from: &Ns, to: &Ns, port: u16, count: usize, size: u16) -> Vec<u8> {
     let far = bind(to, || UdpSocket::bind((to.address(), port)));
     let near = bind(from, || UdpSocket::bind((from.address(), 0)));
@@ -143,8 +144,8 @@ pub fn udp_segments(from: &Ns, to: &Ns, port: u16, count: usize, size: u16) -> V
     data
 }
 
-/// Sends datagrams of `size` bytes for the time `time`, about `rate` a second from each of `cpus`;
-/// all of them arrive. Returns how many there were.
+/// Sends datagrams of `size` bytes for the time `time`, about `rate` a second from each of `cpus`. Checks that all of
+/// them arrive, and returns how many there were.
 pub fn udp_blast(
     from: &Ns,
     to: &Ns,
@@ -166,7 +167,7 @@ pub fn udp_blast(
         let (began, mut sent) = (Instant::now(), 0);
         while began.elapsed() < time {
             let due = began.elapsed().as_millis() as u32 * rate / 1000;
-            // what was held up comes late, but not all at once
+            // catch up after a delay, but not all at once
             let now = due.min(sent + 50);
             for _ in sent..now {
                 near.send(&data).expect("send");
@@ -193,7 +194,7 @@ pub fn udp_blast(
     sent
 }
 
-/// Sends a datagram of `size` bytes with the most IP options that there can be.
+/// Sends a datagram of `size` bytes with as many IP options as there can be: 40 bytes.
 pub fn udp_with_options(from: &Ns, to: &Ns, port: u16, size: usize) {
     let far = bind(to, || UdpSocket::bind((to.address(), port)));
     let near = from.run(|| UdpSocket::bind((from.address(), 0))).expect("bind");
@@ -207,12 +208,12 @@ pub fn udp_with_options(from: &Ns, to: &Ns, port: u16, size: usize) {
     assert!(buffer[..length] == data, "the datagram arrived changed");
 }
 
-/// Sends a frame, from the Ethernet header on, as it is.
+/// Sends a frame as it is. The bytes begin with the Ethernet header.
 pub fn inject(ns: &Ns, ifname: &str, frame: &[u8]) {
     inject_all(ns, ifname, [frame]);
 }
 
-/// The same, of many.
+/// The same for several frames.
 pub fn inject_all<T: AsRef<[u8]>>(ns: &Ns, ifname: &str, frames: impl IntoIterator<Item = T>) {
     const RECEIVE_NOTHING: i32 = 0;
     let socket = ns.run(|| socket::packet_socket(ifname, RECEIVE_NOTHING));
@@ -223,21 +224,21 @@ pub fn inject_all<T: AsRef<[u8]>>(ns: &Ns, ifname: &str, frames: impl IntoIterat
     }
 }
 
-/// The same, of a frame longer than a page, in a buffer whose linear part has the Ethernet header alone.
+/// The same for one frame longer than a page. In its buffer, only the Ethernet header is linear.
 pub fn inject_in_pages(ns: &Ns, ifname: &str, frame: &[u8]) {
     const RECEIVE_NOTHING: i32 = 0;
     assert!(frame.len() > 4096, "the kernel makes {} bytes linear", frame.len());
     let socket = ns.run(|| socket::packet_socket(ifname, RECEIVE_NOTHING));
     socket::expect_vnet_header(&socket);
-    // struct virtio_net_hdr: of all that it can say, hdr_len
+    // struct virtio_net_hdr, in which only hdr_len is set
     let header = [0, 0, 14, 0, 0, 0, 0, 0, 0, 0];
     let message = [&header, frame].concat();
     let sent = send(socket.as_raw_fd(), &message, MsgFlags::empty()).expect("send");
     assert_eq!(sent, message.len());
 }
 
-/// Makes a socket in a namespace, and waits until its port is free: what another test's thread forks
-/// holds copies of all sockets until it becomes the program that it is to be.
+/// Makes a socket in a namespace, and waits until its port is free. The port may be in use for a moment: a process that
+/// another test forks holds copies of all sockets until it calls exec.
 pub fn bind<T: Send>(ns: &Ns, socket: impl Fn() -> io::Result<T> + Sync) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
@@ -250,9 +251,8 @@ pub fn bind<T: Send>(ns: &Ns, socket: impl Fn() -> io::Result<T> + Sync) -> T {
     }
 }
 
-/// Bytes without a pattern that a misplaced copy could hit by chance; the same ones every time, and
-/// others for each number.
-/// (xorshift64, Marsaglia 2003)
+/// Pseudo-random bytes, so that a misplaced copy cannot look right by chance (xorshift64, Marsaglia 2003). They are the
+/// same in every run, and different for each number.
 pub fn noise(number: usize, length: usize) -> Vec<u8> {
     let mut state = 0x6d69_7272_6f72_u64 + (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let next = || {

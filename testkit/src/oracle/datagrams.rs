@@ -1,5 +1,4 @@
-//! What rules mean for one packet after another: a later fragment meets the rule that the first one
-//! met.
+//! Which rules a sequence of packets matches. A later fragment of a datagram gets the rule of the first fragment.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,19 +7,19 @@ use traffic_mirroring::filter::Rule;
 
 use super::evaluate::{self, Fragment, Packet};
 
-/// Addresses, number, and of IPv4 the protocol.
+/// What identifies a datagram: source, destination, identification and, in IPv4, the protocol.
 type Datagram = (IpAddr, IpAddr, u32, Option<u8>);
 
 #[derive(Default)]
 pub struct Datagrams {
-    /// To the rule that the first fragment met.
+    /// The index of the rule that the first fragment of each datagram matched.
     rules: HashMap<Datagram, usize>,
-    /// Later fragments that met the rule of the first one.
+    /// How many later fragments got the rule of the first one.
     pub followed: usize,
 }
 
 impl Datagrams {
-    /// The number of the rule that the packet meets, after those that came before.
+    /// The index of the rule that the packet matches, given the packets before it. `None` where no rule matches.
     pub fn verdict(&mut self, rules: &[Rule], packet: &Packet) -> Option<usize> {
         let alone = || evaluate::verdict(rules, packet);
         let Some(Fragment { is_first, id }) = packet.fragment else { return alone() };

@@ -1,5 +1,4 @@
-//! What rules mean for a packet, said as plainly as can be. Shares nothing with the programs nor
-//! with the compiled rules; the model of a rule is all it knows.
+//! Whether rules match a packet, in the plainest form. It uses the type [`Rule`] and nothing else of the program.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -7,26 +6,26 @@ use std::ops::RangeInclusive;
 use ipnetwork::IpNetwork;
 use traffic_mirroring::filter::{Entries, IcmpType, Prefix, Rule, TcpFlags, UNTAGGED};
 
-/// What rules speak of.
+/// The fields of a packet that rules can name.
 #[derive(Debug, Clone)]
 pub struct Packet {
     pub protocol: u8,
-    /// Both of the same family.
+    /// Source address. It has the same family as the destination.
     pub src: IpAddr,
     pub dst: IpAddr,
     pub ports: Ports,
     pub tcp_flags: Option<u8>,
-    /// Of the outermost tag.
+    /// VLAN ID of the outermost tag; none of an untagged packet.
     pub vlan: Option<u16>,
-    /// Of ICMP in IPv4, or of ICMPv6 in IPv6.
+    /// Type of an ICMP message in IPv4, or of an ICMPv6 message in IPv6.
     pub icmp_type: Option<u8>,
     pub dscp: u8,
     pub length: u16,
-    /// None of a whole packet.
+    /// `None`: the packet is a whole datagram.
     pub fragment: Option<Fragment>,
 }
 
-/// A piece of a datagram.
+/// What makes a packet a fragment: `id` is the same in all fragments of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fragment {
     pub is_first: bool,
@@ -45,13 +44,13 @@ pub enum Ports {
     Unknown,
 }
 
-/// The number of the first rule that matches, of a packet on its own.
+/// The index of the first rule that matches a packet, whatever came before it.
 pub fn verdict(rules: &[Rule], packet: &Packet) -> Option<usize> {
     rules.iter().position(|rule| matches(rule, packet))
 }
 
 pub fn matches(rule: &Rule, packet: &Packet) -> bool {
-    // all fields by name: a new one has no meaning before it stands here
+    // every field is named, so that this does not compile without a new one
     let Rule {
         name: _,
         action: _,

@@ -1,25 +1,25 @@
-//! From the bytes of a frame to what rules speak of, as plainly as can be. `None` is what no rule
-//! matches: neither IPv4 nor IPv6, malformed, cut short.
+//! Parses a frame into the fields that rules can name, in the plainest form. `None` stands for a frame that no rule
+//! matches: it is neither IPv4 nor IPv6, malformed, or cut short.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::evaluate::{Fragment, Packet, Ports};
 
-/// IEEE 802.1Q, 802.1ad, and what came before 802.1ad.
+/// EtherTypes of VLAN tags: IEEE 802.1Q, 802.1ad, and the one in use before 802.1ad.
 const TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 const MAX_TAGS: usize = 2;
-/// More are no packet that anybody sends.
+/// A packet with more of them is malformed: nobody sends one.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
 const TCP: u8 = 6;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
-/// Up to where the headers are read, and what stands there.
+/// The end of the IP headers, and what follows it.
 struct Upper<'a> {
     protocol: u8,
     fragment: Option<Fragment>,
-    /// What lies behind the headers, without what follows the packet, as far as it arrived.
+    /// The bytes of the packet behind the headers, as many as there are. Padding is not among them.
     payload: &'a [u8],
 }
 
@@ -69,8 +69,8 @@ fn ipv6(ip: &[u8], vlan: Option<u16>) -> Option<Packet> {
     with(upper, ICMPV6, source, destination, vlan, dscp, length)
 }
 
-/// Goes through the extension headers (RFC 8200, section 4; RFC 4302). The fragment header of a
-/// later fragment is the last one: data follows, whatever it says that comes next.
+/// Goes through the extension headers (RFC 8200, section 4; RFC 4302). In a later fragment, the fragment header is the
+/// last one: data follows it, whatever its next-header field says.
 fn upper(mut next: u8, mut rest: &[u8]) -> Option<Upper<'_>> {
     let mut headers = 0;
     let mut fragment: Option<Fragment> = None;
@@ -91,7 +91,7 @@ fn upper(mut next: u8, mut rest: &[u8]) -> Option<Upper<'_>> {
         if next == 44 {
             let offset_and_more = word(rest, 2)?;
             let id = u32::from(word(rest, 4)?) << 16 | u32::from(word(rest, 6)?);
-            // of a datagram in one fragment there is nothing more to come
+            // a single fragment that is the whole datagram counts as a packet without fragments
             if offset_and_more & 0xfff9 != 0 || fragment.is_some() {
                 fragment = Some(Fragment { is_first: offset_and_more & 0xfff8 == 0, id });
             }

@@ -1,5 +1,5 @@
-//! Which rule a packet meets, worked out in the plainest way and apart from the programs and from the compiler
-//! of rules: what these say is compared with it.
+//! Works out which rule a packet matches, in the plainest way. It shares no code with the BPF programs or with the
+//! compiler of rules, so tests compare their results with its own.
 
 mod datagrams;
 pub mod evaluate;

@@ -1,4 +1,4 @@
-//! Random rules and packets, the same in every run, from values that are few enough to meet.
+//! Random rules and packets, the same in every run. They come from so few values that packets often match.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use traffic_mirroring::filter::{
     Action, Entries, IcmpType, Prefix, Rule, Sample, SampleBy, Snaplen, TcpFlags, UNTAGGED,
 };
 
-/// xorshift64 (Marsaglia 2003).
+/// A generator of random numbers: xorshift64 (Marsaglia 2003). Its state must not be 0.
 pub struct Random(pub u64);
 
 impl Random {
@@ -36,7 +36,7 @@ impl Random {
         self.one_of(&[6, 17, 6, 17, 1, 58, 132, 136, 33, 47, 50, 59, 60, 255])
     }
 
-    /// With neighbours, and also at the ends.
+    /// One of a few ports: some next to each other, and the first and last ones.
     pub fn port(&mut self) -> u16 {
         self.one_of(&[0, 1, 79, 80, 81, 7999, 8000, 8100, 8101, 65534, 65535])
     }
@@ -62,7 +62,7 @@ impl Random {
         Ipv4Addr::from([(); 4].map(|()| self.one_of(&bytes)))
     }
 
-    /// Some of which share the XOR of their first two words.
+    /// An address of a few words. Many of them have the same XOR of the first two words, which is an index in the maps.
     pub fn address_v6(&mut self) -> Ipv6Addr {
         let words = [0, 1, 0x2001, 0x0db8, 0x8000, 0xffff];
         let mut address = [(); 8].map(|()| self.one_of(&words));
@@ -107,7 +107,7 @@ impl Random {
         IcmpType { v4: maybe(self), v6: maybe(self) }
     }
 
-    /// Open in `open` of 8 cases; else up to three entries and up to two exclusions.
+    /// A field that is left open in `open` of 8 cases. Otherwise it has up to three entries and up to two exclusions.
     fn field<T>(&mut self, open: usize, mut value: impl FnMut(&mut Self) -> T) -> Entries<T> {
         if self.below(8) < open {
             return Entries::default();
@@ -127,7 +127,7 @@ impl Random {
         Action::Mirror { sample: self.one_in(2).then_some(Sample { one_in, by }), snaplen }
     }
 
-    /// Of the rarer fields, most are open: else nothing would match.
+    /// A rule that leaves most of the rarer fields open. Otherwise hardly any packet would match.
     pub fn rule(&mut self) -> Rule {
         Rule {
             name: String::new(),
@@ -145,7 +145,7 @@ impl Random {
         }
     }
 
-    /// One to `most`, with names.
+    /// From one to `most` rules, with names.
     pub fn rules(&mut self, most: usize) -> Vec<Rule> {
         (0..=self.below(most))
             .map(|index| Rule { name: format!("rule {}", index + 1), ..self.rule() })

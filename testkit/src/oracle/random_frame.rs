@@ -1,11 +1,11 @@
-//! Random frames: both families, tags, options, extension headers, fragments, and what is wrong.
+//! Random frames of both families, with tags, options, extension headers and fragments. Some are malformed.
 
 use super::random::Random;
 
-/// Bytes of the longest header that a test run insists on, and of the Ethernet header.
+/// Shortest frame that every test run accepts: an Ethernet header and an IPv6 header.
 const LEAST: usize = 14 + 40;
 
-/// Of a frame without its checksum (IEEE 802.3).
+/// Shortest Ethernet frame, without its checksum (IEEE 802.3).
 const ETH_MIN_LEN: usize = 60;
 
 impl Random {
@@ -26,14 +26,14 @@ impl Random {
         frame
     }
 
-    /// A frame of the above with some bytes changed, cut, or filled up.
+    /// Such a frame, in which some bytes may be changed, and which may be cut or lengthened.
     pub fn mutated_frame(&mut self) -> Vec<u8> {
         let mut frame = self.frame();
         for _ in 0..self.below(4) {
             let at = self.below(frame.len());
             frame[at] = self.byte();
         }
-        // newer kernels refuse to run on less than the IP header that the frame announces
+        // not shorter: newer kernels refuse a test run with a frame that lacks a part of its IP header
         if self.one_in(4) {
             let len = LEAST + self.below(60);
             frame.resize(len, self.byte());
@@ -91,7 +91,7 @@ impl Random {
         ip
     }
 
-    /// Its number, and its bytes with the number of what follows.
+    /// A random extension header in front of the header `next`: its protocol number and its bytes.
     fn extension(&mut self, next: u8) -> (u8, Vec<u8>) {
         let kind = self.one_of(&[0, 43, 60, 51, 44]);
         let mut header = vec![next];
@@ -116,13 +116,13 @@ impl Random {
         (kind, header)
     }
 
-    /// What lies behind IP; now and then cut short.
+    /// The bytes behind the IP headers, sometimes cut short.
     fn upper(&mut self, protocol: u8) -> Vec<u8> {
         let mut bytes = match protocol {
             1 | 58 => vec![self.icmp_type(), 0],
             _ => [self.port().to_be_bytes(), self.port().to_be_bytes()].concat(),
         };
-        // none of the rest looks like a port
+        // none of the other bytes is one of the ports above
         bytes.resize(13, 0xa5);
         bytes.push(self.tcp_flags());
         bytes.resize(24, 0xa5);
