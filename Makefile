@@ -1,15 +1,15 @@
-# The everyday commands; `make help` lists them, V=1 shows what they run.
+# The everyday commands. `make help` lists them. With V=1, make shows what they run.
 
 Q := $(if $(V),,@)
-# what needs no root: with `sudo make` the user has Rust, and what is built is theirs
+# Runs what needs no root as the user: with `sudo make`, the user has Rust, and what is built is to belong to them.
 AS_USER := scripts/as-user
 
-# the vendored C libraries build in no path with a space
+# The vendored C libraries do not build in a path with a space.
 ifneq ($(words _$(CURDIR)_),1)
 ifndef CARGO_TARGET_DIR
 export CARGO_TARGET_DIR := $(shell $(AS_USER) sh -c \
 	'echo "$${XDG_CACHE_HOME:-$$HOME/.cache}/traffic-mirroring/$$(pwd | md5sum | head -c 8)"')
-# not to stdout, which may be a payload's
+# not on stdout, which may be a payload
 $(shell echo "make: this path has a space; what is built goes to $(CARGO_TARGET_DIR)" >&2)
 endif
 endif
@@ -18,11 +18,11 @@ $(error "$(CARGO_TARGET_DIR)" has a space, where libbpf does not build; give ano
 endif
 BUILT := $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release
 PACKAGE := dist/$(if $(TARGET),$(TARGET)/)l3af_traffic_mirroring.tar.gz
-# the arm64 compiler, where TARGET needs it
+# The part of scripts/setup with the arm64 compiler, if TARGET needs it.
 CROSS := $(if $(filter aarch64-%,$(filter-out $(shell uname -m)-%,$(TARGET))),cross)
-# that programs load, that copies arrive, and that an update changes what is mirrored
+# The tests that programs load, that copies arrive, and that an update changes what is mirrored.
 BASIC_TESTS := delivery:: objects:: encap_ipv6:: update_command:: oversize_copies::
-# with no shared library, so that it runs on hosts that have another libc, or an older one, than this
+# Linked statically, so that it runs on hosts with another libc, or an older one.
 RUSTC := rustc --locked --release --bin mirroring -- -C target-feature=+crt-static
 
 .DEFAULT_GOAL := build
