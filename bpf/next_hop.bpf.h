@@ -18,6 +18,8 @@ enum {
 	FAMILY_IPV4 = 2, /* AF_INET */
 	FAMILY_IPV6 = 10, /* AF_INET6 */
 	NSEC_PER_SEC = 1000000000,
+	/* longest copy that may ask, from Ethernet on: the queue counts bytes */
+	LONGEST_ASKING = 2048,
 };
 
 /* When the last copy was sent to an unresolved next hop: ns since boot (bpf_ktime_get_ns). */
@@ -68,13 +70,15 @@ static __always_inline bool is_unresolved(struct __sk_buff *skb,
 
 /*
  * Whether a copy may be sent although the next hop is unresolved. One copy a second may, so that the kernel asks for
- * the link-layer address even if nobody else sends there.
+ * the link-layer address even if nobody else sends there. It is one of ordinary size, which takes little of the queue.
  */
-static __always_inline bool may_ask(void)
+static __always_inline bool may_ask(const struct __sk_buff *skb)
 {
 	__u64 now = bpf_ktime_get_ns(), *asked;
 	__u32 key = 0;
 
+	if (skb->gso_size || skb->len > LONGEST_ASKING)
+		return false;
 	asked = bpf_map_lookup_elem(&gue_asked, &key);
 	if (!asked || now - *asked < NSEC_PER_SEC)
 		return false;
@@ -85,7 +89,7 @@ static __always_inline bool may_ask(void)
 static __always_inline bool has_to_wait(struct __sk_buff *skb, const struct gue_template *template)
 {
 	/* over the loopback device there is no next hop, and nothing to resolve */
-	return template->next_hop[0] && is_unresolved(skb, template) && !may_ask();
+	return template->next_hop[0] && is_unresolved(skb, template) && !may_ask(skb);
 }
 
 #endif /* NEXT_HOP_BPF_H */

@@ -33,10 +33,13 @@ static __always_inline __u64 draw_credit(struct mirroring_bucket *bucket,
 					 const struct mirroring_tunnel *tunnel, __u64 now,
 					 __u64 bytes, __u64 returned)
 {
-	__s64 full = tunnel->burst * LEVEL_PER_BYTE;
-	__u64 fill_time = full / tunnel->rate;
+	/* each read once: an update may change them at any moment */
+	__u64 rate = *(volatile const __u64 *)&tunnel->rate;
+	__u64 burst = *(volatile const __u64 *)&tunnel->burst;
+	__s64 full = burst * LEVEL_PER_BYTE;
+	__u64 fill_time = rate ? full / rate : 0;
 	/* a copy longer than the bucket leaves when the bucket is full; the level then is below 0 */
-	__s64 least = (bytes < tunnel->burst ? bytes : tunnel->burst) * LEVEL_PER_BYTE;
+	__s64 least = (bytes < burst ? bytes : burst) * LEVEL_PER_BYTE;
 	__u64 drawn = 0;
 
 	bpf_spin_lock(&bucket->lock);
@@ -47,7 +50,7 @@ static __always_inline __u64 draw_credit(struct mirroring_bucket *bucket,
 		/* a new bucket is full, even just after boot */
 		if (elapsed > fill_time || !bucket->filled_at)
 			elapsed = fill_time;
-		bucket->level += elapsed * tunnel->rate;
+		bucket->level += elapsed * rate;
 		bucket->filled_at = now;
 	}
 	bucket->level += returned * LEVEL_PER_BYTE;

@@ -26,7 +26,7 @@ const DYING: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// One BPF file system, and the instances whose maps are pinned there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Host {
     bpffs: PathBuf,
 }
@@ -55,9 +55,10 @@ impl Host {
         bpffs::mount_bpffs(&self.bpffs)
     }
 
-    /// Undoes [`mount`](Self::mount), even while we hold a lock in the mounted file system.
+    /// Undoes [`mount`](Self::mount), even while we hold a lock in the mounted file system. If another command has
+    /// started an instance there since, the mount stays.
     pub fn unmount(&self) -> Result<()> {
-        bpffs::unmount_bpffs(&self.bpffs)
+        if Pins::all(&self.bpffs).is_empty() { bpffs::unmount_bpffs(&self.bpffs) } else { Ok(()) }
     }
 
     /// Device number of the file system. It tells apart several BPF file systems on one host.

@@ -280,6 +280,8 @@ fn needs_root_a_missing_bpffs_is_mounted() {
         assert_eq!(copies_of_three_pings(net), 3);
         assert!(fs::metadata("/sys/fs/bpf/tc").is_ok());
         assert!(daemon.terminate().success());
+        let links = net.host().sh("ip -o link");
+        assert!(!links.contains("gue1"), "{links}");
     });
 }
 

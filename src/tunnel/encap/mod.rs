@@ -5,11 +5,11 @@
 pub mod alias;
 pub mod counters;
 pub mod live_maps;
+mod lookups;
 mod programs;
 pub mod template;
 
 use std::fmt;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
@@ -78,7 +78,7 @@ pub struct BuiltIn {
     path: template::Path,
     nic: Link,
     identity: Identity,
-    bpffs_tag: String,
+    host: Host,
     oversize: Oversize,
     /// a device with this name that is another tunnel and unused
     replaces: Option<Link>,
@@ -137,7 +137,7 @@ impl BuiltIn {
             path,
             nic,
             identity,
-            bpffs_tag: bpffs_tag(lock.host()),
+            host: lock.host().clone(),
             oversize,
             replaces,
             problem,
@@ -189,7 +189,7 @@ impl BuiltIn {
             }
         };
         self.set_up(netlink, &device)?;
-        allow_next_hop_lookups(&self.name);
+        lookups::allow(&self.name, self.path.collector);
         if !self.is_in_force(device.index, kept) {
             self.attach(netlink, device.index)?;
         }
@@ -228,7 +228,8 @@ impl BuiltIn {
             name: &self.name,
             peer: &peer_name(&self.name),
             address: ADDRESS,
-            alias: &format!("{}, {}", self.identity, self.bpffs_tag),
+            // only now: a start plans the tunnel before it mounts the BPF file system
+            alias: &format!("{}, {}", self.identity, bpffs_tag(&self.host)),
             peer_alias: &format!("mirroring: far end of {}", self.name),
             mtu: MTU,
         })?;
@@ -256,8 +257,8 @@ impl BuiltIn {
         self.leads_as(kept) || in_force.holds(0, &self.path.template(ifindex))
     }
 
-    /// Puts the programs on both ends of the device, each atomically in place of an older one. The receiving end
-    /// comes first.
+    /// Puts the programs on both ends of the device, each atomically in place of an older one. The sending end comes
+    /// first: an older far end takes what a newer near end marks, but not the other way round.
     fn attach(&self, netlink: &mut Netlink, ifindex: u32) -> Result<()> {
         let peer = peer_name(&self.name);
         let far = netlink.link(&peer)?.with_context(|| {
@@ -273,10 +274,10 @@ impl BuiltIn {
         })?;
         let template = self.path.template(ifindex);
         MmapArray::new(&bpf::map(&object, "gue_template")?, 1)?.write(0, template);
-        programs::put(bpf::cutter(&object).as_fd(), far.index, Direction::Ingress)
-            .with_context(|| format!("cannot attach the cutter to \"{peer}\""))?;
         programs::put(bpf::program(&object).as_fd(), ifindex, Direction::Egress)
-            .with_context(|| format!("cannot attach the encapsulator to \"{}\"", self.name))
+            .with_context(|| format!("cannot attach the encapsulator to \"{}\"", self.name))?;
+        programs::put(bpf::cutter(&object).as_fd(), far.index, Direction::Ingress)
+            .with_context(|| format!("cannot attach the cutter to \"{peer}\""))
     }
 }
 
@@ -375,20 +376,6 @@ fn way(
         sizes: template::Sizes::of(mtu, collector),
     };
     Ok((nic, path))
-}
-
-/// Lets `next_hop.bpf.h` ask the kernel's routes as for a packet that came in by the device. It does not forward any:
-/// nothing comes in there, since nobody sends by the far end.
-fn allow_next_hop_lookups(name: &str) {
-    for family in ["ipv4", "ipv6"] {
-        let path = format!("/proc/sys/net/{family}/conf/{name}/forwarding");
-        // also where it is set already: a write costs as little as a look
-        if let Err(error) = fs::write(&path, "1") {
-            log::debug!(
-                "{path} cannot be set ({error}): copies may wait for the next hop beside others' packets"
-            );
-        }
-    }
 }
 
 /// Name of the far end of the pair: 15 bytes at most.
