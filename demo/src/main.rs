@@ -1,8 +1,8 @@
-//! What `scripts/demo` needs beside `mirroring`: servers for the client to talk to, the collector,
-//! and a capture of the mirrored interface to compare with what the collector got.
+//! What `scripts/demo` needs beside `mirroring`: servers for the client, the collector, and a
+//! capture of the mirrored interface to compare with what the collector received.
 //!
-//! It runs the client's command, and fails unless every packet that was asked for, and no other,
-//! has come out of the tunnel, byte for byte.
+//! It runs the client's command. It fails unless exactly the requested packets come out of the
+//! tunnel, byte for byte.
 
 mod packet;
 mod table;
@@ -28,26 +28,26 @@ use nix::sys::socket::{
 
 use packet::{Asked, Direction, Packet};
 
-/// How long nothing may come before all is taken to have arrived.
+/// After this long without a packet, all are taken to have arrived.
 const QUIET: Duration = Duration::from_millis(300);
 const MAX_PACKET: usize = 65536;
 
-/// Serves the client, runs it, and compares what it caused with what the collector gets
+/// Serves the client, runs it, and compares its packets with what the collector receives
 #[derive(Parser)]
 struct Cli {
     /// Mirrored interface
     #[arg(long)]
     iface: String,
-    /// Packets that should arrive of those that come in, e.g. icmp,tcp/80
+    /// Incoming packets whose copies should arrive, e.g. icmp,tcp/80
     #[arg(long, value_delimiter = ',')]
     ingress: Vec<Asked>,
-    /// Packets that should arrive of those that go out
+    /// Outgoing packets whose copies should arrive
     #[arg(long, value_delimiter = ',')]
     egress: Vec<Asked>,
-    /// Where to echo what comes by TCP
+    /// Addresses of TCP echo servers
     #[arg(long, value_delimiter = ',')]
     tcp: Vec<SocketAddrV4>,
-    /// Where to echo what comes by UDP
+    /// Addresses of UDP echo servers
     #[arg(long, value_delimiter = ',')]
     udp: Vec<SocketAddrV4>,
     /// The host's end of the tunnel
@@ -73,7 +73,7 @@ fn main() -> Result<ExitCode> {
         echo_udp(address).with_context(|| format!("cannot serve UDP at {address}"))?;
     }
     let capture = Capture::open(&cli.iface)?;
-    // what is open stays where it was opened
+    // open sockets stay in the namespace where they were opened
     let netns = File::open(&cli.netns).with_context(|| format!("cannot open {:?}", cli.netns))?;
     setns(netns, CloneFlags::CLONE_NEWNET).context("cannot enter the collector's namespace")?;
     let collector = Collector::open(cli.collector, cli.tunnel)?;
@@ -98,15 +98,15 @@ fn main() -> Result<ExitCode> {
     Ok(if table.is_as_asked() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A packet of the mirrored interface.
+/// A packet seen on the mirrored interface.
 struct Sent {
-    /// since the client began
+    /// time since the client began
     at: Duration,
     direction: Direction,
     packet: Packet,
 }
 
-/// Collects from both ends until the client is done and nothing more comes.
+/// Collects packets and copies until the client is done and nothing more arrives.
 fn watch(
     capture: &Capture,
     collector: &Collector,
@@ -131,7 +131,7 @@ fn watch(
     Ok((sent, arrived))
 }
 
-/// Everything in IPv4 that an interface receives and sends.
+/// All IPv4 packets that an interface receives and sends.
 struct Capture {
     socket: OwnedFd,
     ifindex: usize,
@@ -147,7 +147,7 @@ impl Capture {
         Ok(Self { socket, ifindex: ifindex as usize })
     }
 
-    /// The next packet that has come, if any.
+    /// The next captured packet, if there is one.
     fn next(&self) -> Result<Option<(Direction, Vec<u8>)>> {
         loop {
             let mut bytes = vec![0; MAX_PACKET];
@@ -167,7 +167,7 @@ impl Capture {
     }
 }
 
-/// The far end of the tunnel: a UDP socket, and nothing of the kernel's tunnels.
+/// The far end of the tunnel: a plain UDP socket, without the kernel's tunnels.
 struct Collector {
     socket: UdpSocket,
     tunnel: SocketAddrV4,
@@ -181,7 +181,7 @@ impl Collector {
         Ok(Self { socket, tunnel })
     }
 
-    /// The next copy that has come, if any, out of its tunnel headers.
+    /// The next received copy without its tunnel headers, if there is one.
     fn next(&self) -> Result<Option<Packet>> {
         let mut bytes = vec![0; MAX_PACKET];
         let (len, from) = match self.socket.recv_from(&mut bytes) {
@@ -202,7 +202,7 @@ fn echo_tcp(address: SocketAddrV4) -> io::Result<()> {
     let listener = TcpListener::bind(address)?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // a client that leaves early shows in its own exit status
+            // if a client leaves early, its own exit status tells
             let _ = io::copy(&mut &stream, &mut &stream);
         }
     });
@@ -214,7 +214,7 @@ fn echo_udp(address: SocketAddrV4) -> io::Result<()> {
     thread::spawn(move || {
         let mut datagram = [0; MAX_PACKET];
         while let Ok((len, from)) = socket.recv_from(&mut datagram) {
-            // as above
+            // see above
             let _ = socket.send_to(&datagram[..len], from);
         }
     });

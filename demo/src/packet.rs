@@ -46,8 +46,8 @@ impl Packet {
         Ok(Self { protocol, addresses, ports, what, bytes: bytes.to_vec() })
     }
 
-    /// The packet byte for byte, but for the TCP or UDP checksum: the kernel leaves that of a
-    /// packet it sends to the network card, so the capture may not have it yet.
+    /// The packet without its TCP or UDP checksum. The kernel leaves this checksum to the network
+    /// card, so a captured packet may lack it.
     pub fn comparable(&self) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         let header_len = usize::from(bytes[0] & 0xf) * 4;
@@ -66,7 +66,7 @@ impl Packet {
     }
 }
 
-/// The flags that are set, each after a space.
+/// The flags that are set, each with a space in front.
 fn flags(tcp: &TcpSlice) -> String {
     let flags = [
         (" SYN", tcp.syn()),
@@ -78,7 +78,7 @@ fn flags(tcp: &TcpSlice) -> String {
     flags.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect()
 }
 
-/// Source, destination, what it is, and its length in bytes.
+/// Source, destination, kind, and length in bytes.
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ends = format!("{} > {}", self.end(0), self.end(1));
@@ -86,7 +86,7 @@ impl fmt::Display for Packet {
     }
 }
 
-/// What is asked for: a protocol, or one port of the server's in it.
+/// A filter of the demo: a protocol, or one port of the server in it.
 #[derive(Clone)]
 pub struct Asked {
     protocol: IpNumber,
@@ -104,7 +104,7 @@ impl Asked {
     }
 }
 
-/// As in `icmp` or `tcp/80`.
+/// Parses `icmp` or `tcp/80`.
 impl FromStr for Asked {
     type Err = anyhow::Error;
 

@@ -14,7 +14,7 @@ const BOLD: &str = "1";
 
 pub struct Table {
     rows: Vec<Row>,
-    /// Copies of nothing that was on the interface.
+    /// Copies of packets that were not seen on the interface.
     strays: Vec<Packet>,
 }
 
@@ -25,7 +25,7 @@ struct Row {
 }
 
 impl Table {
-    /// Finds for each packet its copy. A copy is taken once.
+    /// Finds the copy of each packet. Each copy is used once.
     pub fn compare(
         sent: Vec<Sent>,
         mut arrived: Vec<Packet>,
@@ -43,7 +43,7 @@ impl Table {
         Self { rows, strays: arrived }
     }
 
-    /// Whether all that was asked for has arrived, in both directions some, and nothing else.
+    /// Whether exactly the requested packets have arrived, and at least one in each direction.
     pub fn is_as_asked(&self) -> bool {
         let some =
             |direction| self.rows.iter().any(|row| row.asked && row.sent.direction == direction);
@@ -53,7 +53,7 @@ impl Table {
             && self.rows.iter().all(|row| row.asked == row.copy.is_some())
     }
 
-    /// Prints at most 100 columns, or little more for packets of 1000 bytes and up.
+    /// Prints at most 100 columns, or slightly more for packets of 1000 bytes and longer.
     pub fn print(&self, iface: &str, tunnel: SocketAddrV4) {
         let (left, right) = (
             format!("  ms on {iface} of the host"),

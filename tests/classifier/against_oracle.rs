@@ -1,7 +1,8 @@
-//! Random rules and packets: the program and the oracle agree on the rule that each packet meets.
+//! Random rules and packets: the program and the oracle agree on the rule that each packet matches.
 //!
-//! ORACLE_PAIRS sets the number of pairs of rules and packet. A failure is shrunk, and printed as values of
-//! ORACLE_RULES (a file of rules) and ORACLE_FRAMES (frames in hex, in their order), which repeat it.
+//! ORACLE_PAIRS sets the number of pairs of rules and packet. A failure is shrunk first. Then it is
+//! printed as values of ORACLE_RULES (a file of rules) and ORACLE_FRAMES (frames in hex, in order).
+//! A run with these values repeats it.
 
 use std::env;
 
@@ -16,13 +17,13 @@ use testkit::oracle::frame;
 use testkit::oracle::random::Random;
 use testkit::test_run::harness::{Context, Harness, TC_ACT_OK, TC_ACT_UNSPEC, hex};
 
-/// Packets for each set of rules: an update takes as long as many packets.
+/// Packets per set of rules. There are many, because an update takes as long as many packets.
 const PACKETS_PER_RULES: usize = 1000;
 
-/// Sets of rules that differ enough to say that all kinds of verdicts are among the pairs.
+/// From this number of rule sets on, all kinds of verdicts must occur among the pairs.
 const MANY_RULES: usize = 100;
 
-/// Pairs of rules and packet that the two directions try together.
+/// Pairs of rules and packet that both directions try together.
 fn pairs() -> usize {
     match env::var("ORACLE_PAIRS") {
         Ok(text) => text.parse().expect("ORACLE_PAIRS is a number"),
@@ -30,13 +31,13 @@ fn pairs() -> usize {
     }
 }
 
-/// What packets met, according to the oracle.
+/// How many packets met which kind of rule, according to the oracle.
 #[derive(Debug, Default)]
 struct Seen {
     no_rule: usize,
     first_rule: usize,
     other_rules: usize,
-    /// That of the first fragment.
+    /// Later fragments that met the rule of their first fragment.
     followed: usize,
 }
 
@@ -51,10 +52,10 @@ impl Judge {
         self.0.pass(frame, Context { cb: [1, 2, 3, 4, 5], ..Context::default() });
     }
 
-    /// Whether packets meet, one after the other, the rules that the oracle says.
+    /// Whether the packets, one after the other, meet the rules that the oracle names.
     ///
-    /// A packet meets one rule at most. Each that is to meet one is seen to have met it; that the
-    /// others met none, the sums say at the end.
+    /// A packet meets at most one rule. If it should meet one, that rule's counter is checked at
+    /// once. The sums at the end show that the other packets met none.
     fn agrees(&self, case: &Case, seen: &mut Seen) -> bool {
         self.0.install(&case.rules);
         let (mut datagrams, mut expected) = (Datagrams::default(), [0; MAX_RULES]);
@@ -78,7 +79,7 @@ impl Judge {
         self.all_met() == expected
     }
 
-    /// What the last of the frames met, for people.
+    /// Describes what the last frame met, for the message of a failure.
     fn last_met(&self, case: &Case) -> String {
         let name = |rule: Option<usize>| rule.map_or("no rule", |rule| &case.rules[rule].name);
         let mut datagrams = Datagrams::default();
@@ -107,14 +108,14 @@ impl Judge {
             _ => format!("\nno file says exactly: {:?}", case.rules),
         };
         panic!(
-            "{direction}: {met}{exact}\nto have it again:\n\
+            "{direction}: {met}{exact}\nto repeat it:\n\
              ORACLE_RULES='{rules}' \\\nORACLE_FRAMES={}",
             frames.join(",")
         );
     }
 }
 
-/// The text of a file with these rules.
+/// Formats the rules as the text of a rules file.
 fn as_file(rules: &[Rule]) -> String {
     let rules: Vec<Value> = rules.iter().map(as_json).collect();
     json!({ "rules": rules }).to_string()
@@ -140,7 +141,7 @@ fn as_json(rule: &Rule) -> Value {
     json
 }
 
-/// What a failure printed.
+/// Parses the rules and frames that a failure printed.
 fn given() -> Option<Case> {
     let rules = env::var("ORACLE_RULES").ok()?;
     let frames = env::var("ORACLE_FRAMES").expect("ORACLE_FRAMES goes with ORACLE_RULES");
@@ -152,11 +153,11 @@ fn given() -> Option<Case> {
     Some(Case { rules, frames: frames.split(',').map(bytes).collect() })
 }
 
-/// What random frames have as numbers of datagrams, in IPv4 and in IPv6.
+/// The datagram IDs of random frames, in IPv4 and in IPv6.
 const ID_V4: [u8; 2] = [0x12, 0x34];
 const ID_V6: [u8; 4] = [1, 2, 3, 4];
 
-/// A later fragment, with other data, of the datagram whose first fragment is this random frame.
+/// A later fragment, with other data, of the datagram whose first fragment is the random frame.
 pub fn later_fragment(random: &mut Random, first: &[u8]) -> Option<Vec<u8>> {
     let find = |id: &[u8]| first.windows(id.len()).position(|bytes| bytes == id);
     let mut frame = first.to_vec();
@@ -167,7 +168,7 @@ pub fn later_fragment(random: &mut Random, first: &[u8]) -> Option<Vec<u8>> {
         let fragment = find(&ID_V4)? + ID_V4.len();
         let offset = random.one_of(&[[0x20, 1], [0, 185], [0x1f, 0xff]]);
         frame[fragment..fragment + 2].copy_from_slice(&offset);
-        // behind the addresses
+        // after the addresses
         fragment + 14
     };
     for byte in frame.iter_mut().skip(data) {
@@ -176,7 +177,7 @@ pub fn later_fragment(random: &mut Random, first: &[u8]) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-/// Random frames, among them fragments of one datagram.
+/// Random frames. Some of them are fragments of one datagram.
 fn frames(random: &mut Random, count: usize) -> Vec<Vec<u8>> {
     let (mut frames, mut firsts) = (Vec::with_capacity(count), Vec::<Vec<u8>>::new());
     while frames.len() < count {

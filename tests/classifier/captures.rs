@@ -1,7 +1,7 @@
-//! Packets that networks have carried, and what tcpdump says of them: for each filter, the program
-//! matches the packets that tcpdump's filter lets through, and no other.
+//! Packets captured on real networks. For each filter, the program matches exactly the packets that
+//! tcpdump's filter lets through.
 //!
-//! The captures are those of tcpdump's own tests; `CAPTURES` names their folder (see `make test`).
+//! The captures come from tcpdump's own tests. `CAPTURES` names their directory (see `make test`).
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,18 +14,19 @@ use traffic_mirroring::model::Direction;
 
 use testkit::test_run::harness::{Harness, TC_ACT_OK, hex, rule};
 
-/// A test run makes no shorter frames, and no longer ones on every kernel.
+/// No test run takes shorter frames, and not every kernel takes longer ones.
 const FRAMES: std::ops::RangeInclusive<usize> = 14..=3000;
 
-/// Packets on which both are to agree: with whole headers, as far as rules speak of them. What follows an
-/// IPv6 header is looked at by tcpdump there and then, and by us behind extension headers: none with those.
+/// Selects the packets on which both must agree. They have complete headers, as far as rules look
+/// at them. They have no IPv6 extension headers, because tcpdump does not skip these and we do.
 const PLAIN: &str = "
     (ip and ip[0] & 0xf0 = 0x40 and ip[0] & 0xf >= 5 and ip[2:2] >= (ip[0] & 0xf) * 4 + 14
         and ip[(ip[0] & 0xf) * 4 + 13] >= 0)
     or (ip6 and ip6[0] & 0xf0 = 0x60 and ip6[4:2] >= 14 and ip6[53] >= 0
         and not (ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 44 or ip6[6] = 51 or ip6[6] = 60))";
 
-/// A filter as our flags say it, and as pcap-filter(7) does (whose `and` and `or` bind alike).
+/// A filter as our flags and as pcap-filter(7). (In the latter, `and` and `or` have equal
+/// precedence.)
 const FILTERS: [(&str, &str); 23] = [
     ("src-address=0.0.0.0", "ip"),
     ("src-address=::", "ip6"),
@@ -58,14 +59,14 @@ const FILTERS: [(&str, &str); 23] = [
     ),
 ];
 
-/// The same, where the tags themselves are asked for: of the whole frame.
+/// Filters on the VLAN tags themselves. They apply to the whole frame.
 const TAG_FILTERS: [(&str, &str); 3] = [
     ("vlan=none", "not vlan"),
     ("vlan=0-99", "vlan and ether[14:2] & 0xfff <= 99"),
     ("vlan=not none,not 0-99", "vlan and ether[14:2] & 0xfff > 99"),
 ];
 
-/// In front of a filter, to have it see what is in the frames of a VLAN, and in those of one in another.
+/// Prefixes of a tcpdump filter that make it look behind no VLAN tag, one tag or two tags.
 const BEHIND_TAGS: [&str; 3] = ["", "vlan and ", "vlan and vlan and "];
 
 /// All frames of all captures, in one file for tcpdump.
@@ -90,14 +91,14 @@ impl Captures {
         let mut writer = PcapWriter::with_header(File::create(&file).expect("a file"), header)
             .expect("a header");
         for (number, frame) in (0..).zip(&frames) {
-            // when: how a frame is known again
+            // the timestamp identifies the frame
             let packet = PcapPacket::new(Duration::from_secs(number), frame.len() as u32, frame);
             writer.write_packet(&packet).expect("a packet");
         }
         Self { frames, file, _folder: folder }
     }
 
-    /// Of each frame, whether the filter lets it through.
+    /// Whether the filter lets each frame through.
     fn filtered(&self, filter: &str) -> Vec<bool> {
         let output = Command::new("tcpdump")
             .args(["-r", self.file.to_str().expect("UTF-8"), "-w", "-", filter])
@@ -116,7 +117,7 @@ impl Captures {
         passed
     }
 
-    /// The same for plain packets, with or without tags in front of them.
+    /// The same for plain packets, with or without VLAN tags.
     fn filtered_behind_tags(&self, filter: &str) -> Vec<bool> {
         let mut any = vec![false; self.frames.len()];
         for tags in BEHIND_TAGS {
@@ -130,10 +131,10 @@ impl Captures {
     }
 }
 
-/// The Ethernet frames of a file; none of one that is of another kind of link, or none at all.
+/// The Ethernet frames of a file; empty if it is no capture or has another link type.
 fn frames(path: &Path) -> Vec<Vec<u8>> {
     let file = File::open(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    // some are there for how tcpdump takes broken files
+    // some files are broken on purpose, to test tcpdump
     let Ok(mut reader) = PcapReader::new(file) else { return Vec::new() };
     if reader.header().datalink != DataLink::ETHERNET {
         return Vec::new();
@@ -167,7 +168,7 @@ fn check(captures: &Captures, plain: &[bool], flags: &str, filter: &str, expecte
         wrong.len(),
         wrong[..wrong.len().min(5)].join("\n")
     );
-    assert!(both > 0 && neither > 0, "{flags}: no frame tells");
+    assert!(both > 0 && neither > 0, "{flags}: the frames do not tell matches from misses");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The verdict, and the next program of the chain, whatever becomes of the copy.
+//! Whatever becomes of the copy, the packet gets the configured verdict or goes to the chain's next
+//! program.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -12,7 +13,7 @@ use testkit::test_run::harness::{
 };
 use testkit::test_run::packets::{tcp, udp};
 
-/// No verdict of tc, so it can only come from the next program.
+/// Not a verdict of tc, so it can only come from the next program.
 pub const NEXT: i32 = 42;
 
 /// A tc program of two instructions: `r0 = NEXT; exit`.
@@ -22,8 +23,8 @@ pub fn next_program() -> OwnedFd {
         libbpf_sys::bpf_insn { code: 0x95, ..Default::default() },
     ];
     let (name, license) = (CString::new("next").unwrap(), CString::new("GPL").unwrap());
-    // SAFETY: strings that end in 0, as many instructions as we say, and no options; a descriptor
-    // that comes back is ours alone
+    // SAFETY: the strings end in 0, the count of instructions is right, there are no options, and
+    // nobody else owns the returned descriptor
     unsafe {
         let fd = libbpf_sys::bpf_prog_load(
             libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
@@ -38,7 +39,7 @@ pub fn next_program() -> OwnedFd {
     }
 }
 
-/// Meets every fate once; `fate_with` checks verdict and packet each time.
+/// Brings about every fate once. `fate_with` checks the verdict and the packet each time.
 fn check_every_fate(harness: &Harness) {
     let matching = tcp("10.0.0.1:1000", "192.0.2.1:80").frame();
     let other = udp("10.0.0.1:1000", "192.0.2.1:80").frame();

@@ -1,5 +1,5 @@
-//! The built-in tunnel's encapsulator turns a marked copy into a frame to the collector. (The cutter hands its work to
-//! a device, so it is tested in network namespaces.)
+//! The built-in tunnel's encapsulator turns a marked copy into a frame to the collector. (The
+//! cutter passes its work to a device, so network namespaces are needed to test it.)
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -44,7 +44,7 @@ pub fn encapsulator(path: &Path) -> Object {
     tunnel(path, 1)
 }
 
-/// Both programs of a tunnel device with this index.
+/// Loads both programs of the built-in tunnel, for a device with this index.
 pub fn tunnel(path: &Path, ifindex: u32) -> Object {
     let object = bpf::load(tunnel_bytes(), &[]).expect("load (are we root?)");
     let map = bpf::map(&object, "gue_template").unwrap();
@@ -56,7 +56,7 @@ pub fn counts(object: &Object) -> bpf::GueCounters {
     counters::read(&bpf::map(object, counters::MAP).unwrap()).unwrap()
 }
 
-/// To a collector behind a NIC of the usual MTU.
+/// A path to a collector behind a NIC of the usual MTU.
 pub fn usual_path() -> Path {
     Path { sizes: Sizes::of(1500, PATH.collector), ..PATH }
 }
@@ -69,16 +69,16 @@ fn ends(ip: &Ipv4HeaderSlice) -> (IpAddr, IpAddr) {
     (ip.source_addr().into(), ip.destination_addr().into())
 }
 
-/// Checks that a frame which left has the packet in GUE, UDP and IPv4, as a collector expects it.
+/// Checks that a sent frame holds the packet in GUE, UDP and IPv4, as a collector expects it.
 fn check_outer(left: &[u8], packet: &[u8]) {
     check_outer_of(left, packet, if packet[0] >> 4 == 6 { 41 } else { 4 });
 }
 
-/// `follows` is the protocol that the GUE header should name.
+/// `follows` is the protocol that the GUE header must name.
 fn check_outer_of(left: &[u8], packet: &[u8], follows: u8) {
     let shown = hex(left);
     let (ethernet, rest) = left.split_at(ETH_HLEN);
-    // the addresses are up to the neighbour's entry; a multicast one would be refused
+    // the neighbour entry sets the addresses later; a multicast address would be refused
     assert_eq!(ethernet, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x08, 0x00], "{shown}");
 
     let ip = Ipv4HeaderSlice::from_slice(rest).expect("an IPv4 header");
@@ -108,7 +108,7 @@ fn needs_root_a_marked_copy_leaves_in_gue_with_the_packet_as_is() {
         tcp(A, B).with_options(10),
         udp(A, B).fragment(0, true),
         udp(A, B).fragment(185, false),
-        // a copy of a packet that is in a tunnel already
+        // a copy of a packet that is already in a tunnel
         udp(A, "198.51.100.1:6080"),
         Packet::new(4, A, B),
         Packet::new(4, A, B).of_length(20),
@@ -140,10 +140,10 @@ fn needs_root_a_copy_of_ipv6_leaves_as_one_of_ipv4_does() {
     for path in [PATH, Path { next_hop: None, ..PATH }] {
         let object = encapsulator(&path);
         for packet in &packets {
-            // behind it, what a short frame is padded with
+            // padding after the packet, as in a short frame
             for frame in [packet.frame(), [packet.frame(), vec![0; 6]].concat()] {
                 let run = run(&object, &frame, marked(), 1);
-                // a length of 0 tells nothing about padding
+                // a length of 0 says nothing about padding
                 if packet.bytes().len() == 40 && frame.len() > 54 {
                     continue;
                 }
@@ -154,7 +154,7 @@ fn needs_root_a_copy_of_ipv6_leaves_as_one_of_ipv4_does() {
     }
 }
 
-/// In the frame: those that a NIC took out of it are beyond a test run.
+/// Tags in the frame itself. A test run cannot set a tag that a NIC has taken out of the frame.
 #[test]
 fn needs_root_vlan_tags_stay_behind() {
     let object = encapsulator(&PATH);
@@ -166,7 +166,7 @@ fn needs_root_vlan_tags_stay_behind() {
             check_outer(&run.frame, &packet);
         }
     }
-    // no packet that a rule can match, or none that the kernel takes the tag off
+    // either no rule can match such a packet, or the kernel does not strip the tag
     for tags in [&[(0x8100, 1), (0x8100, 2), (0x8100, 3)][..], &[(0x9100, 7)]] {
         let run = run(&object, &tagged(tags, &v4.frame()), marked(), 1);
         assert_eq!(run.verdict, TC_ACT_SHOT, "{tags:x?}");
@@ -190,11 +190,11 @@ fn needs_root_copies_are_cut_to_what_a_rule_leaves_of_them() {
                 let run = run(&object, &frame, Context { cb, ..Context::default() }, 1);
                 let left = packet.len().min(cut);
                 if cut < 40 && packet[0] >> 4 == 6 {
-                    // within the header of IPv6: no rule leaves so little
+                    // the cut is within the IPv6 header; no rule leaves so little
                     continue;
                 }
                 assert_eq!(run.verdict, TC_ACT_REDIRECT, "{len} cut to {cut}");
-                // the inner length stays what it was
+                // the inner length stays as it was
                 check_outer(&run.frame, &packet[..left]);
             }
         }
@@ -264,12 +264,12 @@ fn needs_root_copies_that_do_not_fit_fall_through_as_they_are() {
     }
 }
 
-/// As a copy arrives at the far end of the pair.
+/// The context of a copy that arrives at the far end of the pair.
 pub fn to_far_end() -> Context {
     Context { mark: bpf::GueMark::GUE_TO_FAR_END.0, ..Context::default() }
 }
 
-/// In the third word of a copy's mark.
+/// Bits of the third word of a copy's mark.
 pub const PIECE: u32 = bpf::GueMark::GUE_PIECE.0;
 pub const MORE: u32 = 0x2000;
 const ID: u16 = 0x1234;
@@ -281,7 +281,7 @@ fn piece(offset: usize, more: bool) -> Context {
 
 #[test]
 fn needs_root_pieces_leave_as_fragments_of_one_outer_packet() {
-    // bytes of the last piece, of a copy in three: the fewest, one that fills a frame, the most
+    // bytes of the last of three pieces: the fewest, about what fills a frame, the most
     for last in [1, 8, 39, 40, 41, 1000] {
         let len = 2 * 1000 + last - 12;
         check_pieces(&udp(A, B).of_length(len).frame(), last);
@@ -289,11 +289,11 @@ fn needs_root_pieces_leave_as_fragments_of_one_outer_packet() {
     }
 }
 
-/// Of a copy in three pieces, the last one with so many bytes.
+/// Checks a copy in three pieces, of which the last one has `last` bytes.
 fn check_pieces(copy: &[u8], last: usize) {
     let object = encapsulator(&Path { sizes: Sizes::of(1020, PATH.collector), ..PATH });
     let packet = &copy[ETH_HLEN..];
-    // the outer payload: 12 bytes of UDP and GUE, and the packet
+    // the outer payload: 12 bytes of UDP and GUE headers, then the packet
     let mut payload = Vec::new();
     for (offset, more) in [(0, true), (1000, true), (2000, false)] {
         let run = run(&object, copy, piece(offset, more), 1);
@@ -303,7 +303,7 @@ fn check_pieces(copy: &[u8], last: usize) {
         assert_eq!(ethernet[12..], [0x08, 0x00], "{last} at {offset}");
         let rest = &run.frame[ETH_HLEN..];
         let ip = Ipv4HeaderSlice::from_slice(rest).expect("an IPv4 header");
-        // behind a short one there is padding
+        // a short frame has padding at its end
         let rest = &rest[..usize::from(ip.total_len())];
         assert!(run.frame.len() == (ETH_HLEN + rest.len()).max(74));
         assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
@@ -342,7 +342,7 @@ fn needs_root_mutated_frames_leave_whole_or_not_at_all() {
         } else {
             (usize::from(packet[0] & 0xf) * 4, word(2))
         };
-        // a length that no packet has says nothing about padding
+        // an impossible length says nothing about padding
         let len = if says < least { packet.len() } else { says.min(packet.len()) };
         let follows = if header[12..] == [0x86, 0xdd] { 41 } else { 4 };
         check_outer_of(&run.frame, &packet[..len], follows);
@@ -350,7 +350,7 @@ fn needs_root_mutated_frames_leave_whole_or_not_at_all() {
     assert!(verdicts.iter().all(|&count| count > MUTATED_FRAMES / 100), "lopsided: {verdicts:?}");
 }
 
-/// The outer source port of a packet's copy, where the tunnel takes it from the flow.
+/// The outer source port of a packet's copy, with the port derived from the flow.
 fn flow_port(object: &Object, packet: &Packet) -> u16 {
     let run = run(object, &packet.frame(), marked(), 1);
     assert_eq!(run.verdict, TC_ACT_REDIRECT);
@@ -374,7 +374,7 @@ fn needs_root_both_directions_of_a_flow_have_one_source_port() {
             assert_eq!(flow_port(&object, packet), port, "{packet:?}");
         }
     }
-    // what is no port is not taken for one
+    // the payload of an ICMP packet is not taken for ports
     let other_type = Packet { payload: vec![0; 8], ..ping(A, B) };
     assert_eq!(flow_port(&object, &other_type), flow_port(&object, &ping(A, B)));
 }
@@ -389,16 +389,20 @@ fn needs_root_every_piece_of_a_datagram_has_one_source_port() {
     for packet in [other_ports, later, udp(B, A).fragment(185, false)] {
         assert_eq!(flow_port(&object, &packet), port, "{packet:?}");
     }
-    // the fragments of a copy share that of the copy
+    // the outer fragments of a copy have the port of the whole copy
     let packet = udp(A, B).of_length(3300);
     let run = run(&object, &packet.frame(), piece(0, true), 1);
     let outer = UdpHeaderSlice::from_slice(&run.frame[ETH_HLEN + 20..]).unwrap();
     assert_eq!(outer.source_port(), flow_port(&object, &udp(A, B)));
-    assert_ne!(outer.source_port(), port, "a datagram that is whole has ports to tell it by");
+    assert_ne!(
+        outer.source_port(),
+        port,
+        "the port of a whole datagram depends on its inner ports"
+    );
 }
 
-/// 4096 flows that differ in one field by one each, in 16 bins. If they are spread evenly, chi squared with 15 degrees
-/// of freedom is over 50 once in 100,000 times.
+/// 4096 flows that differ in one field, in steps of one. Their ports go into 16 bins. With an even
+/// spread, chi squared with 15 degrees of freedom exceeds 50 once in 100,000 runs.
 #[test]
 fn needs_root_source_ports_are_spread_evenly() {
     let object = of_flow();
@@ -406,7 +410,7 @@ fn needs_root_source_ports_are_spread_evenly() {
     let kinds: [(&str, &dyn Fn(usize) -> Packet); 3] = [
         ("source ports", &|i| tcp(&format!("10.0.0.1:{}", a(i)), B)),
         ("source addresses", &|i| tcp(&format!("{}:1024", b(i)), B)),
-        // two clients in step: no trace of it in the sum of both ends
+        // both ports rise in step, which the hash must not show
         ("both ports", &|i| udp(&format!("10.0.0.1:{}", a(i)), &format!("10.0.0.2:{}", a(i)))),
     ];
     for (kind, packet) in kinds {
@@ -421,7 +425,7 @@ fn needs_root_source_ports_are_spread_evenly() {
         let even = (FLOWS / bins.len()) as i64;
         let chi_squared = bins.iter().map(|n| (n - even).pow(2)).sum::<i64>() / even;
         assert!(chi_squared < 50, "{kind}: {bins:?}");
-        // 16,384 × (1 − e^(−1/4)) = 3624 of them are to be expected
+        // 16,384 × (1 − e^(−1/4)) = 3624 different ports are expected
         assert!(ports.len() > 3500, "{kind}: {} ports", ports.len());
     }
 }
@@ -462,7 +466,7 @@ fn needs_root_a_copy_with_a_refused_fragment_is_counted_once() {
     );
 }
 
-/// The cutter sends the last piece itself, not a clone, so it does not learn that this was refused.
+/// The cutter sends the last piece itself and not as a clone, so it does not learn of a refusal.
 #[test]
 fn needs_root_a_copy_without_its_last_fragment_is_counted_once() {
     let object = encapsulator(&usual_path());

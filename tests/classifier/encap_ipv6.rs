@@ -1,5 +1,5 @@
-//! The built-in tunnel to a collector over IPv6: the cutter sums a copy up, and the encapsulator makes
-//! outer packets of what comes back.
+//! The built-in tunnel to a collector over IPv6. The cutter computes a copy's checksum, and the
+//! encapsulator makes outer packets of the pieces.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -44,7 +44,7 @@ pub fn path(mtu: u32) -> Path {
     }
 }
 
-/// In ones' complement, folded; of an odd number of bytes, as if a 0 followed (RFC 1071).
+/// The folded ones' complement sum. An odd number of bytes is padded with a 0 (RFC 1071).
 fn sum(bytes: &[u8]) -> u16 {
     let words =
         bytes.chunks(2).map(|word| u16::from_ne_bytes([word[0], *word.get(1).unwrap_or(&0)]));
@@ -52,7 +52,7 @@ fn sum(bytes: &[u8]) -> u16 {
     (0..4).fold(sum, |sum, _| (sum & 0xffff) + (sum >> 16)) as u16
 }
 
-/// As the cutter hands a piece back, of a copy that is behind an Ethernet header.
+/// Runs the encapsulator on a piece as the cutter passes it: a copy with an Ethernet header.
 fn piece(copy: &[u8], offset: usize, more: bool) -> Context {
     let frag_off = (offset as u32 / 8) | if more { MORE } else { 0 };
     let sum = sum(&copy[ETH_HLEN..]).into();
@@ -65,10 +65,10 @@ fn run_piece(object: &Object, copy: &[u8], offset: usize, more: bool) -> Run {
     run
 }
 
-/// Takes a frame that left apart: the IPv6 header, and what that says is in the packet.
+/// Splits a sent frame into its IPv6 header and the payload that the header announces.
 fn outer(frame: &[u8]) -> (Ipv6Header, &[u8]) {
     let (ethernet, rest) = frame.split_at(ETH_HLEN);
-    // the addresses are up to the neighbour's entry; a multicast one would be refused
+    // the neighbour entry sets the addresses later; a multicast address would be refused
     assert_eq!(ethernet, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x86, 0xdd]);
     let ip = Ipv6HeaderSlice::from_slice(rest).expect("an IPv6 header").to_header();
     assert_eq!((ip.source, ip.destination), (SOURCE.octets(), COLLECTOR.octets()));
@@ -77,8 +77,8 @@ fn outer(frame: &[u8]) -> (Ipv6Header, &[u8]) {
     (ip, &rest[40..][..len])
 }
 
-/// Holds the payload of an outer packet to what a collector has to find: UDP whose checksum is right,
-/// GUE, and the packet.
+/// Checks the payload of an outer packet as a collector would: UDP with a correct checksum, GUE,
+/// and the packet.
 fn check_payload(payload: &[u8], packet: &[u8]) {
     let shown = hex(payload);
     let udp = UdpHeaderSlice::from_slice(payload).expect("a UDP header").to_header();
@@ -126,12 +126,12 @@ fn needs_root_short_copies_leave_in_one_summed_ipv6_packet() {
     }
 }
 
-/// A checksum of 0 would mean that there is none (RFC 768): the other zero is sent.
+/// A checksum of 0 would mean "none" (RFC 768), so 0xffff is sent instead.
 #[test]
 fn needs_root_a_checksum_is_never_0() {
     let object = encapsulator(&path(1500));
     let mut packet = udp(A, B).of_length(40).bytes();
-    // what is missing to a sum of 0xffff
+    // what the sum lacks to be 0xffff
     let copy = run_piece(&object, &framed(&packet), 0, false).frame;
     let found = u16::from_be_bytes([copy[ETH_HLEN + 46], copy[ETH_HLEN + 47]]);
     let last = u16::from_be_bytes([packet[38], packet[39]]);
@@ -148,7 +148,7 @@ fn needs_root_pieces_leave_as_ipv6_fragments_of_one_packet() {
     const MTU: usize = 1280;
     const PIECE_LEN: usize = 1232;
     let object = encapsulator(&path(MTU as u32));
-    // bytes of the last piece, of a copy in three: the fewest, about what fills a frame, the most
+    // bytes of the last of three pieces: the fewest, about what fills a frame, the most
     for last in [1, 2, 11, 12, 13, 31, 32, 33, 1000, PIECE_LEN] {
         let len = 2 * PIECE_LEN + last - 12;
         for packet in [udp(A, B).of_length(len).bytes(), udp6(A6, B6).of_length(len).bytes()] {

@@ -1,4 +1,4 @@
-//! Explanations come from the program itself: it is run on the packet.
+//! Explanations come from the mirroring program itself, which is run on the packet.
 
 use traffic_mirroring::command::explain;
 use traffic_mirroring::filter::explanation::{Explanation, Verdict};
@@ -44,7 +44,8 @@ fn needs_root_each_field_is_named_that_refuses_a_packet() {
         ("dst-address=2001:db8::3", PING6, &["dst"]),
         ("icmp-type=8", PING6, &["icmp_type"]),
         ("tcp-flags=syn", PING6, &["tcp_flags"]),
-        // what has no ports passes them where protocols are named, and else does not
+        // a packet without ports passes port fields if the rule names its protocol, and otherwise
+        // fails them
         ("protocol=tcp src-port=1 dst-port=443", PING6, &["protocol"]),
         ("src-port=1 dst-port=443", PING6, &["src_port", "dst_port"]),
         ("protocol=not icmpv6 dst-port=443", PING6, &["protocol", "dst_port"]),
@@ -78,7 +79,7 @@ fn needs_root_the_first_rule_that_matches_is_the_one_explained() {
     }
 }
 
-/// More questions than one generation has bits for.
+/// More trial rules than one generation has bits for.
 #[test]
 fn needs_root_32_rules_are_explained_one_by_one() {
     let mut rules: Vec<_> = (0..31)
@@ -122,7 +123,7 @@ fn needs_root_unreadable_packets_are_told_from_unmatched_ones() {
     assert!(by_rules(&[rule("protocol=udp")], &whole.frame()).is_looked_at);
 }
 
-/// The packet is longer than a test run takes. Its headers are there, with its real length.
+/// The packet is longer than a test run takes. The headers are given with their real length.
 #[test]
 fn needs_root_a_long_packet_is_tried_by_its_beginning() {
     let rules = [rule("length=0-64999"), rule("length=65000 dst-port=2")];
@@ -133,7 +134,7 @@ fn needs_root_a_long_packet_is_tried_by_its_beginning() {
     assert_eq!(by_rules(&[rule("length=60040")], &longest).met, Some((0, Verdict::Mirrored)));
 }
 
-/// The rule with some fields open; what has no ports passes those that stay as it did before.
+/// The rule with some fields open. A packet without ports must pass the other fields as before.
 fn opened(rule: &Rule, keys: &[&str]) -> Rule {
     let mut rule = rule.clone();
     for key in keys {

@@ -1,4 +1,4 @@
-//! Later fragments meet the rule that the first fragment of their datagram met.
+//! Later fragments meet the rule that their datagram's first fragment met.
 
 use libbpf_rs::MapCore;
 use traffic_mirroring::bpf;
@@ -19,7 +19,7 @@ fn first(id: u16, port: u16) -> Vec<u8> {
     udp(A, &format!("192.0.2.1:{port}")).with_id(id).fragment(0, true).frame()
 }
 
-/// Its bytes are no ports.
+/// The payload's bytes do not look like ports.
 fn later(id: u16) -> Packet {
     udp("10.0.0.1:7", "192.0.2.1:7").with_id(id).fragment(185, false)
 }
@@ -43,7 +43,11 @@ fn needs_root_fragments_meet_the_rule_that_the_first_one_met() {
             for (first, later) in
                 [(first(id, port), later(id).frame()), (first6(id6, port), later6(id6).frame())]
             {
-                assert_eq!(harness.fate(&later), Fate::NoMatch, "{port}, the first one is to come");
+                assert_eq!(
+                    harness.fate(&later),
+                    Fate::NoMatch,
+                    "{port}, before the first fragment"
+                );
                 assert_eq!(harness.fate(&first), fate, "{port}");
                 for _ in 0..2 {
                     assert_eq!(harness.fate(&later), fate, "{port}");
@@ -89,7 +93,7 @@ fn needs_root_fragments_of_other_datagrams_do_not() {
     });
 }
 
-/// The next header of a later fragment does not say what its data begins with.
+/// Whatever next header a later fragment names, its data is not read as that header.
 #[test]
 fn needs_root_the_next_header_of_later_fragments_is_ignored() {
     Harness::each(|harness| {
@@ -121,7 +125,7 @@ fn needs_root_a_sample_has_all_fragments_of_a_datagram_or_none() {
                     }
                 }
             }
-            // of 400, six standard deviations
+            // of 400 datagrams, with six standard deviations to either side
             assert!((140..=260).contains(&mirrored), "{sample}: {mirrored}");
         }
     });
@@ -134,7 +138,7 @@ fn needs_root_an_update_forgets_what_first_fragments_met() {
         harness.install(&rules);
         harness.fate(&first(1, 80));
         harness.fate(&first6(1, 80));
-        // the rule's bit is another's, and then has another rule
+        // updates alternate between the generations, and a new rule gets the old rule's bit
         for update in 0..4 {
             harness.install(&rules);
             for later in [later(1).frame(), later6(1).frame()] {

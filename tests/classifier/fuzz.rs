@@ -1,7 +1,7 @@
-//! A million mutated frames through each program: never an error, never a changed packet, always the
-//! verdict that it had, and the next program of the chain.
+//! A million mutated frames through each program. No run fails, no packet changes, and the verdict
+//! is always the configured one or the next program's.
 //!
-//! FUZZ_FRAMES sets the number of frames. FUZZ_SEED sets the first seed: a failure prints it.
+//! FUZZ_FRAMES sets the number of frames. FUZZ_SEED sets the first seed. A failure prints its seed.
 
 use std::env;
 use std::io::{self, Write};
@@ -28,12 +28,12 @@ use testkit::test_run::packets::{ETH_HLEN, udp, untagged};
 
 const FRAMES: usize = 1_000_000;
 const FIRST_SEED: usize = 1;
-/// Few, so that the seed of a failure leads to it at once.
+/// Few, so that a run with a failure's seed soon reaches the failing frame.
 const FRAMES_PER_SEED: usize = 1000;
 
 /// The longest frame of a jumbo interface.
 const JUMBO: usize = ETH_HLEN + 9000;
-/// What every kernel makes in a test run: a page, less what a buffer needs for itself.
+/// The longest frame that every kernel takes in a test run: a page, less the buffer's overhead.
 const SHORT: usize = 3300;
 
 const TC_ACT_SHOT: i32 = 2;
@@ -41,16 +41,18 @@ const TC_ACT_REDIRECT: i32 = 7;
 
 fn number(variable: &str, default: usize) -> usize {
     match env::var(variable) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is a number: {text:?}")),
+        Ok(text) => {
+            text.parse().unwrap_or_else(|_| panic!("{variable} must be a number: {text:?}"))
+        }
         Err(_) => default,
     }
 }
 
-/// What this kernel makes in a test run.
+/// The buffers that this kernel can make in a test run.
 #[derive(Clone, Copy)]
 struct Kernel {
     longest: usize,
-    /// buffers of which a part is not linear
+    /// whether a part of a buffer can be non-linear
     pages: bool,
 }
 
@@ -66,7 +68,7 @@ impl Kernel {
     }
 }
 
-/// Frames to try, all from one seed, which is told where one of them makes a test fail.
+/// Frames to try, all derived from one seed. If a test fails, the seed is printed.
 struct Fuzz<'a> {
     seed: usize,
     random: Random,
@@ -83,7 +85,7 @@ impl Fuzz<'_> {
         mutated(&mut self.random, self.sample_frames, self.kernel.longest)
     }
 
-    /// Nothing special for most frames.
+    /// Usually an ordinary context, sometimes a marked or a super-packet's.
     fn context(&mut self, frame: &[u8]) -> Context {
         let mut context = Context::default();
         if self.one_in(4) {
@@ -91,7 +93,7 @@ impl Fuzz<'_> {
             context.mark = self.random.below(3) as u32;
             context.priority = self.random.below(1 << 32) as u32;
         }
-        // both words of the mark, or one
+        // both words of the mark, or only one of them
         match self.random.below(16) {
             0 | 1 => context.cb[..2].copy_from_slice(&MARK),
             2 => context.cb[0] = MARK[0],
@@ -101,7 +103,7 @@ impl Fuzz<'_> {
         if self.one_in(4) {
             context.gso_size = 1 + self.random.below(1 << 16) as u32;
         }
-        // the kernel wants the network header, where it knows it, in the linear part
+        // a kernel that sets the network header requires it in the linear part
         let least = ETH_HLEN + 40;
         if self.kernel.pages && frame.len() > least && self.one_in(2) {
             context.linear = (least + self.random.below(frame.len() - least)) as u32;
@@ -113,13 +115,13 @@ impl Fuzz<'_> {
 impl Drop for Fuzz<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            println!("to have it again: FUZZ_SEED={} FUZZ_FRAMES={FRAMES_PER_SEED}", self.seed);
+            println!("to repeat it: FUZZ_SEED={} FUZZ_FRAMES={FRAMES_PER_SEED}", self.seed);
         }
     }
 }
 
-/// Has `body` try as many frames as are asked for, on all CPUs. Each thread is in a network namespace
-/// of its own and works on what it has from `prepare`, which is told whether it is every other one.
+/// Runs `body` on as many frames as requested, on all CPUs. Each thread has a network namespace of
+/// its own and works on the result of `prepare`, whose argument is true in every other thread.
 fn on_all_cpus<T>(
     what: &str,
     prepare: impl Fn(bool) -> T + Sync,
@@ -128,7 +130,7 @@ fn on_all_cpus<T>(
     let (frames, first) = (number("FUZZ_FRAMES", FRAMES), number("FUZZ_SEED", FIRST_SEED));
     let kernel = Kernel::probe();
     let buffers = if kernel.pages { "linear and other" } else { "only linear" };
-    // written directly, because the test harness shows only the output of tests that fail
+    // written directly, because the test harness hides the output of tests that pass
     let said = writeln!(
         io::stderr(),
         "{frames} mutated frames of up to {} bytes, in {buffers} buffers, seeds from {first} on: {what}",
@@ -147,7 +149,7 @@ fn on_all_cpus<T>(
                 break;
             }
             let seed = first + seed;
-            // xorshift wants more than a few bits to begin with
+            // xorshift needs a start value with more than a few bits set
             let random = Random((seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let mut fuzz = Fuzz { seed, random, sample_frames: &sample_frames, kernel };
             for _ in 0..count {
@@ -164,9 +166,9 @@ fn on_all_cpus<T>(
     });
 }
 
-/// Both programs, with rules that look at every field and match every packet. Clones of the first two pass the
-/// loopback device. The device of the third takes plain IPv4 packets only. Clones of the others fail, unless they are
-/// too long or over the cap.
+/// The programs of both directions, with rules that look at every field and match every packet. The
+/// first two clone to the loopback device. The device of the third carries only untagged IPv4.
+/// Clones of the last two fail, except for copies that are too long or over the rate cap.
 fn programs(chained: bool) -> [Harness; 4] {
     let rules = [
         exclude("protocol=gre,sctp vlan=none dscp=not ef"),
@@ -180,7 +182,7 @@ fn programs(chained: bool) -> [Harness; 4] {
     ];
     let narrow =
         bpf::Tunnel { ifindex: NO_SUCH_DEVICE, max_len: 1000, max_segment_len: 1200, ..tunnel() };
-    // however slow the machine is, hardly one of so many leaves
+    // with so low a cap, hardly any copy is within it, even on a slow machine
     let capped = bpf::Tunnel { rate: 1000, burst: 1000, ..narrow };
     let narrow = bpf::Tunnel { carries: 0, ..narrow };
     let next = next_program();
@@ -204,7 +206,7 @@ fn programs(chained: bool) -> [Harness; 4] {
     )
 }
 
-/// The programs that a thread tries, and the counts of all of them when they have gone.
+/// A thread's programs. When they are dropped, their counters are added to the total.
 struct Counted<'a>([Harness; 4], &'a Mutex<[u64; 9]>);
 
 impl Drop for Counted<'_> {
@@ -228,7 +230,7 @@ fn needs_root_mutated_frames_pass_both_programs_as_they_are() {
         |Counted(programs, _), fuzz| {
             let frame = fuzz.frame();
             let context = fuzz.context(&frame);
-            // the kernel cannot segment a super-packet that it has not made itself
+            // the kernel cannot segment a super-packet that it did not make itself
             let narrow = context.gso_size > 0 || fuzz.one_in(4);
             for program in &programs[if narrow { 2..4 } else { 0..2 }] {
                 program.pass(&frame, context);
@@ -266,19 +268,19 @@ fn needs_root_mutated_frames_leave_the_tunnel_or_end_there() {
             }
 
             context.cb[..2].copy_from_slice(&MARK);
-            // a copy, or a piece of one
+            // the third word says whether this is a copy or a piece of one
             context.cb[2] &= PIECE | 0x3fff;
             let run = try_tunnel(&bpf::program(object), &frame, context);
             let shown = || format!("{context:?}\n{}", hex(&frame));
             match run.verdict {
                 TC_ACT_REDIRECT => {}
                 TC_ACT_SHOT => {}
-                // too long for one outer packet: to be cut, without its tags and padding
+                // too long for one outer packet: passed on to the cutter, without tags and padding
                 TC_ACT_OK => assert!(untagged(&frame).starts_with(&run.frame), "{}", shown()),
                 other => panic!("verdict {other} on {}", shown()),
             }
 
-            // to be fragmented or truncated
+            // copies to be fragmented or truncated
             let mark = to_far_end().mark | context.mark & 1;
             let context = Context { gso_size: 0, mark, ..context };
             let run = try_tunnel(&bpf::cutter(object), &frame, context);

@@ -1,4 +1,4 @@
-//! An update is atomic, and leaves nothing of the rules before.
+//! An update is atomic, and nothing of the old rules remains.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,10 +18,10 @@ use traffic_mirroring::model::Direction;
 use testkit::test_run::harness::{Context, Harness, TC_ACT_OK, nowhere, rule, run, side_by_side};
 use testkit::test_run::packets::{tcp, udp};
 
-/// For each direction.
+/// Rounds for each direction.
 const FLIPS: u32 = 100;
 
-/// Of the masks of `struct mirroring_config`; `live` is the first.
+/// The offsets of the masks in `struct mirroring_config`. `live` is the first one.
 fn config_masks() -> Vec<usize> {
     let of_no_table = [
         offset_of!(bpf::Config, live),
@@ -32,13 +32,13 @@ fn config_masks() -> Vec<usize> {
     of_no_table.into_iter().chain(Table::all().map(|table| Layout::of(table).any)).collect()
 }
 
-/// All that an update writes.
+/// All maps that an update writes.
 struct Tables {
     masks: Vec<MmapArray<u64>>,
     prefixes: Vec<MapHandle>,
 }
 
-/// Their contents, by map and place, less what is 0.
+/// The maps' contents, by map and position, without zeros.
 #[derive(Debug, PartialEq, Eq)]
 struct Contents {
     masks: BTreeMap<(usize, usize), u64>,
@@ -59,12 +59,17 @@ impl Tables {
         }
     }
 
-    /// What the generation in force says, as if it were generation 0; the other one holds nothing.
+    /// The contents in the generation in force, moved to generation 0. The other generation must be
+    /// empty.
     fn contents(&self, harness: &Harness) -> Contents {
         let live = harness.maps.common.config.live().load(Ordering::Relaxed);
         let shift = if live as u32 == 0 { 32 } else { 0 };
         let in_force = |word: u64| {
-            assert_eq!(word & !(u64::from(u32::MAX) << shift), 0, "a leftover, live is {live:#x}");
+            assert_eq!(
+                word & !(u64::from(u32::MAX) << shift),
+                0,
+                "the other generation is not empty, live is {live:#x}"
+            );
             word >> shift
         };
         let config = config_masks()
@@ -92,7 +97,7 @@ impl Tables {
     }
 }
 
-/// What the maps hold after these updates, the last of which is in force.
+/// The maps' contents after these updates, with the last one in force.
 fn contents_after(direction: Direction, updates: &[&[Rule]]) -> Contents {
     let harness = Harness::new(direction, TC_ACT_OK);
     for rules in updates {
@@ -101,7 +106,7 @@ fn contents_after(direction: Direction, updates: &[&[Rule]]) -> Contents {
     Tables::of(&harness, direction).contents(&harness)
 }
 
-/// A rule that names much in every field.
+/// A rule with many entries in every field.
 fn wide() -> Vec<Rule> {
     let nets: Vec<String> =
         (0..2000).map(|n| format!("10.{}.{}.0/{}", n / 250, n % 250, 20 + n % 5)).collect();
@@ -156,7 +161,7 @@ fn needs_root_an_update_leaves_nothing_of_the_rules_before() {
 fn needs_root_an_update_after_a_disable_leaves_no_old_rules() {
     side_by_side(Direction::ALL, |direction| {
         let fresh = contents_after(direction, &[&narrow()]);
-        // generation 0, and then generation 1 too, is in force when the rules go
+        // the rules are removed while generation 0 is in force, and then while generation 1 is
         for updates in [&[wide()][..], &[narrow(), wide()]] {
             let harness = Harness::new(direction, TC_ACT_OK);
             for rules in updates {
@@ -185,7 +190,7 @@ fn needs_root_an_update_cleans_up_after_one_that_was_cut_short() {
                 word.fetch_or(stray, Ordering::Relaxed);
             }
             for map in &tables.prefixes {
-                // within a prefix of the rule's, and outside
+                // addresses within a prefix of the rule, and outside of all
                 for address in [[10, 1, 2, 99], [172, 16, 0, 1]] {
                     let mut key = vec![0; map.key_size() as usize];
                     let len = 8 * (key.len() - 4) as u32;
@@ -200,17 +205,17 @@ fn needs_root_an_update_cleans_up_after_one_that_was_cut_short() {
     });
 }
 
-/// Has this thread run at once whenever it is to, also in the middle of a program where the kernel lets
-/// programs be preempted (PREEMPT_RT).
+/// Gives this thread real-time priority. It can then run at any moment, even in the middle of a
+/// program if the kernel lets programs be preempted (PREEMPT_RT).
 fn preempt_others() -> io::Result<()> {
     let urgent = libc::sched_param { sched_priority: 1 };
-    // SAFETY: this thread, and parameters that live until the call returns
+    // SAFETY: it concerns this thread only, and the parameters outlive the call
     let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &urgent) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Runs the program on both packets again and again while the two rules take turns, at any moment. Only
-/// the first one is ever to match, and it always.
+/// Runs the program on both packets again and again while updates alternate between the two rules.
+/// The first packet must always match, and the second one never.
 fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], never: &[u8]) {
     const BATCH: u32 = 512;
     let Harness { object, maps, .. } = &Harness::new(direction, TC_ACT_OK);
@@ -224,7 +229,7 @@ fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], nev
                 run(object, always, Context::default(), BATCH);
                 run(object, never, Context::default(), BATCH);
                 runs.fetch_add(u64::from(BATCH), Ordering::Relaxed);
-                // many times within an update, and yet without holding it up
+                // often enough to hit every moment of an update, but without holding it up
                 thread::sleep(Duration::from_micros(100));
             }
         });
@@ -234,7 +239,7 @@ fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], nev
         };
         let flips =
             preempt_others().map_err(Into::into).and_then(|()| (0..FLIPS).try_for_each(flip));
-        // also when an update failed, lest the traffic never end
+        // the traffic must end even if an update failed
         done.store(true, Ordering::Relaxed);
         flips.unwrap();
     });
@@ -245,13 +250,13 @@ fn flip_under_traffic(direction: Direction, rules: [Rule; 2], always: &[u8], nev
 
 #[test]
 fn needs_root_no_packet_is_judged_by_half_of_an_update() {
-    // each names the fields that the other one leaves open
+    // each rule names the fields that the other one leaves open
     let rules = [
         rule("protocol=udp dst-address=10.0.0.0/8 src-port=1-100"),
         rule("dst-port=53 dst-address=10.1.2.0/24,20.0.0.0/8 src-address=172.16.0.0/12"),
     ];
     let both_accept = udp("172.16.0.1:7", "10.1.2.3:53").frame();
-    // each of its fields is accepted by one of them
+    // each field of this packet is accepted by one of the rules
     let neither_accepts = udp("172.16.0.1:7", "20.0.0.1:54").frame();
     side_by_side(Direction::ALL, |direction| {
         flip_under_traffic(direction, rules.clone(), &both_accept, &neither_accepts);

@@ -1,4 +1,4 @@
-//! Lists of 100,000 prefixes and of every port: they load, and are right, also after an update.
+//! Lists of 100,000 prefixes and of every port load and match correctly, also after an update.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -14,10 +14,10 @@ use testkit::test_run::harness::{Harness, TC_ACT_OK, nowhere};
 use testkit::test_run::packets::udp;
 use testkit::test_run::packets_ipv6::udp6;
 
-/// Of each set; no port and no prefix is in two of them.
+/// Rules in each set. No port is in two of them, and in practice no prefix either.
 const RULES: usize = 8;
 
-/// Packets that each set is tried on.
+/// Packets tried on each set.
 const PACKETS: usize = 500;
 
 fn prefix(random: &mut Random) -> Prefix {
@@ -32,8 +32,8 @@ fn prefix(random: &mut Random) -> Prefix {
     IpNetwork::new(address, len).unwrap().into()
 }
 
-/// Rules with so many prefixes among them, half of these as sources, and all of them together with so
-/// many ports, each a range of its own.
+/// Rules with `prefixes` prefixes in total, half of them of sources. Each of the `ports` ports is a
+/// range of its own, in one of the rules.
 fn rules(random: &mut Random, prefixes: usize, ports: u32) -> Vec<Rule> {
     let ports = |rule: usize| -> Vec<RangeInclusive<u16>> {
         (0..ports).map(|port| port as u16).skip(rule).step_by(RULES).map(|p| p..=p).collect()
@@ -51,7 +51,7 @@ fn rules(random: &mut Random, prefixes: usize, ports: u32) -> Vec<Rule> {
     (0..RULES).map(rule).collect()
 }
 
-/// An address in the prefix, or the one before its first.
+/// The first address of the prefix, or the one before it.
 fn address_at(prefix: Prefix, is_in: bool) -> IpAddr {
     match (prefix.address(), is_in) {
         (address, true) => address,
@@ -60,7 +60,7 @@ fn address_at(prefix: Prefix, is_in: bool) -> IpAddr {
     }
 }
 
-/// A packet that meets the rule, or only just does not.
+/// A packet that matches the rule or just misses it.
 fn frame_for(random: &mut Random, rule: &Rule) -> Vec<u8> {
     let is_source = !rule.src_address.is_any();
     let (prefixes, ports) = if is_source {
@@ -79,7 +79,7 @@ fn frame_for(random: &mut Random, rule: &Rule) -> Vec<u8> {
     if named.is_ipv4() { udp(&src, &dst).frame() } else { udp6(&src, &dst).frame() }
 }
 
-/// Holds the program to what the rules mean.
+/// Expects the program to match what the rules mean.
 fn check(harness: &Harness, random: &mut Random, rules: &[Rule]) {
     let mut met = 0;
     for _ in 0..PACKETS {
@@ -108,7 +108,7 @@ fn needs_root_100000_prefixes_and_every_port_match_correctly() {
     }
 }
 
-/// The tries have room for 262,144 prefixes, of both generations.
+/// The tries have room for 262,144 prefixes in both generations together.
 #[test]
 fn needs_root_an_update_without_room_changes_nothing() {
     const MANY: u32 = 140_000;

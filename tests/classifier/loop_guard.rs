@@ -1,4 +1,4 @@
-//! The tunnel's own packets are never mirrored.
+//! The tunnels' own packets are never mirrored.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use testkit::test_run::packets::{Packet, icmp_error, ping, tcp, udp};
 use testkit::test_run::packets_ipv6::{DESTINATION, Packet6, icmp6_error, tcp6, udp6};
 
 const HOST: &str = "10.0.0.1:6080";
-/// The tunnel's other end, and its neighbours.
+/// The tunnel's far end, and addresses next to it.
 const COLLECTOR: &str = "203.0.113.9:6080";
 const OTHER_PORT: &str = "203.0.113.9:6081";
 const OTHER_HOST: &str = "203.0.113.8:6080";
@@ -115,7 +115,7 @@ fn needs_root_what_no_rule_matches_is_not_counted_as_guarded() {
     });
 }
 
-/// UDP to one host, GRE to another.
+/// Other instances' tunnels: UDP to one host, GRE to another.
 fn tunnels_of_others() -> [bpf::Tunnel; 2] {
     let to = |address: [u8; 4], protocol, port: u16| bpf::Tunnel {
         collector: words_of(IpAddr::from(address)),
@@ -194,7 +194,8 @@ fn needs_root_others_are_guarded_with_the_own_tunnel_unknown() {
 const HOST6: &str = "[2001:db8::1]:6080";
 const COLLECTOR6: &str = "[2001:db8::9]:6080";
 
-/// Whether each is guarded, where the tunnel leads to [`COLLECTOR6`] and others as `others` say.
+/// Checks which packets are guarded. The tunnel leads to [`COLLECTOR6`], and other instances'
+/// tunnels to `others`.
 fn check6(protocol: u8, others: &[bpf::Tunnel], cases: &[(&str, Vec<u8>, bool)]) {
     let port = if protocol == 17 { 6080_u16.to_be() } else { 0 };
     let collector = words_of("2001:db8::9".parse().unwrap());
@@ -230,7 +231,7 @@ fn needs_root_packets_to_an_ipv6_collector_are_guarded() {
             ("another host", udp6(HOST6, "[2001:db8::8]:6080").frame(), false),
             ("TCP to that port", tcp6(HOST6, COLLECTOR6).frame(), false),
             ("from the collector", udp6(COLLECTOR6, HOST6).frame(), false),
-            // the same last word as of the collector's address, and of an IPv4 one
+            // only the last word equals that of the collector's address
             ("other upper bits", udp6(HOST6, "[2001:db8:1::9]:6080").frame(), false),
             ("GRE there", Packet6::new(47, HOST6, COLLECTOR6).frame(), false),
             ("what looks like another's", udp6(HOST6, "[::ffff:198.51.100.7]:80").frame(), false),
@@ -250,7 +251,8 @@ fn needs_root_packets_to_an_ipv6_collector_are_guarded() {
     );
 }
 
-/// A device's packets are of both versions, behind an option that limits tunnels in tunnels.
+/// Packets of an ip6tnl or GRE device, of both IP versions. Over IPv6 there is an option that
+/// limits nesting.
 #[test]
 fn needs_root_packets_of_devices_over_ipv6_are_guarded() {
     let within = |protocol| Packet6::new(protocol, HOST6, COLLECTOR6);

@@ -1,6 +1,6 @@
-//! The tc programs under `BPF_PROG_TEST_RUN`: packet in, verdict out. Everything that loads a
-//! program needs root and says so in its name. No test touches an interface, a pin or a namespace
-//! of the host's.
+//! The tc programs under `BPF_PROG_TEST_RUN`: packet in, verdict out. Tests that load a program
+//! need root and say so in their names. No test touches an interface, a pin or a namespace of the
+//! host.
 
 mod against_oracle;
 mod captures;

@@ -1,4 +1,4 @@
-//! A table: flags, a packet, and whether it is mirrored.
+//! A table of flags, packets, and whether each packet is mirrored.
 
 use testkit::test_run::harness::{Harness, rule};
 use testkit::test_run::packets::{Packet, frame, ping, tagged, tcp, udp};
@@ -12,7 +12,7 @@ const NO: bool = false;
 
 type Case = (&'static str, Vec<u8>, bool);
 
-/// Holds both programs, with the filter of each entry in force, to the cases below it.
+/// Runs both programs with the filter of each entry, and checks the cases listed below it.
 fn check(table: &[(&str, &[Case])]) {
     Harness::each(|harness| {
         for (flags, cases) in table {
@@ -24,7 +24,7 @@ fn check(table: &[(&str, &[Case])]) {
     });
 }
 
-/// A packet to a port of the second host.
+/// A packet to this port of the second host.
 fn to_port(port: u16) -> Vec<u8> {
     tcp(A, &format!("192.0.2.1:{port}")).frame()
 }
@@ -136,7 +136,7 @@ fn needs_root_ports_lists_and_ranges() {
                 ("0 is open to what has no ports", ping(A, B).frame(), YES),
             ],
         ),
-        // what was named and has no ports matches whatever the ports say
+        // a packet whose named protocol has no ports matches whatever the port fields say
         (
             "protocol=tcp,icmp,gre dst-port=443",
             &[
@@ -248,14 +248,14 @@ fn needs_root_ip_options_before_the_ports() {
             [("the port behind options", with(443), YES), ("another behind options", with(80), NO)]
         })
         .collect();
-    // what options of "no operation" look like where a port would be without them
+    // options of "no operation" could be taken for ports if they were not skipped
     let options: [Case; 1] = [("options are no port", tcp(A, B).with_options(1).frame(), NO)];
     check(&[("src-port=1000 dst-port=443", &table), ("dst-port=257", &options)]);
 }
 
 #[test]
 fn needs_root_fragments() {
-    // of datagrams whose other fragments are not seen
+    // fragments of datagrams whose other fragments are not seen
     let of = |protocol, id| Packet::new(protocol, A, B).with_id(id);
     let first = |protocol| of(protocol, 1).fragment(0, true).frame();
     let later = |protocol| of(protocol, 2).fragment(1, true).frame();

@@ -1,6 +1,6 @@
-//! What the compiled objects contain, held against what l3afd and user space expect, and that the kernel loads
-//! them. The tests of this suite are about the objects that the build made; where `OBJECTS` names a folder, about
-//! those in it (see harness).
+//! What the compiled objects contain, compared with what l3afd and user space expect. The kernel
+//! must load them. This suite tests the objects of the build. If `OBJECTS` names a directory, it
+//! tests those in it (see harness).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -22,7 +22,7 @@ fn map_names(object: &OpenObject) -> Vec<String> {
     names
 }
 
-/// Each object, and its programs.
+/// Each object and the programs in it.
 fn objects() -> [(&'static [u8], Vec<String>); 3] {
     let of = |direction| (object_bytes(direction), vec![pins::program_name(direction)]);
     [
@@ -43,7 +43,7 @@ fn the_maps_of_an_object_are_those_that_user_space_pins() {
     assert_eq!(map_names(&open(tunnel_bytes())), of_tunnel);
 }
 
-/// l3afd pins every map of an object but `.bss`, and the BPF file system refuses names with a dot.
+/// l3afd pins every map of an object but `.bss`. The BPF file system refuses names with a dot.
 #[test]
 fn no_object_has_a_map_of_the_compilers() {
     for (bytes, _) in objects() {
@@ -52,8 +52,8 @@ fn no_object_has_a_map_of_the_compilers() {
     }
 }
 
-/// A prog array takes only programs with the expected attach type of its owner, and l3afd's root
-/// has none.
+/// A prog array takes only programs that have its owner's expected attach type. l3afd's root has
+/// none.
 #[test]
 fn the_programs_of_an_object_fit_any_tc_chain() {
     for (bytes, names) in objects() {
@@ -64,7 +64,7 @@ fn the_programs_of_an_object_fit_any_tc_chain() {
         for program in programs {
             assert_eq!(program.section(), "tc");
             let program = program.as_libbpf_object();
-            // SAFETY: a program of an object that is open
+            // SAFETY: the program belongs to an open object
             let (kind, attach_type) = unsafe {
                 (
                     libbpf_sys::bpf_program__type(program.as_ptr()),
@@ -76,18 +76,18 @@ fn the_programs_of_an_object_fit_any_tc_chain() {
     }
 }
 
-/// Instructions that the verifier followed (Linux 5.16 and later tell; else 0).
+/// The number of instructions that the verifier processed. Linux before 5.16 does not tell: 0.
 fn verifier_steps(program: BorrowedFd<'_>) -> u32 {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut len = size_of_val(&info) as u32;
-    // SAFETY: the record is as long as it says, and lives until the call returns
+    // SAFETY: the length is that of the record, which outlives the call
     let result =
         unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut len) };
     assert_eq!(result, 0);
     info.verified_insns
 }
 
-/// The steps are what the kernel's verifier follows at each load: a start waits for it.
+/// The kernel's verifier takes these steps at each load, and a start waits for it.
 #[test]
 fn needs_root_every_object_loads_well_below_the_verifiers_limit() {
     const LIMIT: u32 = 1_000_000; // BPF_COMPLEXITY_LIMIT_INSNS in linux/bpf.h

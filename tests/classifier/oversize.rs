@@ -1,4 +1,4 @@
-//! Packets that the tunnel cannot carry whole are counted, and not cloned.
+//! Packets that the tunnel cannot carry whole are counted and not cloned.
 
 use traffic_mirroring::bpf;
 
@@ -10,7 +10,7 @@ use testkit::test_run::packets::{Packet, tcp, udp};
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";
 
-/// Bytes from the IP header on.
+/// Lengths from the IP header on.
 const MAX_LEN: u32 = 1000;
 const MAX_SEGMENT_LEN: u32 = 1200;
 
@@ -18,7 +18,7 @@ fn limited() -> bpf::Tunnel {
     bpf::Tunnel { max_len: MAX_LEN, max_segment_len: MAX_SEGMENT_LEN, ..tunnel() }
 }
 
-/// The fate of a packet, or of a super-packet if `gso_size` is not 0.
+/// The fate of a packet. A `gso_size` other than 0 makes it a super-packet.
 fn fate(harness: &Harness, packet: &Packet, gso_size: u32) -> Fate {
     harness.fate_with(&packet.frame(), Context { gso_size, ..Context::default() })
 }
@@ -39,11 +39,11 @@ fn needs_root_one_byte_more_than_the_tunnel_carries_is_oversize() {
     });
 }
 
-/// The device does not exist: the kernel would cut a super-packet, and these are none of its own
-/// making.
+/// The device does not exist. A real one would make the kernel segment the super-packets, which it
+/// can only do with its own.
 #[test]
 fn needs_root_of_a_super_packet_the_segments_count() {
-    // these TCP headers say that they are 40 bytes long
+    // the TCP headers have a data offset of 40 bytes
     let cases = [
         (tcp(A, B), MAX_SEGMENT_LEN - 20 - 40),
         (tcp(A, B).with_options(5), MAX_SEGMENT_LEN - 40 - 40),

@@ -1,4 +1,4 @@
-//! The cap on the rate: how many bytes a copy counts for, and how many may leave.
+//! The rate cap: how many bytes a copy counts for, and how many may leave.
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -13,13 +13,14 @@ const B: &str = "192.0.2.1:80";
 
 const OVERHEAD: u32 = 32;
 
-/// A bucket that is full at first; then a byte comes each second, more than a test takes. (Clones
-/// fail, which makes no difference to what they count for.)
+/// A bucket that is full at first and gains one byte a second, which is more time than a test
+/// takes. (Clones fail, but count all the same.)
 fn bucket_of(burst: u64) -> bpf::Tunnel {
     bpf::Tunnel { rate: 1, burst, overhead: OVERHEAD, ..nowhere() }
 }
 
-/// A program on one CPU: what another one has drawn is there for that one only, for a while.
+/// Loads a program and stays on one CPU, because each CPU keeps the credit that it has drawn for a
+/// while.
 fn harness(direction: Direction, tunnel: bpf::Tunnel) -> Harness {
     harness_with("", direction, tunnel)
 }
@@ -33,7 +34,7 @@ fn harness_with(flags: &str, direction: Direction, tunnel: bpf::Tunnel) -> Harne
     harness
 }
 
-/// A packet that counts for so many bytes.
+/// A packet that counts for `len` bytes.
 fn of_outer_length(len: u32) -> Vec<u8> {
     udp(A, B).of_length((len - OVERHEAD) as usize).frame()
 }
@@ -51,10 +52,11 @@ fn needs_root_copies_leave_until_the_burst_is_spent() {
     });
 }
 
-/// The first packet takes what it counts for, whatever there is; the next one shows what is left.
+/// The first packet counts for `expected` bytes. Whether the next one may leave shows what is left
+/// of the burst.
 fn check_counts_for(expected: u32, tunnel: bpf::Tunnel, frame: &[u8], context: Context) {
     const NEXT: u32 = 200;
-    // bytes that come meanwhile, on a machine that is busy with other tests
+    // bytes gained meanwhile, on a machine that is busy with other tests
     const LEEWAY: u32 = 10;
     for (left, fate) in [(NEXT, Fate::Failed), (NEXT - LEEWAY, Fate::RateLimited)] {
         let burst = u64::from(expected + left);
@@ -84,11 +86,11 @@ fn needs_root_a_super_packet_counts_as_its_segments() {
         let context = Context { gso_size, gso_segs, ..Context::default() };
         check_counts_for(expected, bucket_of(0), &frame, context);
     };
-    // these TCP headers say that they are 40 bytes long
+    // the TCP headers have a data offset of 40 bytes
     check(tcp(A, B), 20 + 40, 1000, 3, 3);
     check(tcp(A, B).with_options(2), 28 + 40, 500, 6, 6);
     check(udp(A, B), 20 + 8, 1000, 3, 3);
-    // where nobody has counted them
+    // the kernel has not counted the segments
     check(tcp(A, B), 20 + 40, 1000, 0, 3);
 }
 
@@ -101,7 +103,7 @@ fn needs_root_a_copy_that_is_cut_counts_for_what_is_left_of_it() {
     check_counts_for(900 + OVERHEAD, cut, &frame(udp(A, B), 900), plain);
     let segments = Context { gso_size: 1000, gso_segs: 3, ..plain };
     check_counts_for(3 * (1000 + OVERHEAD), cut, &frame(udp(A, B), 3000), segments);
-    // those of TCP are made to fit
+    // TCP segments are shortened so that they fit
     let expected = 3000 + 2 * (20 + 40) + 3 * OVERHEAD;
     check_counts_for(expected, cut, &frame(tcp(A, B), 3000), segments);
 }
@@ -110,7 +112,7 @@ fn needs_root_a_copy_that_is_cut_counts_for_what_is_left_of_it() {
 fn needs_root_a_copy_counts_as_long_as_its_snaplen() {
     side_by_side(Direction::ALL, |direction| {
         let harness = harness_with("snaplen=100", direction, bucket_of(1000));
-        // a super-packet is one packet then
+        // a truncated super-packet counts as one packet
         for gso_size in [0, 1000] {
             let context = Context { gso_size, gso_segs: gso_size / 300, ..Context::default() };
             for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Several rules: which of them a packet meets, and what each one counts.
+//! Several rules: which of them a packet meets, and what each of them counts.
 
 use traffic_mirroring::bpf::{self, carries};
 
@@ -50,7 +50,7 @@ fn needs_root_each_of_32_rules_counts_its_own() {
     let rules: Vec<_> = (0..32).map(|n| rule(&format!("dst-port={}-100", 1 + n))).collect();
     let rules: Vec<_> = rules.into_iter().rev().collect();
     Harness::each(|harness| {
-        // in one generation, in the other, and in the first again
+        // in one generation, in the other one, and in the first one again
         for _ in 0..3 {
             harness.install(&rules);
             for port in 1..=32 {
@@ -106,7 +106,7 @@ fn needs_root_what_the_tunnel_cannot_carry_is_unsupported() {
     });
 }
 
-/// That the rule leaves out, or that the tunnel is to be guarded against, counts as that.
+/// A packet that is not mirrored for several reasons is counted under the first of them.
 #[test]
 fn needs_root_what_is_not_mirrored_has_one_reason() {
     let copy = udp(A, "203.0.113.9:6080");

@@ -1,23 +1,23 @@
-//! Frames of the shapes that networks carry, and what becomes of them on a bad day.
+//! Frames of the kinds found on networks, and mutations of them.
 
 use testkit::oracle::random::Random;
 use testkit::test_run::packets::{ETH_HLEN, Packet, frame, icmp_error, ping, tcp, udp};
 
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";
-/// Where the tunnel of the harness leads.
+/// The far end of the harness's tunnel.
 const COLLECTOR: &str = "203.0.113.9:6080";
 
 const ETH_P_IP: [u8; 2] = [0x08, 0x00];
 const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
 
-/// Values at which headers change their meaning.
+/// Values at which header fields change their meaning.
 const EDGES: [u8; 12] = [0, 1, 4, 5, 6, 8, 17, 0x0f, 0x40, 0x45, 0x80, 0xff];
 
-/// Bytes of a frame that hold headers, tags and options included, and some of what follows.
+/// The first bytes of a frame: all headers, tags and options, and some payload.
 const HEADERS: usize = 100;
 
-/// `longest` is the longest frame to make.
+/// `longest` is the length of the longest frame made.
 pub fn sample_frames(longest: usize) -> Vec<Vec<u8>> {
     let protocols = [0, 1, 2, 4, 6, 17, 33, 41, 47, 50, 132, 136, 255];
     let mut packets: Vec<_> = protocols.map(|protocol| Packet::new(protocol, A, B)).into();
@@ -52,7 +52,7 @@ pub fn sample_frames(longest: usize) -> Vec<Vec<u8>> {
     frames
 }
 
-/// The packet with `bytes` behind the first `kept` of its payload.
+/// The packet with its payload cut to `kept` bytes, followed by `bytes`.
 fn with_payload(mut packet: Packet, kept: usize, bytes: &[u8]) -> Vec<u8> {
     packet.payload.truncate(kept);
     packet.payload.extend_from_slice(bytes);
@@ -66,14 +66,14 @@ fn ipv6(next: u8, extensions: &[u8]) -> Vec<u8> {
     [&fixed[..], &addresses, &payload].concat()
 }
 
-/// One of `sample_frames`, up to six times changed.
+/// One of `sample_frames` with up to six mutations.
 pub fn mutated(random: &mut Random, sample_frames: &[Vec<u8>], longest: usize) -> Vec<u8> {
     let mut frame = sample_frames[random.below(sample_frames.len())].clone();
     for _ in 0..random.below(7) {
         mutate(random, &mut frame, sample_frames);
     }
     frame.truncate(longest);
-    // with less than the header that it announces, newer kernels take no frame for a test run
+    // newer kernels refuse a test run if the frame is shorter than the IP header that it announces
     let mut fill = |frame: &mut Vec<u8>, len: usize| {
         frame.resize(frame.len().max(len), random.byte());
     };
@@ -91,7 +91,7 @@ fn mutate(random: &mut Random, frame: &mut Vec<u8>, sample_frames: &[Vec<u8>]) {
     if len < 2 {
         return frame.push(random.byte());
     }
-    // mostly behind the Ethernet addresses, where it matters
+    // mostly after the Ethernet addresses, because the rest matters more
     let from = if random.below(8) == 0 { 0 } else { 12.min(len - 1) };
     let to = if random.below(4) == 0 { len } else { len.min(HEADERS) };
     let at = from + random.below(to.max(from + 1) - from);

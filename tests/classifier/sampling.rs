@@ -1,4 +1,4 @@
-//! Rules that mirror one packet, or one flow, in so many.
+//! Rules that mirror one packet, or one flow, in every N.
 
 use traffic_mirroring::filter::Rule;
 
@@ -9,7 +9,7 @@ use testkit::test_run::packets_ipv6::{DESTINATION, Packet6};
 const A: &str = "10.0.0.1:1000";
 const B: &str = "192.0.2.1:80";
 
-/// Six standard deviations, which chance leaves once in 500 million times.
+/// Six standard deviations, exceeded by chance once in 500 million runs.
 fn leeway(count: f64, share: f64) -> f64 {
     6.0 * (count * share * (1.0 - share)).sqrt()
 }

@@ -1,11 +1,12 @@
-//! Shrinks a failing case to the smallest one that still fails.
+//! Shrinks a failing case to a small one that still fails.
 
 use traffic_mirroring::filter::{Action, Entries, Rule};
 
-/// The shortest frame that every kernel takes for a test run, whatever it announces.
+/// The length of the shortest frame that every kernel takes in a test run, whatever the frame
+/// announces.
 const LEAST: usize = 14 + 40;
 
-/// Rules and frames, one after the other, that the oracle and a program disagree on.
+/// Rules and a sequence of frames on which the oracle and a program disagree.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub rules: Vec<Rule>,
@@ -13,9 +14,9 @@ pub struct Case {
 }
 
 impl Case {
-    /// Leaves out everything that the failure does not need.
+    /// Removes everything that the failure does not need.
     pub fn shrink(mut self, fails: impl Fn(&Case) -> bool) -> Self {
-        // a whole half first, and then less and less
+        // halves first, then smaller and smaller parts
         let mut chunk = self.frames.len().div_ceil(2);
         while chunk > 0 {
             let mut end = self.frames.len();
@@ -43,7 +44,7 @@ impl Case {
         self
     }
 
-    /// Keeps a change, if it is one, that leaves the failure as it was.
+    /// Keeps a real change only if the case still fails.
     fn attempt(
         &mut self,
         fails: &impl Fn(&Case) -> bool,
@@ -57,9 +58,9 @@ impl Case {
         still_fails
     }
 
-    /// Opens a field of a rule, or takes one entry out of it, if it fails then, too.
+    /// Opens a field of a rule, or removes one of its entries, if the case still fails.
     fn shrink_rule(&mut self, fails: &impl Fn(&Case) -> bool, index: usize) -> bool {
-        // all fields by name, so that a new one is not forgotten below
+        // lists all fields by name, so that the compiler reports a new one that is missing below
         let Rule {
             name: _,
             action: _,
@@ -105,7 +106,7 @@ impl Case {
     }
 }
 
-/// The field without any entry, and without each one; nothing of an open one.
+/// The field without all of its entries, and without each single one. Empty if the field is open.
 fn thinner<T: Clone>(entries: &Entries<T>) -> Vec<Entries<T>> {
     if entries.is_any() {
         return Vec::new();

@@ -1,5 +1,5 @@
-//! Rules that truncate copies. (What the tunnel sends of them is tested in `encap`; here it shows by whether a copy
-//! fits the tunnel.)
+//! Rules that truncate copies. (`encap` tests what the tunnel sends of them. Here the length shows
+//! by whether the copy fits the tunnel.)
 
 use traffic_mirroring::bpf::{self, carries};
 
@@ -12,7 +12,7 @@ const B: &str = "192.0.2.1:80";
 const A6: &str = "[2001:db8::1]:1000";
 const B6: &str = "[2001:db8::2]:80";
 
-/// The copy fits a tunnel that takes as much, and none that takes less.
+/// Expects the copy to fit a tunnel that carries `left` bytes, and not one that carries less.
 fn check_left(harness: &Harness, snaplen: &str, frame: &[u8], left: u32) {
     for (max_len, fate) in [(left, Fate::Failed), (left - 1, Fate::Oversize)] {
         let limited = bpf::Tunnel { max_len, max_segment_len: max_len, ..nowhere() };
@@ -40,13 +40,13 @@ fn needs_root_a_copy_is_as_long_as_the_snaplen_or_its_packet() {
     });
 }
 
-/// The longest packet that there is, as tcpdump's `-s` had it for decades.
+/// 65,535 is the length of the longest possible packet.
 #[test]
 fn needs_root_a_snaplen_of_65535_copies_whole_packets() {
     Harness::each(|harness| check_left(harness, "65535", &udp(A, B).of_length(1000).frame(), 1000));
 }
 
-/// A copy of which nothing is cut has to fit as a whole.
+/// If the tunnel cannot truncate, the whole copy must fit.
 #[test]
 fn needs_root_without_a_cutting_tunnel_copies_are_whole() {
     Harness::each(|harness| {
@@ -92,7 +92,7 @@ fn needs_root_with_headers_the_copy_ends_behind_the_transport() {
     });
 }
 
-/// Of a super-packet, the copy is one packet.
+/// The copy of a super-packet is one packet.
 #[test]
 fn needs_root_a_super_packet_is_cut_too() {
     let frame = tcp(A, B).of_length(3000).frame();
@@ -106,7 +106,7 @@ fn needs_root_a_super_packet_is_cut_too() {
     });
 }
 
-/// `fate` checks that the packet and its context are unchanged.
+/// `fate` also checks that the packet and its context are unchanged.
 #[test]
 fn needs_root_the_note_to_the_tunnel_is_taken_back() {
     in_namespace(|| {

@@ -14,7 +14,7 @@ use testkit::oracle::evaluate::{self, Packet, Ports};
 use testkit::oracle::frame;
 use testkit::oracle::random::Random;
 
-/// What the tc programs are to do with compiled rules: the rules that match.
+/// Evaluates compiled rules as the tc programs do. Returns the rules that match.
 fn classify(set: &CompiledRules, packet: &Packet) -> u32 {
     let any = |table: Table| set.tables[table].any;
     let masks = |table: Table, value: u16| any(table) | at(&set.tables[table].values, value);
@@ -94,7 +94,7 @@ fn masks_agree_with_what_the_rules_mean() {
     assert!(first.iter().all(|&count| count > 1000), "lopsided: {first:?}");
 }
 
-/// What the maps ask for, beyond what the values mean.
+/// Checks what the maps require beyond the values' meaning.
 fn check_form(set: &CompiledRules) {
     for (table, masks) in &set.tables {
         let Masks { any, values, prefixes } = masks;
@@ -102,11 +102,11 @@ fn check_form(set: &CompiledRules) {
         assert!(values.iter().all(|(range, mask)| *mask != 0 && !range.is_empty()));
         let entries = Layout::of(table).values.entries as usize;
         let last = values.last().map_or(0, |(range, _)| usize::from(*range.end()));
-        assert!(last < entries, "{table:?}: {last}, and {entries} entries");
+        assert!(last < entries, "{table:?}: {last} is beyond the {entries} entries");
         assert!(prefixes.is_sorted_by(|a, b| a.0 < b.0), "{table:?}: {prefixes:?}");
         for &(prefix, mask) in prefixes {
             assert_eq!(network(prefix).ip(), network(prefix).network(), "host bits");
-            assert_eq!(mask & any, 0, "open rules stand in no table");
+            assert_eq!(mask & any, 0, "a rule with an open field has no entries in its table");
         }
     }
     assert_eq!(set.rules.len(), set.live.count_ones() as usize);
@@ -133,7 +133,7 @@ fn a_hundred_thousand_prefixes_are_no_trouble() {
     println!("compiled 200,000 prefixes in {:?}", start.elapsed());
     let prefixes =
         set.tables[Table::SrcV4].prefixes.len() + set.tables[Table::SrcV6].prefixes.len();
-    // those that exclude what no other covers are left out
+    // prefixes that exclude addresses which no other prefix covers are left out
     assert!(prefixes > 80_000, "{prefixes}");
     check_form(&set);
 }

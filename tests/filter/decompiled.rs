@@ -1,4 +1,4 @@
-//! Masks read back as rules: nothing is lost on the way.
+//! Compiled masks are read back as rules without loss.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -12,7 +12,8 @@ use testkit::oracle::random::Random;
 
 const ADDRESSES: [Table; 4] = [Table::SrcV4, Table::DstV4, Table::SrcV6, Table::DstV6];
 
-/// Without the indices of addresses, which may say less of the same masks: where a trie is worth asking.
+/// The set without its address indices. They say where a trie lookup is needed, and equal masks may
+/// come with a narrower index.
 fn without_indices(set: &CompiledRules) -> CompiledRules {
     let mut set = set.clone();
     for table in ADDRESSES {
@@ -31,7 +32,7 @@ fn rules_that_were_read_back_compile_to_the_same_masks() {
         let back = decompile(&set);
         let again = compile(&back).unwrap();
         assert_eq!(without_indices(&again), without_indices(&set), "{round}: {rules:#?}");
-        // there is one form
+        // the result is canonical
         assert_eq!(decompile(&again), back, "{round}");
         for table in ADDRESSES {
             let [less, more] = [&again, &set].map(|set| &set.tables[table].values);
@@ -45,14 +46,14 @@ fn is_within(less: &Segments, more: &Segments) -> bool {
         more.iter().find(|(range, _)| range.contains(&value)).map_or(0, |(_, mask)| *mask)
     };
     less.iter().all(|(range, rules)| {
-        // masks change where segments begin
+        // masks change only where a segment begins
         let begins = more.iter().flat_map(|(it, _)| [*it.start(), it.end().saturating_add(1)]);
         let mut begins = begins.filter(|value| range.contains(value)).chain([*range.start()]);
         begins.all(|value| rules & !mask(value) == 0)
     })
 }
 
-/// The form is that of the rules, not of how they were typed.
+/// The result depends on what the rules accept, not on how they were written.
 #[test]
 fn rules_that_accept_the_same_have_the_same_form() {
     let mut random = Random(0x666f_726d);
@@ -93,14 +94,14 @@ fn rules_that_accept_the_same_have_the_same_form() {
     }
 }
 
-/// Another list that accepts the same.
+/// Makes another list that accepts the same.
 fn turn<T: Clone>(entries: &mut Entries<T>) {
     entries.only.reverse();
     entries.not.reverse();
     entries.not.extend_from_within(..);
 }
 
-/// Types of ICMP that are of one family alone have no such text.
+/// ICMP types of one IP version alone have no such text, so that field is left out.
 #[test]
 fn the_form_is_one_that_can_be_typed() {
     let mut random = Random(0x7479_7065);

@@ -1,4 +1,4 @@
-//! Files of rules: the parser and the schema against the same examples.
+//! Files of rules: the parser and the schema are checked with the same examples.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use testkit::schemas;
 const TOP: &str = env!("CARGO_MANIFEST_DIR");
 const RULES_MD: &str = include_str!("../../docs/rules.md");
 
-/// Name and text of the examples in a folder.
+/// Names and texts of the examples in a directory.
 fn examples(folder: &str) -> Vec<(String, Vec<u8>)> {
     files(&format!("tests/filter/rules/{folder}"))
 }
@@ -34,7 +34,7 @@ fn error(text: &[u8]) -> String {
     format!("{:#}", file::rules(text).unwrap_err())
 }
 
-/// Those that tests are about, and those that are there to be copied.
+/// Examples for tests, and examples for users to copy.
 #[test]
 fn parser_and_schema_take_the_valid_examples() {
     let schema = schemas::validator("rules.schema.json");
@@ -55,7 +55,10 @@ fn the_documentation_leads_to_every_example() {
         let json: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(json["$schema"], "../../rules.schema.json", "{name}");
         let rules = file::rules(&text).unwrap();
-        assert!(rules.iter().all(|rule| !rule.name.starts_with("rule ")), "{name}: names");
+        assert!(
+            rules.iter().all(|rule| !rule.name.starts_with("rule ")),
+            "{name}: every rule of an example has a name"
+        );
     }
 }
 
@@ -82,8 +85,8 @@ fn parser_and_schema_refuse_the_invalid_examples() {
     }
 }
 
-/// What a schema cannot say (or only in a pattern that nobody could read): names that are there
-/// twice, keys that are there twice, numbers in text that are too high, names of protocols.
+/// What a schema cannot express, or only with unreadable patterns: duplicate names, duplicate keys,
+/// numbers in text that are too high, names of protocols.
 #[test]
 fn the_parser_alone_refuses_what_is_beyond_the_schema() {
     let schema = schemas::validator("rules.schema.json");

@@ -1,5 +1,5 @@
-//! The filter from outside, without privileges: compiled rules against what rules mean, files of
-//! rules against their schema.
+//! The filter through its public interface, without privileges. Compiled rules are checked against
+//! the meaning of rules, and files of rules against their schema.
 
 mod compiled;
 mod decompiled;

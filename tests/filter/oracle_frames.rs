@@ -1,9 +1,9 @@
-//! The oracle reads frames correctly: all other tests rely on it.
+//! The oracle reads frames correctly. All other tests rely on that.
 
 use testkit::oracle::evaluate::{Fragment, Packet, Ports};
 use testkit::oracle::frame::packet;
 
-/// Spaces are for the eye.
+/// Spaces in the text are ignored.
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> =
         text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
@@ -12,7 +12,7 @@ fn hex(text: &str) -> Vec<u8> {
 
 const MAC: &str = "020000000001 020000000002";
 
-/// With the length right.
+/// Fills in the correct length.
 fn ipv6(first: u8, rest: &str) -> Vec<u8> {
     let rest = hex(rest);
     let length = format!("{:04x}", rest.len());
@@ -74,7 +74,7 @@ fn eight_extension_headers_are_enough() {
 fn data_of_later_fragments_is_no_header() {
     let found = packet(&ipv6(44, &format!("0600 0008 00000007 {TCP}"))).unwrap();
     assert!(matches!(found.ports, Ports::Unknown) && found.tcp_flags.is_none());
-    // what comes next is said to be another header, and is data
+    // the next header field announces another header, but data follows
     let found = packet(&ipv6(44, "3c00 0008 00000007")).unwrap();
     assert!(found.protocol == 60 && matches!(found.ports, Ports::None));
     let found = packet(&ipv6(44, "3a00 fff9 00000007 80")).unwrap();
@@ -97,7 +97,7 @@ fn fragments_say_which_datagram_they_are_of() {
     assert_eq!(v6("0600 0000 01020304"), None);
     assert_eq!(v6("0600 0001 01020304"), first(0x0102_0304));
     assert_eq!(v6("0600 05c9 01020304"), later(0x0102_0304));
-    // the innermost counts
+    // the innermost fragment header counts
     assert_eq!(v6("2c00 0001 00000001 0600 0000 00000002"), first(2));
     assert_eq!(v6("2c00 0001 00000001 0600 0008 00000002"), later(2));
 }
@@ -141,7 +141,7 @@ fn what_is_cut_short_is_no_packet() {
             assert_eq!(found.is_some(), len >= least, "{len} of {frame:02x?}");
         }
     }
-    // behind the length that the header says there is nothing, even if it is in the frame
+    // bytes beyond the length in the header do not count, even if the frame has them
     let mut frame = ipv6(60, &format!("0600 0000 00000000 {TCP}"));
     for (length, is_packet) in [(7, false), (8, false), (11, false), (12, true)] {
         frame[19] = length;

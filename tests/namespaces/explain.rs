@@ -1,4 +1,4 @@
-//! `--cmd=explain`: by rules that are given, and by those that are in force.
+//! `--cmd=explain`, with rules from a file and with the rules in force.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use testkit::namespaces::*;
 
 const IN_FORCE: [&str; 3] = ["--cmd=explain", "--iface=eth0", "--direction=ingress"];
 
-/// What it prints; it must leave everything as it was.
+/// Returns what the command prints. It must change nothing on the host.
 fn explain(net: &Topology, args: &[&str], packet: &str) -> String {
     let before = Snapshot::of(net.host());
     let packet = format!("--packet={packet}");
@@ -20,7 +20,7 @@ fn explain(net: &Topology, args: &[&str], packet: &str) -> String {
 #[test]
 fn needs_root_given_rules_are_explained_where_nothing_runs() {
     Topology::run(|net| {
-        // it needs no BPF file system
+        // the command needs no BPF file system
         nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
         fs::write(
             "/run/rules.json",
@@ -82,12 +82,12 @@ Rule 3 (flags) is the first that matches: the packet is mirrored.
     });
 }
 
-/// In either generation, and after an update the new ones.
+/// Works in either generation of the rules. After an update, the new rules are explained.
 #[test]
 fn needs_root_rules_in_force_are_explained_and_left_alone() {
     Topology::run(|net| {
         let daemon = start(net, "ingress", &["--protocol=icmp,udp,tcp", "--max-rate=1gbit"]);
-        // counters, credit, and the datagram whose fragments these are
+        // makes counters, rate credit, and an entry for the datagram that these fragments belong to
         ping(net.client(), net.host(), 2, 3000);
         let before = map_contents(Way::Ingress);
         assert!(!before["ingress_datagram"].is_empty());
@@ -171,7 +171,7 @@ fn needs_root_what_cannot_be_explained_is_an_error() {
             let stderr = String::from_utf8(output.stderr).expect("text");
             assert!(stderr.contains(told) && output.stdout.is_empty(), "{args:?}: {stderr}");
         }
-        // of an instance whose process is gone, the rules are in force
+        // the process is gone, but the instance's rules are still in force
         start(net, "ingress", &["--protocol=tcp"]).kill();
         let refused = explain(net, &IN_FORCE, "10.1.0.2:1 > 10.1.0.1:2 udp");
         assert!(refused.contains("refused by protocol tcp\n"), "{refused}");
@@ -180,11 +180,11 @@ fn needs_root_what_cannot_be_explained_is_an_error() {
     });
 }
 
-/// Each command of the section, and what it says that it prints.
+/// Runs each command of the section, and expects the output that the section shows.
 fn shown_in_the_docs() -> Vec<(String, String)> {
     let page = include_str!("../../docs/operate.md");
     let section = page.split("\n## ").find(|it| it.starts_with("Before a filter changes"));
-    let blocks = section.expect("the section").split("```console\n# ").skip(1);
+    let blocks = section.expect("the section in docs/operate.md").split("```console\n# ").skip(1);
     let shown = blocks.map(|block| {
         let block = block.split("```").next().expect("a block").replace("\\\n", "");
         let (command, output) = block.split_once('\n').expect("a command");
@@ -202,7 +202,7 @@ fn needs_root_the_docs_show_what_is_printed() {
         let shown = shown_in_the_docs();
         assert_eq!(shown.len(), 2);
         for (command, expected) in shown {
-            let arguments = command.strip_prefix("mirroring ").expect("a command of ours");
+            let arguments = command.strip_prefix("mirroring ").expect("a `mirroring` command");
             let binary = testkit::binary();
             let printed = net.host().sh(&format!("cd /run; {} {arguments}", binary.display()));
             assert_eq!(printed, expected, "{command}");

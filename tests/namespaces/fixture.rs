@@ -1,5 +1,5 @@
-//! What the tests stand on: that the fixture works, that traffic passes without `mirroring`, and
-//! that nothing stays behind.
+//! What all tests rely on: the fixture works, traffic passes without `mirroring`, and nothing is
+//! left behind.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -221,7 +221,7 @@ fn needs_root_a_snapshot_shows_what_was_added_or_removed() {
     });
 }
 
-/// Seen from a namespace outside whose mounts are shared, as systemd makes them: the worst case.
+/// Seen from an outer namespace with shared mounts, which is systemd's default and the worst case.
 #[test]
 fn needs_root_a_topology_goes_with_its_test_even_after_a_panic() {
     let outside = || {

@@ -1,5 +1,5 @@
-//! Datagrams longer than the MTU: all their fragments arrive where the first one matched, and those of
-//! others do not.
+//! Datagrams longer than the MTU. If the first fragment matched, all fragments arrive. Fragments of
+//! other datagrams do not.
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
@@ -14,7 +14,7 @@ use testkit::namespaces::*;
 /// `MIRRORING_DATAGRAMS` of `bpf/mirroring.h`.
 const ROOM: usize = map_defs::DATAGRAM.entries as usize;
 
-/// Two fragments, the second of which is as short as can be; three; six.
+/// Two fragments, of which the second is as short as possible; three; six.
 const SIZES: [usize; 3] = [1473, 4000, 8000];
 
 fn rules(port: &str) -> String {
@@ -46,7 +46,8 @@ fn needs_root_all_fragments_of_a_datagram_arrive_or_none() {
             let received = to_be_mirrored(ingress, frames, Direction::Received).len();
             received + to_be_mirrored(egress, frames, Direction::Sent).len()
         };
-        // 2, 3 and 6 fragments of 2 datagrams to each of 3 ports, in 2 families, and of their replies
+        // 2, 3 and 6 fragments, for 2 datagrams and their replies, to each of 3 ports, in 2
+        // families
         assert_eq!(of_port(&frames), (2 + 3 + 6) * 2 * 3 * 2 * 2);
         let received = to_be_mirrored(ingress, &frames, Direction::Received);
         let sent = to_be_mirrored(egress, &frames, Direction::Sent);
@@ -58,23 +59,27 @@ fn needs_root_all_fragments_of_a_datagram_arrive_or_none() {
         assert_eq!(whole.len(), SIZES.len() * 2 * 3 * 2);
         whole.iter().for_each(|datagram| assert_sums(datagram));
         for way in [Way::Ingress, Way::Egress] {
-            assert_eq!(outcomes(way).excluded, (2 + 3 + 6) * 2 * 2, "of port 5302, {way}");
+            assert_eq!(
+                outcomes(way).excluded,
+                (2 + 3 + 6) * 2 * 2,
+                "fragments to port 5302, {way}"
+            );
         }
     });
 }
 
-/// The datagrams that are remembered, and what the kernel says that it takes to remember them.
+/// The number of remembered datagrams, and the memory that the kernel reports for the map.
 fn remembered() -> (usize, String) {
     let path = "/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/ingress_datagram";
-    let map = MapHandle::from_pinned_path(path).expect("the datagrams");
+    let map = MapHandle::from_pinned_path(path).expect("the pinned map of datagrams");
     let info = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
-    let info = fs::read_to_string(info).expect("what the map takes");
-    let memory = info.lines().find(|line| line.starts_with("memlock:")).expect("its memory");
+    let info = fs::read_to_string(info).expect("the map's fdinfo");
+    let memory = info.lines().find(|line| line.starts_with("memlock:")).expect("a memlock line");
     (map.keys().count(), memory.to_owned())
 }
 
-/// First fragments whose others never come, more than there is room for, and whole traffic between
-/// them.
+/// Sends more first fragments than the map has room for, without their later fragments, and whole
+/// packets in between.
 #[test]
 fn needs_root_a_flood_of_fragments_takes_no_more_memory() {
     const ROUNDS: u16 = 10;
@@ -92,7 +97,8 @@ fn needs_root_a_flood_of_fragments_takes_no_more_memory() {
         for round in 0..ROUNDS {
             let collector = Collector::listen(net.collector(), GUE_PORT);
             let flood = (0..EACH).map(|n| {
-                // id, and "more fragments"; the sum is wrong now, so that the host keeps none of them
+                // sets an ID and "more fragments"; the checksum is wrong now, so the host drops the
+                // fragment
                 frame[18..20].copy_from_slice(&(round * EACH + n).to_be_bytes());
                 frame[20..22].copy_from_slice(&[0x20, 0]);
                 frame.clone()

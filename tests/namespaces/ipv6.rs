@@ -1,4 +1,4 @@
-//! IPv6 beside IPv4: every matching packet and no other arrives, as it was.
+//! IPv6 beside IPv4: all matching packets arrive unchanged, and no others.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -6,7 +6,8 @@ use traffic_mirroring::model::Direction as Way;
 
 use testkit::namespaces::*;
 
-/// On ingress by destination port, on egress by source port: both mirror the same conversations.
+/// Ingress matches the destination port and egress the source port: both mirror the same
+/// conversations.
 fn rules(port: &str) -> String {
     format!(
         r#"{{"rules": [
@@ -28,7 +29,7 @@ fn converse(net: &Topology) {
     for (from, to) in [((client, CLIENT6), (host, HOST6)), ((host, HOST6), (client, CLIENT6))] {
         udp_with_extensions(from, to, 5310, 100);
         udp_with_extensions(from, to, 5311, 100);
-        // 24 bytes of extension headers: a full packet
+        // 24 bytes of extension headers, which make a full-size packet
         udp_with_extensions(from, to, 5310, 1428);
     }
     ping(client, host, 5, 56);
@@ -59,16 +60,17 @@ fn needs_root_exactly_the_matching_packets_arrive() {
     });
 }
 
-/// Super-packets, and packets that need two outer ones.
+/// Super-packets, and packets whose copies take two outer packets.
 #[test]
 fn needs_root_bulk_ipv6_traffic_arrives_with_right_checksums() {
     const BYTES: usize = 2 << 20;
-    // with 48 bytes of headers: the last that fits into 1500 - 32 bytes, the next, and the longest
+    // with 48 bytes of headers: the longest packet that fits into 1500 - 32 bytes, one byte more,
+    // and the longest of all
     const SIZES: [usize; 3] = [1420, 1421, 1452];
     undisturbed(|| {
         Topology::run(|net| {
             with_ipv6(net);
-            // as if the NIC were a wire: whoever is to cut and sum up has to do it before
+            // no offloads, like a wire: packets must be segmented and checksummed before the NIC
             net.host().without_offloads("eth1");
             let _both = ["ingress", "egress"].map(|way| start(net, way, &["--protocol=tcp,udp"]));
             let (copies, frames) = observe(net, || {
@@ -87,11 +89,14 @@ fn needs_root_bulk_ipv6_traffic_arrives_with_right_checksums() {
                     copies.into_iter().partition(|copy| copy[6] == 17);
                 let mut arrived = vec![false; BYTES];
                 for (at, piece) in stream(&tcp) {
-                    assert!(data.get(at..at + piece.len()) == Some(piece), "a changed piece");
+                    assert!(
+                        data.get(at..at + piece.len()) == Some(piece),
+                        "a piece differs from what was sent"
+                    );
                     arrived[at..at + piece.len()].fill(true);
                 }
                 let missing = arrived.iter().filter(|arrived| !**arrived).count();
-                assert_eq!(missing, 0, "bytes of the stream, {direction:?}");
+                assert_eq!(missing, 0, "bytes missing from the stream, {direction:?}");
                 let found: Vec<&[u8]> = udp.iter().map(|copy| &copy[48..]).collect();
                 let sent = SIZES.iter().flat_map(|size| (0..5).map(|number| noise(number, *size)));
                 let sent: Vec<_> = sent.collect();

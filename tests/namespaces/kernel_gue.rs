@@ -1,7 +1,7 @@
-//! The kernel's own GUE: its device as the tunnel that an operator made, and its device as the
-//! collector of the built-in tunnel. (That production does not notice the former: see `innocence`.)
+//! The kernel's own GUE device: as the tunnel that an operator made, and as the collector of the
+//! built-in tunnel. (`production_impact` tests that production does not notice the former.)
 //!
-//! Many kernels come without the modules, so these run in guests: `make test-kernels`.
+//! Many kernels lack these modules, so the tests run in guests: `make test-kernels`.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -13,15 +13,16 @@ use testkit::namespaces::*;
 /// The host's address on the collector's network.
 const NEAR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
 
-/// The longest packet that the kernel's GUE carries over a NIC of 1500: less the outer IPv4, UDP and
-/// GUE headers.
+/// The longest packet that the kernel's GUE carries over a NIC with an MTU of 1500. The outer IPv4,
+/// UDP and GUE headers take the rest.
 const LONGEST: usize = 1500 - 20 - 8 - 4;
 
-/// Headers of an echo request, and of a datagram.
+/// Bytes of headers of an echo request, and of a UDP datagram.
 const HEADERS: usize = 20 + 8;
 
-/// Mirrors both directions of `eth0` while `traffic` passes, and returns what passed and what
-/// `collect` got of it, each sorted, since the two directions meet on their ways.
+/// Mirrors both directions of `eth0` during `traffic`. Returns the packets that passed and those
+/// that `collect` received. Each list is sorted, because the two directions may overtake each
+/// other.
 fn mirrored<C>(
     net: &Topology,
     listen: impl FnOnce() -> C,
@@ -45,7 +46,7 @@ fn assert_same([passed, copies]: [Vec<Vec<u8>>; 2]) {
     assert!(copies == passed, "{:?} passed, {:?} arrived", lengths(&passed), lengths(&copies));
 }
 
-/// As long as may be.
+/// Packets of the maximum length.
 fn traffic_that_fits(near: &Ns, far: &Ns) {
     for (ns, ifname) in [(near, "eth0"), (far, "eth0")] {
         ns.sh(&format!("ip link set {ifname} mtu {LONGEST}"));
@@ -90,15 +91,15 @@ fn needs_root_copies_too_long_for_kernel_gue_harm_no_path_mtu() {
         let daemons = ["ingress", "egress"].map(|way| start(net, way, &["--protocol=icmp,udp"]));
         let collector = Collector::listen(net.collector(), GUE_PORT);
         for (size, count) in [(FITS, 3), (FITS + 1, 5), (1472, 2)] {
-            // not to be fragmented: the host itself would be told to send shorter ones
+            // with "don't fragment", the host itself would be told to send shorter packets
             host.sh(&format!("ping -q -M do -c {count} -i 0.1 -s {size} -W 9 10.1.0.2"));
             udp_exchange(client, host, 5300, count, size);
         }
         let copies = collector.stop_after_quiet(QUIET);
-        assert_eq!(copies.0.len(), 2 * 2 * 3, "requests and replies, by ICMP and by UDP");
+        assert_eq!(copies.0.len(), 2 * 2 * 3, "requests and replies over ICMP and UDP");
         assert!(copies.ipv4().iter().all(|copy| copy.len() == LONGEST));
         for ns in [client, host] {
-            assert_eq!(ns.sh("ip route show cache"), "", "exceptions");
+            assert_eq!(ns.sh("ip route show cache"), "", "route exceptions");
         }
         for mut daemon in daemons {
             daemon.signal(Signal::SIGTERM);
@@ -133,7 +134,7 @@ fn needs_root_the_kernels_gue_gets_each_packet_as_it_was() {
 fn needs_root_the_kernels_gue_gets_all_data_of_super_packets() {
     const BYTES: usize = 1 << 20;
     Topology::run(|net| {
-        // as if the NIC were a wire
+        // no offloads, like a wire
         net.host().without_offloads("eth1");
         let listen = || KernelCollector::listen(net.collector(), COLLECTOR, NEAR);
         let traffic = |client: &Ns, host: &Ns| {
@@ -156,11 +157,11 @@ fn needs_root_the_kernels_gue_gets_all_data_of_super_packets() {
         let sent = noise(0, 20 * 1472);
         assert_eq!(data.len(), 20);
         let data: BTreeSet<_> = data.iter().map(Vec::as_slice).collect();
-        assert!(data == sent.chunks(1472).collect(), "other datagrams than were sent");
+        assert!(data == sent.chunks(1472).collect(), "the datagrams differ from those sent");
     });
 }
 
-/// Both directions hold the same, all of it, and nothing else.
+/// Both directions hold the same bytes, completely, and nothing else.
 fn assert_holds_stream(copies: &[Vec<u8>], sent: Vec<u8>) {
     for from in [CLIENT, HOST] {
         let of_one = copies.iter().map(Vec::as_slice).filter(|copy| copy[12..16] == from.octets());
@@ -169,7 +170,10 @@ fn assert_holds_stream(copies: &[Vec<u8>], sent: Vec<u8>) {
         let mut end = 0;
         for (at, piece) in pieces {
             assert!(at <= end, "from {from}: bytes {end} to {at} are missing");
-            assert!(sent.get(at..at + piece.len()) == Some(piece), "from {from}: other bytes");
+            assert!(
+                sent.get(at..at + piece.len()) == Some(piece),
+                "from {from}: bytes differ from those sent"
+            );
             end = end.max(at + piece.len());
         }
         assert_eq!(end, sent.len(), "from {from}");

@@ -1,4 +1,5 @@
-//! What l3afd launches and what cannot be done ends with an error: it may be waiting for the end.
+//! When l3afd launches what cannot work, the program ends with an error, because l3afd may wait for
+//! its end.
 
 use std::os::fd::AsFd;
 
@@ -14,7 +15,7 @@ fn mount_elsewhere() {
     mount(Some("bpf"), ELSEWHERE, Some("bpf"), MsFlags::empty(), None::<&str>).expect("a bpffs");
 }
 
-/// Launches it as an l3afd that holds the root's program, and what is pinned.
+/// Launches `mirroring` as an l3afd would that holds the root's program and the pins.
 fn launch(net: &Topology, root: &Root, maps: &[libbpf_rs::MapHandle], more: &[&str]) -> Daemon {
     let held: Vec<_> = [root.program()].into_iter().chain(maps.iter().map(AsFd::as_fd)).collect();
     let args = args("ingress", more);
@@ -22,7 +23,7 @@ fn launch(net: &Topology, root: &Root, maps: &[libbpf_rs::MapHandle], more: &[&s
     Daemon::mirroring_by_l3afd(net.host(), &held, &args)
 }
 
-/// It ends with this error, and has changed nothing.
+/// Expects the process to end with this error and to have changed nothing.
 fn assert_refused(mut daemon: Daemon, error: &str) {
     assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.output());
     let log = daemon.log();
@@ -80,7 +81,7 @@ fn needs_root_objects_that_are_not_ours_are_an_error() {
     });
 }
 
-/// l3afd without chaining, and a payload without an object_file; and a start by hand beside its chain.
+/// l3afd without chaining, a payload without an `object_file`, and a manual start beside its chain.
 #[test]
 fn needs_root_where_l3afd_loaded_nothing_a_start_loads() {
     Topology::run(|net| {

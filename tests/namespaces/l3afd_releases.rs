@@ -1,4 +1,5 @@
-//! The layout of pins that l3afd 2.0 and 2.1 have: one directory for all packages of an interface, no version.
+//! The pin layout of l3afd 2.0 and 2.1: one directory for all packages of an interface, without a
+//! version.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use testkit::namespaces::*;
 const RELEASES: [Release; 2] = [Release::V2_0, Release::V2_1];
 const DIR: &str = "/sys/fs/bpf/tc/globals/eth0";
 
-/// Maps of other packages in the same directory; the first has a name as ours begin.
+/// Maps of other packages in the same directory. The name of the first one begins like ours.
 const THEIRS: [&str; 2] = ["ingress_flow_record_info_map", "rl_config_map"];
 
 fn roots(net: &Topology) -> [Root; 2] {
@@ -42,7 +43,7 @@ fn needs_root_an_older_l3afds_program_takes_every_command() {
                 load_as(release, way, root, "/sys/fs/bpf");
             }
             let loaded = Snapshot::of(host);
-            assert_eq!(status(net, &[]).0, "STOPPED", "nothing is filled in yet");
+            assert_eq!(status(net, &[]).0, "STOPPED", "no rules are in force yet");
             for way in Way::ALL {
                 run_as_l3afd(net, way.as_str(), &["--protocol=icmp"]);
             }
@@ -54,7 +55,7 @@ fn needs_root_an_older_l3afds_program_takes_every_command() {
                 let keys = ["direction", "version", "state", "launch_mode"].map(|key| &it[key]);
                 assert_eq!(keys, [way, "latest", "running", "l3afd"]);
             }
-            // l3afd names no version here, either
+            // l3afd names no version here either
             command(
                 host,
                 &["--cmd=update", "--iface=eth0", "--direction=ingress", "--protocol=udp"],
@@ -64,7 +65,11 @@ fn needs_root_an_older_l3afds_program_takes_every_command() {
             assert_eq!(copies_of_three_pings(net), 0);
             command(host, &["--cmd =stop", "--iface=eth0", "--direction=ingress"]);
             assert_eq!(status(net, &[]).0, "STOPPED");
-            assert_eq!(Snapshot::of(host).changes_since(&loaded), [""; 0], "pins are l3afd's");
+            assert_eq!(
+                Snapshot::of(host).changes_since(&loaded),
+                [""; 0],
+                "l3afd's pins must stay"
+            );
             assert_theirs_are_there();
             drop(before);
         });
@@ -81,7 +86,11 @@ fn needs_root_a_process_over_an_older_l3afd_ends_in_order() {
             let resident = start(net, "ingress", &["--resident=true"]);
             assert_eq!(copies_of_three_pings(net), 3, "{release:?}");
             resident.kill();
-            assert_eq!(copies_of_three_pings(net), 3, "{release:?}: the kernel goes on");
+            assert_eq!(
+                copies_of_three_pings(net),
+                3,
+                "{release:?}: the kernel side keeps mirroring"
+            );
             assert_eq!(status(net, &[]).0, "STOPPED");
             let resident = start(net, "ingress", &["--resident=true"]);
             assert_eq!(status(net, &[]).0, "RUNNING");
@@ -92,7 +101,7 @@ fn needs_root_a_process_over_an_older_l3afd_ends_in_order() {
     }
 }
 
-/// l3afd looks for the jump table there, at the start and at the end.
+/// l3afd looks for the jump table there, both at the start and at the end.
 #[test]
 fn needs_root_an_older_l3afds_chain_has_our_pins_beside_others() {
     Topology::run(|net| {
@@ -106,7 +115,11 @@ fn needs_root_an_older_l3afds_chain_has_our_pins_beside_others() {
             assert_eq!(copies_of_three_pings(net), 3);
             daemon.kill();
             let daemon = start(net, "ingress", &[&map_name]);
-            assert_eq!(copies_of_three_pings(net), 3, "a start over a dead one");
+            assert_eq!(
+                copies_of_three_pings(net),
+                3,
+                "a start that takes over from a dead instance"
+            );
             assert_eq!(shown_one(net)["launch_mode"], "chain");
             assert!(daemon.terminate().success());
             assert_theirs_are_there();
@@ -124,7 +137,7 @@ fn needs_root_beside_an_older_l3afd_a_start_has_its_own_version() {
         let daemon = start(net, "ingress", &["--protocol=icmp", "--version=latest"]);
         assert_eq!(copies_of_three_pings(net), 6);
         assert_eq!(shown(net, &["--version=latest"]).len(), 2);
-        // without a version, it is l3afd's that is meant
+        // without a version, l3afd's instance is meant
         command(
             net.host(),
             &["--cmd=update", "--iface=eth0", "--direction=ingress", "--protocol=udp"],

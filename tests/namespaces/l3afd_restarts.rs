@@ -1,4 +1,5 @@
-//! l3afd's graceful restart: it ends the processes, and starts others, with a direction that is neither's.
+//! l3afd's graceful restart. It ends the processes and starts new ones, with a direction that
+//! belongs to neither of them.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
@@ -13,7 +14,7 @@ use traffic_mirroring::model::Direction as Way;
 use testkit::namespaces::*;
 
 const PORT: u16 = 5300;
-/// What l3afd gives for a direction.
+/// The direction that l3afd passes at a restart.
 const RESTART: &str = "xdpingress";
 
 /// How l3afd ends a process.
@@ -23,7 +24,7 @@ enum End {
     CmdStop,
 }
 
-/// Where l3afd waits for its successor, while it restarts.
+/// The socket where l3afd waits for its successor during a restart.
 fn socket_of_a_restart(net: &Topology) -> UnixListener {
     mount(Some("tmpfs"), "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("a /tmp");
     net.host().run(|| UnixListener::bind("/tmp/l3afd.sock").expect("the socket"))
@@ -44,9 +45,9 @@ impl<'a> Stage<'a> {
         Self { net, socket: socket_of_a_restart(net), pins, _roots: roots }
     }
 
-    /// As l3afd does it for one of the directions, whichever it says.
+    /// Launches one direction's process as l3afd does, with the direction argument given.
     fn launch(&self, side: usize, direction: &str) -> Daemon {
-        // tunnels tell which is meant
+        // the tunnel identifies the instance
         let device = format!("--tunnel-interface-name=gue{side}");
         let args = args(direction, &["--resident=true", "--protocol=udp", &device]);
         let args: Vec<&str> = args.iter().map(|arg| arg.as_ref()).collect();
@@ -108,7 +109,7 @@ fn needs_root_five_restarts_leave_no_gap_and_keep_the_rules() {
                 let after = [0, 1].map(|side| stage.pid(side));
                 assert!(before.iter().all(|pid| !after.contains(pid)), "restart {restart}");
                 for (side, daemon) in daemons.iter_mut().enumerate() {
-                    // each has gone on with what has its tunnel
+                    // each process has resumed the instance with its tunnel
                     let way = Way::ALL[side];
                     daemon.wait_ready(&format!("resumed eth0 {way}"));
                 }
@@ -118,9 +119,9 @@ fn needs_root_five_restarts_leave_no_gap_and_keep_the_rules() {
             for to in [true, false] {
                 let mut numbers = Stream::numbers(&packets, PORT, to);
                 numbers.sort_unstable();
-                assert_eq!(numbers, (0..sent).collect::<Vec<_>>(), "each is mirrored once");
+                assert_eq!(numbers, (0..sent).collect::<Vec<_>>(), "each packet is mirrored once");
             }
-            assert_eq!(copies_of_three_pings(net), 6, "the rules are those of the update");
+            assert_eq!(copies_of_three_pings(net), 6, "the rules of the update are in force");
             assert_eq!(status(net, &[]).0, "RUNNING");
         });
     }
@@ -133,7 +134,7 @@ fn needs_root_l3afds_signal_without_a_restart_ends_it() {
         let root = Root::attach(net.host(), "ingress");
         let args = args("ingress", &["--resident=true"]);
         let args: Vec<&str> = args.iter().map(|arg| arg.as_ref()).collect();
-        // it has no such socket
+        // this l3afd has no such socket
         let mut daemon = Daemon::mirroring_by_l3afd(net.host(), &[root.program()], &args);
         daemon.wait_ready("mirroring eth0 ingress");
         assert_eq!(copies_of_three_pings(net), 3);
@@ -156,7 +157,7 @@ fn needs_root_after_a_restart_a_lone_program_has_no_process() {
         let mut egress = stage.launch(1, RESTART);
         egress.wait_ready("resumed eth0 egress");
         assert_eq!(stage.instance(0).record().pid, 0);
-        // there is none for another
+        // no instance without a process is left
         let mut another = stage.launch(1, RESTART);
         another.wait_ready("resumed eth0 ingress");
         let mut third = stage.launch(1, RESTART);

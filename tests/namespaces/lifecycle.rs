@@ -1,4 +1,5 @@
-//! Starting, ending, crashing, starting again: nothing stays behind, and nothing of others goes.
+//! Starts, ends, crashes and restarts: nothing of ours is left behind, and nothing of others is
+//! removed.
 
 use std::fs;
 use std::io::Read;
@@ -49,11 +50,11 @@ fn needs_root_stop_from_outside_ends_a_process_in_order() {
     Topology::run(|net| {
         let before = Snapshot::of(net.host());
         let mut daemon = start(net, "ingress", &[]);
-        // in the odd form that l3afd uses
+        // in l3afd's unusual argument form
         command(net.host(), &["--cmd =stop", "--iface =eth0", "--direction =ingress"]);
         assert_eq!(daemon.wait().code(), Some(0));
         assert_eq!(Snapshot::of(net.host()).changes_since(&before), [""; 0]);
-        // there being nothing to stop is what was asked for
+        // stopping succeeds when there is nothing to stop
         command(net.host(), &["--cmd=stop", "--iface=eth0"]);
     });
 }
@@ -72,7 +73,7 @@ fn needs_root_a_stop_ends_the_start_that_it_waited_for() {
             let mut open = open.flatten().flat_map(|entry| fs::read_link(entry.path()));
             open.any(|path| path == Path::new("/sys/fs/bpf"))
         });
-        // the start shall be first
+        // the start must get the lock first
         stop.signal(Signal::SIGSTOP);
         drop(lock);
         daemon.wait_ready("mirroring eth0 ingress");
@@ -131,13 +132,13 @@ fn needs_root_of_starts_at_once_exactly_one_wins() {
     };
     Topology::run(race);
     Topology::run(|net| {
-        // the first one mounts it, over the directory that the others wait for
+        // the first start mounts it, over the directory that the others wait for
         nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
         race(net);
     });
 }
 
-/// In every launch mode: a re-run with a narrower filter mirrors only that.
+/// In every launch mode, a re-run with a narrower filter mirrors only what that matches.
 #[test]
 fn needs_root_a_rerun_with_a_narrower_filter_mirrors_only_that() {
     let mirrored_flows = |net: &Topology| -> Vec<(u8, Option<u16>)> {
@@ -173,7 +174,7 @@ fn needs_root_a_rerun_with_a_narrower_filter_mirrors_only_that() {
         load_as_l3afd(Way::Ingress, &root);
         run_as_l3afd(net, "ingress", &["--src-address=10.0.0.0/8,1.2.3.4"]);
         assert_eq!(mirrored_flows(net), all);
-        // l3afd crashed and loads again, over the maps that are pinned
+        // l3afd crashed and loads again, with the pinned maps
         load_as_l3afd(Way::Ingress, &root);
         run_as_l3afd(net, "ingress", &narrower);
         assert_eq!(mirrored_flows(net), only_5301);
@@ -217,7 +218,7 @@ fn needs_root_status_says_one_word_and_nothing_else() {
         assert_eq!(status(net, &["--iface =eth0", "--direction =ingress"]), running);
         assert_eq!(status(net, &["--iface=eth0", "--direction=egress"]), stopped);
         assert_eq!(status(net, &["--iface=eth1"]), stopped);
-        // packets are mirrored on, but what was started is not all there
+        // packets are still mirrored, but a part of the instance is missing
         daemon.kill();
         assert_eq!(status(net, &[]), stopped);
     });
@@ -233,13 +234,13 @@ fn needs_root_an_l3afd_loaded_start_exits_and_a_stop_cleans_up() {
         assert_eq!(status(net, &[]).0, "RUNNING");
         assert!(has_tunnel(net));
 
-        // a stop ends the mirroring, and leaves l3afd's program and pins to l3afd
+        // a stop ends the mirroring, and leaves l3afd's program and pins in place
         command(net.host(), &["--cmd=stop", "--iface=eth0", "--direction=ingress"]);
         assert!(!has_tunnel(net));
         assert!(pins.program().exists() && root.slot().is_some());
         assert_eq!(copies_of_three_pings(net), 0);
 
-        // l3afd unloads without a word: the next stop of any instance clears up
+        // l3afd unloads without notice: the next stop of any instance cleans up
         run_as_l3afd(net, "ingress", &[]);
         assert!(has_tunnel(net));
         pins.remove().expect("l3afd's pins to go");
@@ -274,7 +275,7 @@ fn needs_root_a_resident_start_stays_and_clears_up_at_sigterm() {
 #[test]
 fn needs_root_a_missing_bpffs_is_mounted() {
     Topology::run(|net| {
-        // the namespace of mounts is the test's own, and so is its /sys/fs/bpf
+        // the mount namespace is the test's own, and so is its /sys/fs/bpf
         nix::mount::umount("/sys/fs/bpf").expect("no bpffs");
         let daemon = start(net, "ingress", &[]);
         assert_eq!(copies_of_three_pings(net), 3);
@@ -324,7 +325,7 @@ fn needs_root_the_log_has_each_step_and_is_optional() {
         );
         daemon.wait_ready("/no/such/place/mirroring.log");
         eventually("packets mirrored without a log", || status(net, &[]).0 == "RUNNING");
-        // and goes on until it is told to end
+        // and it keeps running until told to end
         thread::sleep(QUIET);
         assert_eq!(copies_of_three_pings(net), 3);
         assert_eq!(status(net, &[]).0, "RUNNING");
@@ -332,7 +333,7 @@ fn needs_root_the_log_has_each_step_and_is_optional() {
     });
 }
 
-/// As when a login over the network breaks: the terminal is gone, and SIGHUP says so.
+/// As when a remote login breaks off: the terminal is gone, and the process gets SIGHUP.
 #[test]
 fn needs_root_a_hangup_with_nobody_left_to_tell_ends_in_order() {
     Topology::run(|net| {
@@ -346,7 +347,7 @@ fn needs_root_a_hangup_with_nobody_left_to_tell_ends_in_order() {
         let mut said = String::new();
         while !said.contains("mirroring eth0 ingress") {
             let mut buffer = [0; 256];
-            let length = terminal.0.read(&mut buffer).expect("words on the terminal");
+            let length = terminal.0.read(&mut buffer).expect("output on the terminal");
             said += &String::from_utf8_lossy(&buffer[..length]);
         }
 

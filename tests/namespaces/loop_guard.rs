@@ -1,5 +1,5 @@
-//! No instance mirrors copies, whosever they are: else two of them would make ever more of each
-//! other's. (While these tests fail, a fuse ends what would have no end.)
+//! No instance mirrors another instance's copies. Otherwise two instances would mirror each other's
+//! copies without end. (A fuse stops such a loop when one of these tests fails.)
 
 use std::fs;
 use std::net::UdpSocket;
@@ -17,7 +17,7 @@ use traffic_mirroring::model::{Direction as Way, InstanceId};
 
 use testkit::namespaces::*;
 
-/// Takes an interface of the host down once it has sent more packets than any test makes.
+/// Takes an interface of the host down once it has sent more packets than any test causes.
 struct Fuse {
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -37,7 +37,7 @@ impl Fuse {
                 thread::sleep(Duration::from_millis(5));
             }
         };
-        // a thread is in the namespaces of the one that made it
+        // a new thread inherits the namespaces of its creator
         Self { end, thread: Some(thread::spawn(watch)) }
     }
 }
@@ -57,8 +57,8 @@ fn sent_packets(ifname: &str) -> u64 {
     count.trim().parse().expect("a number")
 }
 
-/// VXLAN devices that an operator made, each to an end of its own at the collector's, where nobody
-/// takes them apart: its kernel answers copies with ICMP errors, as far as it may.
+/// VXLAN devices as an operator would make them, each to a port of its own at the collector. Nobody
+/// listens there, so the collector's kernel answers copies with ICMP errors, at its limited rate.
 fn make_devices(net: &Topology) {
     let collector = net.collector();
     collector.sh("
@@ -71,7 +71,7 @@ fn make_devices(net: &Topology) {
         for device in vxa vxb vxc; do ip link set $device up; done");
 }
 
-/// An instance on `eth1`, by which copies leave, named after its device.
+/// Starts an instance on `eth1`, through which copies leave. It is named after its device.
 fn start_on_eth1(net: &Topology, direction: &str, device: &str) -> Daemon {
     start_on_eth1_with(net, direction, device, &[])
 }
@@ -89,7 +89,8 @@ fn start_on_eth1_with(net: &Topology, direction: &str, device: &str, more: &[&st
     daemon
 }
 
-/// How many copies leave of five pings to the collector, and that all are copies of ICMP echoes.
+/// Returns how many copies of five pings leave to the collector. Expects all to be copies of ICMP
+/// echoes.
 fn copies_of_five_pings(net: &Topology) -> usize {
     let capture = Capture::start(net.host(), "eth1");
     ping(net.host(), net.collector(), 5, 56);
@@ -106,7 +107,10 @@ fn check_copies(sent: &[&[u8]]) -> usize {
         .collect();
     for copy in &copies {
         let inner = &copy[VXLAN_AND_ETHERNET..];
-        assert!(inner[9] == 1 && [0, 8].contains(&inner[20]), "a copy of no echo: {inner:02x?}");
+        assert!(
+            inner[9] == 1 && [0, 8].contains(&inner[20]),
+            "not a copy of an echo: {inner:02x?}"
+        );
     }
     copies.len()
 }
@@ -126,14 +130,14 @@ fn needs_root_instances_with_two_tunnels_have_no_loop() {
             start("ingress", "vxc"),
         ];
         let capture = Capture::start(net.host(), "eth1");
-        assert_eq!(copies_of_five_pings(net), 3 * (5 + 5), "of requests and replies");
+        assert_eq!(copies_of_five_pings(net), 3 * (5 + 5), "copies of requests and replies");
         let received = capture.stop();
         let errors = received.ipv4(Direction::Received).len() - 5;
         assert!(errors > 0, "no ICMP error came: the test shows nothing");
         for daemon in daemons {
             let summary = Summary::at_end_of(daemon);
             assert_eq!(summary.sent, 5, "{summary:?}");
-            // one sees the errors, another one all copies of the requests and of the replies
+            // one instance sees the errors, the other one all copies of requests and replies
             assert!(summary.loop_guard >= errors.min(30), "{errors} errors: {summary:?}");
         }
     });
@@ -149,7 +153,7 @@ fn needs_root_the_end_of_one_instance_leaves_the_others_guarded() {
         assert_eq!(copies_of_five_pings(net), 15);
         assert!(b.terminate().success());
         assert_eq!(copies_of_five_pings(net), 10);
-        // the kernel side of one that is killed goes on
+        // the kernel side of a killed instance goes on
         c.kill();
         let b = start("vxb");
         assert_eq!(copies_of_five_pings(net), 15);
@@ -161,7 +165,7 @@ fn needs_root_the_end_of_one_instance_leaves_the_others_guarded() {
     });
 }
 
-/// What goes to the former far end of an instance's tunnel is as good as any packet.
+/// Once an instance is gone, packets to its tunnel's far end are ordinary packets.
 #[test]
 fn needs_root_packets_to_a_former_collector_are_mirrored_again() {
     Topology::run(|net| {
@@ -177,7 +181,7 @@ fn needs_root_packets_to_a_former_collector_are_mirrored_again() {
         };
         assert_eq!(send_to_b(), 1);
         assert!(b.terminate().success());
-        assert_eq!(send_to_b(), 2, "with its copy");
+        assert_eq!(send_to_b(), 2, "the packet and its copy");
         assert_eq!(
             Summary::at_end_of(a).loop_guard,
             2,
@@ -186,7 +190,7 @@ fn needs_root_packets_to_a_former_collector_are_mirrored_again() {
     });
 }
 
-/// Datagrams to the collector, as many as there can be, until dropped.
+/// Sends datagrams to the collector as fast as possible, until dropped.
 struct Flood {
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -198,7 +202,7 @@ impl Flood {
     const LONGEST: Duration = Duration::from_secs(30);
 
     fn start(net: &Topology) -> Self {
-        // no ICMP errors, neither about the datagrams nor about their copies
+        // these sockets prevent ICMP errors about the datagrams and about their copies
         let take = |port| bind(net.collector(), || UdpSocket::bind(("0.0.0.0", port)));
         let takers = [Self::PORT, 4789].map(take);
         let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
@@ -213,7 +217,7 @@ impl Flood {
         Self { end, thread: Some(thread::spawn(send)), _takers: takers }
     }
 
-    /// Returns when a few more have been sent.
+    /// Waits until about a thousand more have been sent.
     fn goes_on(&self) {
         let before = sent_packets("eth1");
         eventually("more datagrams", || sent_packets("eth1") > before + 1000);
@@ -228,7 +232,7 @@ impl Drop for Flood {
     }
 }
 
-/// One instance mirrors a flood, and another one asks for nothing but the copies of that.
+/// One instance mirrors a flood. The filter of the other one matches only the copies of that flood.
 #[test]
 fn needs_root_all_copies_of_an_instance_are_guarded() {
     Topology::run(|net| {
@@ -245,7 +249,7 @@ fn needs_root_all_copies_of_an_instance_are_guarded() {
             let summary = Summary::at_end_of(daemon);
             assert!(summary.sent == 0 && summary.loop_guard > 100, "{summary:?}");
         };
-        // whichever of them starts or ends under the flood
+        // either instance may start or end during the flood
         for round in 0..5 {
             println!("round {round}");
             let mirroring = of_flood("vxa");
@@ -269,7 +273,7 @@ fn needs_root_all_copies_of_an_instance_are_guarded() {
     });
 }
 
-/// Both hooks of `lo` see every packet, and nobody listens: each copy is answered by an ICMP error.
+/// Both hooks of `lo` see every packet. Nobody listens, so each copy is answered by an ICMP error.
 #[test]
 fn needs_root_instances_on_lo_have_no_loop() {
     Topology::run(|net| {
@@ -299,7 +303,8 @@ fn needs_root_instances_on_lo_have_no_loop() {
         let frames = capture.stop();
         let sent = frames.ipv4(Direction::Sent);
         let count = |protocol| sent.iter().filter(|packet| packet[9] == protocol).count();
-        // 4 requests and 4 replies, each once going out and once coming in, by each of two tunnels
+        // 4 requests and 4 replies, each seen once on egress and once on ingress, by each of two
+        // tunnels
         assert_eq!(count(17), 2 * 16);
         assert!(count(1) > 8, "no ICMP error came: the test shows nothing");
     });
@@ -308,7 +313,7 @@ fn needs_root_instances_on_lo_have_no_loop() {
 const ENDPOINT_LEN: usize = size_of::<bpf::Endpoint>();
 const LIST_LEN: usize = size_of::<bpf::Endpoints>();
 
-/// A far end over IPv4, as a list has it.
+/// A far end over IPv4, in the layout of an endpoint list.
 fn far_end(address: [u8; 4], port: u16, protocol: u8) -> [u8; ENDPOINT_LEN] {
     let mut endpoint = [0; ENDPOINT_LEN];
     endpoint[10..12].fill(0xff);
@@ -318,7 +323,7 @@ fn far_end(address: [u8; 4], port: u16, protocol: u8) -> [u8; ENDPOINT_LEN] {
     endpoint
 }
 
-/// Pins as an instance of another version has them: of its maps, only the list is as ours.
+/// Makes pins of an instance of another version: only its endpoint list has our layout.
 fn pin_another_version(name: &str, endpoint: Option<[u8; ENDPOINT_LEN]>) -> Pins {
     let id = InstanceId {
         interface: "eth1".parse().expect("a name"),
@@ -350,8 +355,8 @@ fn pin_another_version(name: &str, endpoint: Option<[u8; ENDPOINT_LEN]>) -> Pins
 fn entry(pins: &Pins, index: usize) -> Vec<u8> {
     let path = pins.map(&map_defs::ENDPOINTS.name(Way::Egress));
     let list = MapHandle::from_pinned_path(path).expect("a list");
-    let value = list.lookup(&[0; 4], libbpf_rs::MapFlags::ANY).expect("a look").expect("an entry");
-    value.chunks(ENDPOINT_LEN).nth(index).expect("a place").to_vec()
+    let value = list.lookup(&[0; 4], libbpf_rs::MapFlags::ANY).expect("lookup").expect("an entry");
+    value.chunks(ENDPOINT_LEN).nth(index).expect("the index is within the list").to_vec()
 }
 
 #[test]
@@ -373,7 +378,11 @@ fn needs_root_other_versions_with_an_endpoint_list_are_guarded() {
         let socket = UdpSocket::bind("10.2.0.1:0").expect("bind");
         socket.send_to(&[0; 100], "10.2.0.3:4790").expect("send");
         assert_eq!(Summary::at_end_of(daemon).loop_guard, 1);
-        assert_eq!(entry(&other, 1), [0; ENDPOINT_LEN], "who has gone");
+        assert_eq!(
+            entry(&other, 1),
+            [0; ENDPOINT_LEN],
+            "the entry of an ended instance is cleared"
+        );
     });
 }
 
@@ -384,7 +393,7 @@ fn needs_root_one_tunnel_too_many_to_guard_against_is_refused() {
         for n in 0..31 {
             pin_another_version(&format!("v{n}"), Some(far_end([192, 0, 2, n], 4789, 17)));
         }
-        // also the last of them has its place
+        // the last of the 32 still has a place
         let daemon = start_on_eth1(net, "egress", "vxa");
         let args = ["--iface=eth1", "--direction=egress", "--tunnel-interface-name=vxb"];
         let output = mirroring(net.host(), args);

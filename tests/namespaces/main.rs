@@ -1,4 +1,4 @@
-//! Real traffic through real interfaces, in network namespaces that each test makes for itself.
+//! Real traffic through real interfaces. Each test makes network namespaces of its own.
 
 mod atomic_update;
 mod attach;

@@ -1,4 +1,5 @@
-//! The counters where l3afd's `monitor_maps` reads them: a key of 4 bytes, an integer of 8.
+//! The counters in the form that l3afd's `monitor_maps` reads: keys of 4 bytes, integers of 8
+//! bytes.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use traffic_mirroring::model::Direction as Way;
 
 use testkit::namespaces::*;
 
-/// In the order of `struct mirroring_outcomes`, which docs/monitoring.md has, too.
+/// In the order of `struct mirroring_outcomes`, which docs/monitoring.md repeats.
 const MATCHED: usize = 0;
 const SENT: usize = 1;
 const EXCLUDED: usize = 2;
@@ -25,7 +26,7 @@ fn map(direction: Way) -> MapHandle {
     MapHandle::from_pinned_path(format!("{dir}/{direction}_metrics")).expect("the metrics")
 }
 
-/// As l3afd reads them.
+/// Reads them as l3afd does.
 fn metrics(direction: Way) -> Vec<u64> {
     let map = map(direction);
     let metric = |key: u32| {
@@ -36,12 +37,12 @@ fn metrics(direction: Way) -> Vec<u64> {
     (0..KEYS).map(metric).collect()
 }
 
-/// What l3afd writes at every load.
+/// What l3afd writes whenever it loads the program.
 fn write_0_to_key_0(direction: Way) {
     map(direction).update(&[0; 4], &[0; 8], MapFlags::ANY).expect("to write");
 }
 
-/// Sends from all CPUs at once to the ports. Returns how many there were for each.
+/// Sends to the ports from all CPUs at once. Returns how many packets each port was sent.
 fn blast<const N: usize>(net: &Topology, ports: [u16; N]) -> [u64; N] {
     let time = Duration::from_millis(500);
     ports.map(|port| udp_blast(net.client(), net.host(), port, 100, 10_000, time, &cpus()) as u64)
@@ -55,7 +56,7 @@ fn needs_root_every_packet_is_in_the_metrics_soon() {
         let awaited = |sent: u64, excluded: u64| {
             eventually("every packet in the metrics", || {
                 if daemon.is_none() {
-                    // nobody else publishes
+                    // only `--cmd=status` publishes here
                     let status = status(net, &["--iface=eth0"]);
                     assert_eq!(status, ("RUNNING".to_owned(), Some(0)));
                 }
@@ -69,7 +70,7 @@ fn needs_root_every_packet_is_in_the_metrics_soon() {
         let [sent, excluded] = blast(net, [5300, 5301]);
         awaited(sent, excluded);
 
-        // what rules that have gone counted stays
+        // what removed rules counted stays in the sums
         let other = RULES.replace("5302", "5303");
         let other = rules_file("other", &other);
         command(net.host(), &["--cmd=update", "--iface=eth0", "--direction=ingress", &other]);
@@ -96,11 +97,15 @@ fn needs_root_metrics_go_on_after_a_crash_of_whoever_is_there() {
         daemon.signal(Signal::SIGKILL);
         daemon.wait();
         let [second] = blast(net, [5300]);
-        assert_eq!(metrics(Way::Ingress)[..2], [first, first], "nobody publishes");
+        assert_eq!(
+            metrics(Way::Ingress)[..2],
+            [first, first],
+            "nothing publishes without a process"
+        );
         let mut daemon = start(net, "ingress", &flags);
         awaited(first + second);
 
-        // l3afd crashes, too, and loads over the maps that it left
+        // l3afd crashes as well, and loads again with the maps that it left
         daemon.signal(Signal::SIGKILL);
         daemon.wait();
         load_as_l3afd(Way::Ingress, &root);
@@ -108,7 +113,7 @@ fn needs_root_metrics_go_on_after_a_crash_of_whoever_is_there() {
         let daemon = start(net, "ingress", &flags);
         awaited(first + second);
 
-        // what came last is published, too
+        // the last counts are published as well
         let [third] = blast(net, [5300]);
         let all = (first + second + third) as usize;
         assert_eq!(Summary::at_end_of(daemon).sent, all);

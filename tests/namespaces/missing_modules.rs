@@ -1,6 +1,6 @@
-//! Kernels without a module that the tunnel or the hook needs.
+//! Kernels that lack a module which the tunnel or the hook needs.
 //!
-//! Only a guest can be without them: `make test-kernels`, before any other test has had them loaded.
+//! Only a guest can lack them. `make test-kernels` runs these before any other test loads modules.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -12,23 +12,23 @@ use traffic_mirroring::netlink::Netlink;
 
 use testkit::namespaces::*;
 
-/// The program that the kernel has modules loaded by.
+/// Holds the path of the program that the kernel runs to load a module.
 const MODPROBE: &str = "/proc/sys/kernel/modprobe";
 
-/// Has the kernel load no modules for as long as it lives.
+/// Keeps the kernel from loading modules until dropped.
 struct NoModules(String);
 
 impl NoModules {
     fn from_now_on() -> Self {
-        let modprobe = fs::read_to_string(MODPROBE).expect("a program");
-        fs::write(MODPROBE, "/bin/false").expect("no program");
+        let modprobe = fs::read_to_string(MODPROBE).expect("the path of modprobe");
+        fs::write(MODPROBE, "/bin/false").expect("the path is replaced");
         Self(modprobe)
     }
 }
 
 impl Drop for NoModules {
     fn drop(&mut self) {
-        fs::write(MODPROBE, &self.0).expect("the program");
+        fs::write(MODPROBE, &self.0).expect("the path is restored");
     }
 }
 
@@ -36,7 +36,7 @@ fn load(module: &str) {
     assert!(Command::new("modprobe").arg(module).status().expect("modprobe").success(), "{module}");
 }
 
-/// What a filter on `eth0` fails with.
+/// Returns the error of a filter on `eth0`.
 fn refusal(net: &Topology) -> String {
     let before = Snapshot::of(net.host());
     let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0");
@@ -53,7 +53,7 @@ fn refusal(net: &Topology) -> String {
     format!("{:#}", attached.expect_err("a filter without its module"))
 }
 
-/// Whether a start names what is missing. Where there is TCX, it misses nothing.
+/// Expects a start to name what is missing. With TCX, nothing is missing.
 fn check_start(net: &Topology, parts: &[&str]) {
     let before = Snapshot::of(net.host());
     if has_tcx() {

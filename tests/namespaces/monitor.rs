@@ -1,5 +1,5 @@
-//! A process that stays looks after its instance: whatever happens to interfaces, addresses, routes
-//! and neighbours, mirroring goes on, or the log says what is wrong.
+//! A resident process monitors its instance. Whatever happens to interfaces, addresses, routes and
+//! neighbours, mirroring goes on, or the log says what is wrong.
 
 use std::time::Instant;
 
@@ -22,13 +22,13 @@ const MAKE_ETH1: &str = "
     nsenter --net=/run/netns/collector sh -ec '
         ip address add 10.2.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.2.0.1'";
 
-/// Waits for a line that was not in the log before.
+/// Waits for a log line that was not there before.
 fn wait_for_next(daemon: &Daemon, text: &str, before: &str) {
     let count = |log: &str| log.matches(text).count();
     eventually(&format!("another {text:?} in the log"), || count(&daemon.log()) > count(before));
 }
 
-/// Does `change` on the host, and waits until the process has said `text`.
+/// Applies `change` on the host, and waits until the process logs `text`.
 fn change(net: &Topology, daemon: &Daemon, script: &str, text: &str) {
     let before = daemon.log();
     net.host().sh(script);
@@ -41,12 +41,13 @@ fn wait_for_link(ns: &Ns, name: &str) {
     });
 }
 
-/// ARP may have to ask again first.
+/// Waits until copies arrive. ARP may have to resolve the next hop first.
 fn await_copies(net: &Topology) {
     eventually("copies", || copies_of_three_pings(net) == 3);
 }
 
-/// What of ours is there that was not before: interfaces that were made anew have other indices.
+/// Returns what this program left behind. It ignores other changes, because recreated interfaces
+/// have new indices.
 fn left_behind(net: &Topology, before: &Snapshot) -> Vec<String> {
     let mut changes = Snapshot::of(net.host()).changes_since(before);
     changes.retain(|it| {
@@ -92,8 +93,8 @@ fn needs_root_a_renamed_interface_stays_under_its_first_name() {
     });
 }
 
-/// The dead instance's program is on the renamed interface; the start is for the one that has its
-/// name now.
+/// The dead instance's program is on the renamed interface. The new start is for the interface that
+/// has the name now.
 #[test]
 fn needs_root_a_start_takes_the_interface_that_has_the_name_now() {
     Topology::run(|net| {
@@ -106,10 +107,10 @@ fn needs_root_a_start_takes_the_interface_that_has_the_name_now() {
         let args = ["--iface=eth0", "--direction=ingress", TO_COLLECTOR[0]];
         let mut daemon = Daemon::mirroring(host, args);
         daemon.wait_ready("mirroring eth0");
-        assert_eq!(copies_of_three_pings(net), 0, "of eth9");
+        assert_eq!(copies_of_three_pings(net), 0, "copies from eth9");
         let collector = Collector::listen(net.collector(), GUE_PORT);
         ping(net.collector(), host, 3, 56);
-        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3, "of eth0");
+        assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3, "copies from eth0");
         assert!(daemon.terminate().success());
     });
 }
@@ -132,7 +133,7 @@ fn needs_root_a_recreated_interface_is_mirrored_again() {
                 wait_for_next(daemon, "is back and mirrored again", before);
             }
             wait_for_link(net.host(), "eth0");
-            assert_eq!(copies_of_three_pings(net), 6, "requests and replies");
+            assert_eq!(copies_of_three_pings(net), 6, "copies of requests and replies");
         }
         for daemon in daemons {
             assert!(daemon.terminate().success());
@@ -212,7 +213,7 @@ fn needs_root_copies_follow_the_nics_address_and_mtu() {
 fn needs_root_copies_follow_the_kernels_route_without_a_device() {
     Topology::run(|net| {
         let host = net.host();
-        // a second link to the collector, which is behind both
+        // a second link to the collector, which is reachable over both
         host.sh("
             ip link add eth2 type veth peer name eth2 netns collector
             ip address add 10.4.0.1/24 dev eth2
@@ -258,7 +259,7 @@ fn needs_root_a_deleted_or_downed_tunnel_is_restored() {
         }
         let tunnels = net.host().sh("ip -o link show type veth | grep -c 'mirroring: GUE'");
         assert_eq!(tunnels.trim(), "1", "still shared");
-        // who came first built it, the other one took it
+        // the first process rebuilt the tunnel, the other one adopted it
         let said = daemons.each_ref().map(Daemon::log).concat();
         assert_eq!(said.matches("rebuilt the tunnel \"gue1\"").count(), 2, "{said}");
         for daemon in daemons {
@@ -268,7 +269,8 @@ fn needs_root_a_deleted_or_downed_tunnel_is_restored() {
     });
 }
 
-/// Of every kind of field, and as a `--cmd=update` of which the process knows nothing left them.
+/// After rules of every kind of field, and after a `--cmd=update` that the process does not know
+/// of.
 #[test]
 fn needs_root_the_rules_in_force_go_on_with_another_tunnel() {
     Topology::run(|net| {
@@ -320,7 +322,7 @@ fn needs_root_an_existing_device_is_followed_but_never_made() {
         vxlan_to(host, "10.2.0.2");
         wait_for_next(&daemon, "resolved", &log);
         assert_eq!(copies(), 3);
-        // the kernel removes our route with the NIC's state
+        // the kernel removes our route when the NIC goes down
         change(net, &daemon, "ip link set eth1 down", "\"eth1\" is down");
         change(net, &daemon, "ip link set eth1 up", "added a route to 10.2.0.2");
         eventually("copies", || copies() == 3);
@@ -342,7 +344,7 @@ fn needs_root_a_next_hop_that_is_silent_and_back_is_logged() {
         change(net, &daemon, back, &format!("resolved: {silence}"));
         assert_eq!(copies_of_three_pings(net), 3);
 
-        // while it runs
+        // while the process runs
         let gone = "nsenter --net=/run/netns/collector ip address delete 10.2.0.2/24 dev eth0
                     ip neighbour flush dev eth1";
         change(net, &daemon, gone, silence);
@@ -351,7 +353,7 @@ fn needs_root_a_next_hop_that_is_silent_and_back_is_logged() {
     });
 }
 
-/// The kernel finds out by itself, once it asks again: its times are made short here.
+/// The kernel notices by itself once it checks the neighbour again. Its timers are shortened here.
 #[test]
 fn needs_root_a_collector_with_a_new_mac_gets_copies_again() {
     Topology::run(|net| {
@@ -370,7 +372,7 @@ fn needs_root_a_collector_with_a_new_mac_gets_copies_again() {
     });
 }
 
-/// There are hundreds of events, and some come from our own changes.
+/// There are hundreds of events. Some come from our own changes.
 #[test]
 fn needs_root_many_events_make_few_reconciliations() {
     Topology::run(|net| {
@@ -386,13 +388,13 @@ fn needs_root_many_events_make_few_reconciliations() {
             done");
         net.host().sh("ip link delete gue1");
         wait_until_calm(&daemons);
-        // at most two a second, so that a slow machine has time for more
+        // at most two a second, so a slow machine is allowed more
         let most = 3 + began.elapsed().as_millis() as usize / 500;
         for (daemon, before) in daemons.iter().zip(before) {
             let more = daemon.reconciliations() - before;
             assert!((1..=most).contains(&more), "{more} reconciliations, {most} at most");
         }
-        // routes that do not lead to the collector are none of our business
+        // routes that do not lead to the collector cause no reconciliation
         let before = daemons.each_ref().map(Daemon::reconciliations);
         net.host().sh("for i in $(seq 100); do ip route add 10.98.$i.0/24 dev d1; done");
         wait_until_calm(&daemons);

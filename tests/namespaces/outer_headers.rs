@@ -1,4 +1,4 @@
-//! The outer packets of the built-in tunnel: their headers, and what becomes of each is counted.
+//! The outer packets of the built-in tunnel: their headers, and how the tunnel counts each copy.
 
 use std::collections::{HashMap, HashSet};
 use std::net::UdpSocket;
@@ -14,7 +14,7 @@ use traffic_mirroring::tunnel::encap::counters;
 
 use testkit::namespaces::*;
 
-/// Both directions of `eth0`; the NIC has no offloads, as if it were a wire.
+/// Mirrors both directions of `eth0`. The NIC has no offloads, like a wire.
 fn start_both(net: &Topology, more: &[&str]) -> [Daemon; 2] {
     net.host().without_offloads("eth1");
     ["ingress", "egress"].map(|direction| start(net, direction, more))
@@ -29,7 +29,7 @@ fn needs_root_dscp_and_ttl_are_those_of_every_outer_packet() {
         ping(net.client(), net.host(), 2, 1472);
         let wire = capture.stop();
         let outer = wire.ipv4(Direction::Received);
-        assert_eq!(outer.len(), 4 + 2 * 4, "of the longer pings, two fragments each");
+        assert_eq!(outer.len(), 4 + 2 * 4, "two outer fragments for each longer ping");
         for packet in outer {
             assert_eq!((packet[1], packet[8]), (8 << 2, 7), "TOS and TTL of {packet:02x?}");
         }
@@ -62,7 +62,8 @@ fn needs_root_instances_that_share_a_tunnel_agree_on_its_header() {
     });
 }
 
-/// Whole packets, cut ones, super-packets and their replies: of a flow, all leave by one port.
+/// Whole packets, fragmented packets, super-packets and their replies: all copies of a flow leave
+/// from one source port.
 #[test]
 fn needs_root_with_local_port_auto_each_flow_has_its_own_port() {
     Topology::run(|net| {
@@ -98,14 +99,14 @@ fn needs_root_with_local_port_auto_each_flow_has_its_own_port() {
             assert!(ports.iter().all(|&port| port >= 49152), "{flow:?} by {ports:?}");
         }
         let two_way = ends.values().filter(|ends| ends.len() == 2).count();
-        assert_eq!(two_way, ports.len() - 2, "all but the segments are answered");
-        // of 36 flows on 16,384 ports, three pairs that share one are not to be expected
+        assert_eq!(two_way, ports.len() - 2, "all flows but those of the segments have replies");
+        // of 36 flows on 16,384 ports, three pairs that share a port are unlikely
         let different: HashSet<_> = ports.values().flatten().collect();
         assert!(different.len() >= ports.len() - 2, "{different:?}");
     });
 }
 
-/// The sum over the instances, and what the tunnel says of their copies.
+/// The sum of the instances' counters, and what the tunnel counted of their copies.
 fn totals() -> (bpf::Outcomes, bpf::GueCounters) {
     let mut sum = bpf::Outcomes::default();
     let host = Host::open(Path::new("/sys/fs/bpf")).expect("the host");
@@ -118,13 +119,17 @@ fn totals() -> (bpf::Outcomes, bpf::GueCounters) {
     }
     let ifindex = if_nametoindex("gue1").expect("the tunnel");
     let map = counters::of_device(ifindex).expect("its programs").expect("its counters");
-    (sum, counters::read(&map).expect("what it counted"))
+    (sum, counters::read(&map).expect("the counters can be read"))
 }
 
-/// Holds the tunnel's counters to their sums; returns them.
+/// Expects the tunnel's counters to add up, and returns them.
 pub fn add_up() -> bpf::GueCounters {
     let (sum, it) = totals();
-    assert_eq!(sum.sent + sum.failed, it.copies, "handed over, and taken: {it:?}");
+    assert_eq!(
+        sum.sent + sum.failed,
+        it.copies,
+        "copies handed over must equal copies received: {it:?}"
+    );
     let refused = it.not_ip + it.unreadable + it.encap_failed + it.nested_tunnel_too_long;
     assert_eq!(it.copies, it.sent_whole + it.via_veth + refused, "{it:?}");
     assert_eq!(it.veth_packets, it.veth_received + it.backlog_full(), "{it:?}");
@@ -158,7 +163,7 @@ fn needs_root_the_tunnels_counters_equal_what_instances_sent() {
         let outer = wire.ipv4(Direction::Received).len() as u64;
         assert_eq!(outer, it.sent_whole + it.sent_whole_via_veth + it.fragments);
 
-        // the first fits as a super-packet; of the second, the last datagram does and all others not
+        // the first one fits as a super-packet; of the second one, only the last datagram fits
         udp_segments(host, client, 5300, 10, 1400);
         let collector = Collector::listen(net.collector(), GUE_PORT);
         udp_segments(host, client, 5300, 10, 1472);
@@ -166,7 +171,8 @@ fn needs_root_the_tunnels_counters_equal_what_instances_sent() {
         assert_eq!(copies, 10);
         let before = it;
         let it = add_up();
-        // on kernels that cut the first on its way to the program, it is as many packets
+        // kernels that segment the first one on its way to the program count it as that many
+        // packets
         assert!(
             it.sent_whole > before.sent_whole && it.veth_packets >= before.veth_packets + 10,
             "{it:?}"
@@ -185,7 +191,7 @@ fn needs_root_the_tunnels_counters_equal_what_instances_sent() {
         assert!(packets > copies && copies > 0, "no super-packets: {copies} made {packets}");
         assert_eq!((it.backlog_full(), it.fragment_send_failed, it.not_a_copy), (0, 0, 0));
 
-        // the counters are the device's, whoever comes and goes
+        // the counters belong to the device, so they survive starts and ends of instances
         assert!(ingress.terminate().success());
         let _ingress = start(net, "ingress", &["--protocol=icmp"]);
         let ifindex = if_nametoindex("gue1").expect("the tunnel");
@@ -203,8 +209,8 @@ fn needs_root_the_tunnels_counters_are_logged_at_its_end() {
         ping(client, host, 3, 56);
         ping(client, host, 2, 1472);
 
-        // no far end: what is too long for one outer packet is lost on its way there, as long as
-        // nobody repairs it
+        // With the far end of the pair down, copies too long for one outer packet are lost. The
+        // process is stopped, so it cannot repair the pair.
         egress.signal(Signal::SIGSTOP);
         host.sh("ip link set gue1-p down");
         ping(client, host, 4, 1472);
@@ -217,7 +223,7 @@ fn needs_root_the_tunnels_counters_are_logged_at_its_end() {
         host.sh("ip link set gue1-p up");
         egress.signal(Signal::SIGCONT);
 
-        // a copy of what is in another tunnel already cannot be cut
+        // a copy of a packet that is in another tunnel already cannot be fragmented
         host.sh("
             ip link add vx9 type vxlan id 9 remote 10.1.0.2 dstport 4789
             ip address add 10.9.0.1/24 dev vx9
@@ -237,7 +243,8 @@ fn needs_root_the_tunnels_counters_are_logged_at_its_end() {
     });
 }
 
-/// Whoever says that outer packets are too long for the way: they may be cut on it, so we send on.
+/// ICMP may report that outer packets are too long for the path. They may be fragmented on it, so
+/// sending does not change.
 #[test]
 fn needs_root_fragmentation_needed_changes_nothing() {
     Topology::run(|net| {
@@ -256,7 +263,7 @@ fn needs_root_fragmentation_needed_changes_nothing() {
             (outer[0][..28].to_vec(), outer.iter().map(|packet| packet.len()).collect::<Vec<_>>())
         };
         let (quoted, sizes) = outer_sizes();
-        assert_eq!(quoted[6] & 0x40, 0, "outer packets may be cut on their way");
+        assert_eq!(quoted[6] & 0x40, 0, "outer packets must allow fragmentation");
         let mut frame = Vec::new();
         let needed = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 600 };
         PacketBuilder::ethernet2([2, 0, 0, 2, 0, 2], [2, 0, 0, 2, 0, 1])
@@ -266,16 +273,16 @@ fn needs_root_fragmentation_needed_changes_nothing() {
             .expect("a frame");
         let route_mtu = |to: &str| host.sh(&format!("ip route get {to}")).contains("mtu");
 
-        // some kernels note it for the collector's own address, which our copies do not heed
+        // some kernels store this MTU for the collector's address, but our copies ignore it
         inject(collector, "eth0", &frame);
         assert_eq!(outer_sizes().1, sizes);
-        assert!(!route_mtu("10.1.0.2"), "a route of production's has been changed");
+        assert!(!route_mtu("10.1.0.2"), "a route of production has changed");
 
-        // where a program of this host has the tunnel's port, every kernel takes it for the addressee
+        // if a local program has the tunnel's port, every kernel delivers the error to it
         let _other = bind(host, || UdpSocket::bind("10.2.0.1:6080"));
         inject(collector, "eth0", &frame);
         eventually("a route exception", || route_mtu("10.2.0.2"));
         assert_eq!(outer_sizes().1, sizes);
-        assert!(!route_mtu("10.1.0.2"), "a route of production's has been changed");
+        assert!(!route_mtu("10.1.0.2"), "a route of production has changed");
     });
 }

@@ -1,5 +1,5 @@
-//! Packets that are longer than one outer packet carries, over a NIC of the usual MTU. (That they
-//! arrive whole: see `completeness`.)
+//! Packets longer than one outer packet carries, over a NIC of the usual MTU. (`completeness` tests
+//! that they arrive whole.)
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use testkit::namespaces::*;
 
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Both directions of `eth0`, on which packets have their default offloads; the NIC has none, as if
-/// it were a wire.
+/// Mirrors both directions of `eth0`, which has its default offloads. The NIC has none, like a
+/// wire.
 fn start_both(net: &Topology, more: &[&str]) -> [Daemon; 2] {
     net.host().without_offloads("eth1");
     ["ingress", "egress"].map(|direction| start(net, direction, more))
@@ -23,7 +23,7 @@ fn jumbo(net: &Topology) {
     }
 }
 
-/// Mirrors packets that are no super-packets, and compares each with its copy.
+/// Mirrors packets that are not super-packets, and compares each with its copy.
 fn check_packets(net: &Topology, traffic: impl Fn()) {
     let _both = start_both(net, &["--protocol=udp,icmp"]);
     let (copies, frames) = observe(net, traffic);
@@ -41,8 +41,8 @@ fn check_packets(net: &Topology, traffic: impl Fn()) {
     assert!(copies == sent, "copies of {:?}, sent {:?}", sizes(&copies), sizes(&sent));
 }
 
-/// From the least MTU that every host takes to the most that a device has; up to the longest packet
-/// that makes an outer one of 65,535 bytes.
+/// From the lowest MTU that every host accepts to the highest that a device has. Packets are up to
+/// the longest whose outer packet still fits into 65,535 bytes.
 #[test]
 fn needs_root_the_longest_packets_arrive_whole_over_every_nic() {
     for mtu in [576, 1499, 1500, 9000, 65_535] {
@@ -62,7 +62,7 @@ fn needs_root_the_longest_packets_arrive_whole_over_every_nic() {
     }
 }
 
-/// The last outer fragment is shorter than the IP header of the packet.
+/// The last outer fragment is shorter than the IP header of the mirrored packet.
 #[test]
 fn needs_root_packets_with_ip_options_arrive_whole() {
     Topology::run(|net| {
@@ -70,7 +70,8 @@ fn needs_root_packets_with_ip_options_arrive_whole() {
         jumbo(net);
         check_packets(net, || {
             for (from, to) in [(client, host), (host, client)] {
-                // 40 bytes of options, 28 of other headers, 12 of outer ones, and 1 byte too many
+                // 40 bytes of options, 28 of other headers, 12 of outer headers, and 1 byte too
+                // many
                 for last in [1, 39, 40, 41] {
                     udp_with_options(from, to, 5300, 3 * 1480 - 40 - 28 - 12 + last);
                 }
@@ -94,10 +95,10 @@ fn needs_root_truncated_copies_fill_one_outer_packet() {
         let wire = capture.stop();
         let sent = capture_of_sent.stop();
 
-        assert_eq!(wire.ipv4(Direction::Received).len(), 18, "no copy takes two outer packets");
+        assert_eq!(wire.ipv4(Direction::Received).len(), 18, "each copy takes one outer packet");
         let received = sent.ipv4(Direction::Received);
         assert_eq!((copies.0.len(), received.len()), (18, 9));
-        // the checksum apart, which the sender leaves to a device that has none to fill in
+        // all but the checksum, which the sender leaves to a device that does not fill it in
         let but_checksum = |packet: &[u8]| [&packet[..26], &packet[28..]].concat();
         let from_client = |copy: &&&[u8]| copy[12..16] == CLIENT.octets();
         let copies = copies.ipv4();
@@ -170,16 +171,17 @@ fn needs_root_fragments_of_copies_are_not_mirrored() {
         let wire = capture.stop();
         copies.ipv4().into_iter().for_each(assert_sums);
         assert_eq!(copies.0.len(), 10, "5 requests and 5 replies");
-        // a request and two copies, each in two fragments
+        // a request and two copies, in two fragments each
         assert_eq!(wire.ipv4(Direction::Received).len(), 5 * (1 + 2 * 2));
     });
 }
 
-/// A router on the way cuts the outer packets to the size of its next link, once more.
+/// A router on the path fragments the outer packets again, to the MTU of its next link.
 #[test]
 fn needs_root_copies_pass_a_router_with_a_smaller_mtu_behind_it() {
     Topology::run(|net| {
-        // the collector's namespace is the router; behind it is the client's, by a link of its own
+        // the collector's namespace is the router; the client's namespace is behind it, on a link
+        // of its own
         net.collector().sh("
             echo 1 > /proc/sys/net/ipv4/ip_forward
             ip link add eth9 mtu 1280 type veth peer name eth9 mtu 1280 netns client
@@ -199,7 +201,7 @@ fn needs_root_copies_pass_a_router_with_a_smaller_mtu_behind_it() {
     });
 }
 
-/// As some drivers have it, and large packets after a detour.
+/// Some drivers deliver such buffers, and so do some detours of large packets.
 #[test]
 fn needs_root_headers_outside_of_a_buffers_linear_part_are_read() {
     Topology::run(|net| {
@@ -229,6 +231,6 @@ fn needs_root_headers_outside_of_a_buffers_linear_part_are_read() {
         copies.sort_unstable();
         expected.sort_unstable();
         assert_eq!(copies.len(), expected.len());
-        assert!(copies == expected, "the copies are others");
+        assert!(copies == expected, "the copies differ from the packets");
     });
 }

@@ -1,14 +1,14 @@
-//! Who looks at the device of the built-in tunnel (tcpdump) sees what leaves by it.
+//! Packet sockets on the built-in tunnel's device (tcpdump) see what leaves through it.
 
 use testkit::namespaces::*;
 
-/// Packets that the device has transmitted, by its statistics.
+/// The number of packets that the device has transmitted, by its statistics.
 fn transmitted(net: &Topology) -> usize {
     let count = net.host().sh("cat /sys/class/net/gue1/statistics/tx_packets");
     count.trim().parse().expect("a number")
 }
 
-/// Programs see who listens since Linux 6.2, which brought that before TCX.
+/// The program can tell that a packet socket listens since Linux 6.2, so wherever there is TCX.
 #[test]
 fn needs_root_a_packet_socket_on_the_tunnel_sees_each_copy_once() {
     // whole, and in two outer fragments
@@ -22,7 +22,7 @@ fn needs_root_a_packet_socket_on_the_tunnel_sees_each_copy_once() {
             }
             collector.stop_after_quiet(QUIET)
         };
-        // those that cross the pair are transmitted in any case
+        // only copies that cross the pair count as transmitted when nobody listens
         assert_eq!(round().0.len(), 12);
         assert_eq!(transmitted(net), 6);
 
@@ -43,11 +43,11 @@ fn needs_root_a_packet_socket_on_the_tunnel_sees_each_copy_once() {
             assert_eq!(counters["copies"], 24, "{told}: {counters}");
         }
 
-        assert_eq!(round().0.len(), 12, "nobody listens any more");
+        assert_eq!(round().0.len(), 12, "copies arrive after the capture has ended");
     });
 }
 
-/// As long as the snaplen of its rule.
+/// The copies are as long as the snaplen of their rule.
 #[test]
 fn needs_root_a_packet_socket_on_the_tunnel_sees_copies_as_sent() {
     Topology::run(|net| {

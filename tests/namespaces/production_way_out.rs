@@ -1,4 +1,4 @@
-//! Copies and production leave by the same NIC, through the same next hop and the same qdisc. Production goes first,
+//! Copies and production leave through the same NIC, next hop and qdisc. Production has precedence,
 //! and no copy pushes it out of a queue.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -8,14 +8,14 @@ use etherparse::PacketBuilder;
 use testkit::namespaces::*;
 
 const PORT: u16 = 5309;
-/// More than the kernel keeps for a next hop that does not answer (net.ipv4.neigh.*.unres_qlen_bytes).
+/// More than the kernel queues for an unresolved next hop (net.ipv4.neigh.*.unres_qlen_bytes).
 const COPIES: usize = 400;
 const PRODUCTION: usize = 50;
 
 const BEHIND_COLLECTOR: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
 const BEHIND_COLLECTOR6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1);
 
-/// The datagrams of production, of which each has another byte, to the address.
+/// Sends production's datagrams to the address. Each holds a different byte.
 fn send_production(net: &Topology, to: IpAddr) {
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
     let socket = bind(net.host(), || UdpSocket::bind((any, 0)));
@@ -24,7 +24,7 @@ fn send_production(net: &Topology, to: IpAddr) {
     }
 }
 
-/// What is mirrored, from the client.
+/// Sends packets to be mirrored from the client.
 fn send_mirrored(net: &Topology) {
     let _listener = bind(net.host(), || UdpSocket::bind((HOST, PORT)));
     let socket = bind(net.client(), || UdpSocket::bind((CLIENT, 0)));
@@ -33,18 +33,18 @@ fn send_mirrored(net: &Topology) {
     }
 }
 
-/// Receives all of production, in order.
+/// Receives all of production's datagrams, in order.
 fn receive_production(receiver: &UdpSocket) {
     let mut buffer = [0; 2000];
     for n in 0..PRODUCTION {
         let len = receiver.recv(&mut buffer).unwrap_or_else(|error| {
-            panic!("of {PRODUCTION} datagrams of production {n} arrived: {error}")
+            panic!("only {n} of {PRODUCTION} datagrams of production arrived: {error}")
         });
-        assert_eq!(buffer[..len], [n as u8], "production in order");
+        assert_eq!(buffer[..len], [n as u8], "production arrives in order");
     }
 }
 
-/// A socket of production's behind the collector's host, which is production's gateway.
+/// A production socket behind the collector's host, which is the gateway of production here.
 fn listen(net: &Topology, address: IpAddr) -> UdpSocket {
     let address = SocketAddr::from((address, PORT));
     let socket = bind(net.collector(), || UdpSocket::bind(address));
@@ -52,7 +52,7 @@ fn listen(net: &Topology, address: IpAddr) -> UdpSocket {
     socket
 }
 
-/// The next hop is silent while production and copies are sent, and answers then.
+/// The next hop is silent while production and copies are sent, and answers afterwards.
 fn check_a_silent_next_hop(
     net: &Topology,
     collector: &[&str],
@@ -62,12 +62,12 @@ fn check_a_silent_next_hop(
 ) {
     let _daemon = start(net, "ingress", &[&["--protocol=udp"], collector].concat());
     let receiver = listen(net, behind);
-    // until then, copies arrive
     let unresolved = || {
         let shown = shown_one(net);
         let count = &shown["tunnel"]["counters"]["dropped"]["next_hop_unresolved"];
         count.as_u64().unwrap_or_else(|| panic!("no count: {shown:#}"))
     };
+    // copies arrive as long as the next hop is known
     udp_exchange(net.client(), net.host(), 53, 3, 100);
     assert_eq!(unresolved(), 0);
 
@@ -75,7 +75,7 @@ fn check_a_silent_next_hop(
     net.host().sh("ip neigh flush dev eth1");
     send_production(net, behind);
     send_mirrored(net);
-    // now and then one copy goes on, so that the kernel asks for the next hop
+    // an occasional copy goes on, so that the kernel asks for the next hop
     assert!(unresolved() > COPIES as u64 / 2, "{} of {COPIES}", unresolved());
     net.collector().sh(answers);
     receive_production(&receiver);
@@ -83,7 +83,7 @@ fn check_a_silent_next_hop(
     let before = unresolved();
     let collector = Collector::listen_ipv6(net.collector(), GUE_PORT);
     udp_exchange(net.client(), net.host(), 53, 3, 100);
-    assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3, "copies of three requests");
+    assert_eq!(collector.stop_after_quiet(QUIET).0.len(), 3, "three requests make three copies");
     assert_eq!(unresolved(), before);
 }
 
@@ -116,8 +116,8 @@ fn needs_root_copies_do_not_fill_a_silent_ipv6_next_hops_queue() {
     });
 }
 
-/// In the kernel's default qdisc, behind a limit that copies alone exceed. The tunnel is the built-in one, over IPv4 at
-/// once and over IPv6 by its far end, or a device that was there.
+/// Copies alone exceed the rate of the kernel's default qdisc. The tunnel is the built-in one or an
+/// existing device. The built-in tunnel runs over IPv4, and over IPv6 with its own far end.
 #[test]
 fn needs_root_copies_do_not_push_production_out_of_the_qdisc() {
     let tunnels: [(&str, &[&str]); 3] = [
@@ -146,7 +146,8 @@ fn needs_root_copies_do_not_push_production_out_of_the_qdisc() {
     }
 }
 
-/// A router advertisement of the collector's host (RFC 4861, 4.2): it is a default router for half an hour.
+/// A router advertisement of the collector's host (RFC 4861, 4.2) that makes it a default router
+/// for half an hour.
 fn advertise(net: &Topology) {
     const ROUTER_ADVERTISEMENT: u8 = 134;
     const HOP_LIMIT_FLAGS_LIFETIME: [u8; 4] = [64, 0, 7, 8];
@@ -161,7 +162,8 @@ fn advertise(net: &Topology) {
     inject(net.collector(), "eth0", &frame);
 }
 
-/// As soon as any device begins to forward IPv6, the kernel deletes the default routes that were advertised.
+/// When the first device begins to forward IPv6, the kernel deletes the default routes learned from
+/// advertisements.
 #[test]
 fn needs_root_an_advertised_default_route_stays() {
     for flags in [&[][..], &TO_COLLECTOR6] {

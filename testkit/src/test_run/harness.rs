@@ -1,4 +1,4 @@
-//! A mirroring program with maps of its own, to be given packets.
+//! Loads a mirroring program with maps of its own, and runs it on packets.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -21,11 +21,11 @@ use traffic_mirroring::netlink::Netlink;
 pub const TC_ACT_UNSPEC: i32 = -1;
 pub const TC_ACT_OK: i32 = 0;
 
-/// No network namespace has it.
+/// An interface index that no network namespace has.
 pub const NO_SUCH_DEVICE: u32 = i32::MAX as u32;
 
-/// The bytes of one object: as built, or, where `OBJECTS` names a folder, another compiler's that is there (see
-/// scripts/test-clang).
+/// The bytes of one object. If `OBJECTS` names a directory, they come from there, as compiled by
+/// another compiler (see scripts/test-clang).
 fn bytes_of(name: &str, built: &[u8]) -> Vec<u8> {
     match env::var_os("OBJECTS") {
         Some(folder) => {
@@ -56,7 +56,7 @@ pub fn tunnel_bytes() -> &'static [u8] {
     &TUNNEL
 }
 
-/// What the program counted a packet as, in the order of `struct mirroring_outcomes`.
+/// How the program counted a packet, in the order of `struct mirroring_outcomes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     NoMatch,
@@ -70,7 +70,7 @@ pub enum Fate {
     Failed,
 }
 
-/// What comes with a frame, as far as user space may set it (`convert___skb_to_skb` in
+/// The context of a frame, as far as user space may set it (`convert___skb_to_skb` in
 /// net/bpf/test_run.c).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context {
@@ -78,13 +78,13 @@ pub struct Context {
     pub priority: u32,
     pub cb: [u32; 5],
     pub gso_size: u32,
-    /// Bytes of the frame in the linear part of the buffer; 0: all. (Only newer kernels' test runs
-    /// make other buffers.)
+    /// Bytes of the frame in the linear part of the buffer; 0: all. (Only newer kernels can make
+    /// non-linear buffers in a test run.)
     pub linear: u32,
     pub gso_segs: u32,
 }
 
-/// Bytes of `struct __sk_buff` (include/uapi/linux/bpf.h).
+/// The length of `struct __sk_buff` (include/uapi/linux/bpf.h).
 const CONTEXT_LEN: usize = 192;
 
 impl Context {
@@ -104,7 +104,7 @@ impl Context {
         bytes
     }
 
-    /// What the kernel reports back: all that programs may change.
+    /// Reads back every field that programs may change.
     fn from_bytes(bytes: &[u8]) -> Self {
         let get = |offset: usize| {
             u32::from_ne_bytes(bytes[offset..offset + 4].try_into().expect("4 bytes"))
@@ -118,7 +118,7 @@ impl Context {
     }
 }
 
-/// What a program made of a frame.
+/// The result of running a program on a frame.
 pub struct Run {
     pub verdict: i32,
     pub frame: Vec<u8>,
@@ -128,13 +128,13 @@ pub struct Run {
 /// Runs the first program of `object` on a frame, `repeat` times.
 ///
 /// # Panics
-/// The kernel refuses the run.
+/// If the kernel refuses the run.
 pub fn run(object: &Object, frame: &[u8], context: Context, repeat: u32) -> Run {
     try_run(&bpf::program(object), frame, context, repeat)
         .unwrap_or_else(|error| panic!("test run: {error}\n{context:?}\n{}", hex(frame)))
 }
 
-/// The same for any program; the error is the kernel's, and says that it makes no such packet.
+/// Runs any program on a frame. The error is the kernel's refusal of such a frame or context.
 pub fn try_run(
     program: &ProgramMut<'_>,
     frame: &[u8],
@@ -162,7 +162,8 @@ pub struct Harness {
     pub object: Object,
     pub maps: Maps,
     outcomes: MapHandle,
-    /// Where it stands in a chain: what the program, or the one behind it, is to return.
+    /// The verdict expected of the program: the configured one, or that of the chain's next
+    /// program.
     pub verdict: i32,
 }
 
@@ -176,14 +177,16 @@ impl Harness {
         Self { object, maps, outcomes, verdict }
     }
 
-    /// Tries both programs, side by side; one as in a chain, and one as on an interface on its own.
+    /// Runs `body` on both programs, side by side. One is in a chain, the other one alone on its
+    /// interface.
     pub fn each(body: impl Fn(&mut Self) + Sync) {
         side_by_side([(Direction::Ingress, TC_ACT_OK), (Direction::Egress, TC_ACT_UNSPEC)], |it| {
             body(&mut Self::new(it.0, it.1));
         });
     }
 
-    /// Puts rules into force; the clone of a packet that matches them fails.
+    /// Puts rules into force. The clone of a matching packet fails, because its device does not
+    /// exist.
     pub fn install(&self, rules: &[Rule]) {
         self.install_to(rules, nowhere());
     }
@@ -194,15 +197,15 @@ impl Harness {
 
     /// Runs the program on a frame with an ordinary context.
     pub fn fate(&self, frame: &[u8]) -> Fate {
-        // words that others may have put there, and must find again
+        // values that others may have set, and that must stay
         self.fate_with(
             frame,
             Context { mark: 1, priority: 2, cb: [3, 4, 5, 6, 7], ..Context::default() },
         )
     }
 
-    /// Runs the program on a frame, and holds it to its first promise: the verdict is the
-    /// configured one, and the packet goes on as it came.
+    /// Runs the program on a frame. Checks that the verdict is the configured one, and that the
+    /// packet goes on unchanged.
     pub fn pass(&self, frame: &[u8], context: Context) {
         let run = run(&self.object, frame, context, 1);
         assert_eq!(run.verdict, self.verdict, "verdict on {context:?}\n{}", hex(frame));
@@ -220,7 +223,7 @@ impl Harness {
         );
     }
 
-    /// The same, and what the program counted the frame as.
+    /// Does the same, and returns how the program counted the frame.
     pub fn fate_with(&self, frame: &[u8], context: Context) -> Fate {
         let before = self.counts();
         self.pass(frame, context);
@@ -251,12 +254,12 @@ impl Harness {
         self.fate(frame) != Fate::NoMatch
     }
 
-    /// How many packets met the rule with this number, of those in force.
+    /// How many packets met the rule with this number, of the rules in force.
     pub fn met(&self, rule: usize) -> u64 {
         self.counts_of(rule)[0]
     }
 
-    /// As [`Self::counts`], of one of the rules in force.
+    /// The counts of one of the rules in force, in the order of [`Self::counts`].
     pub fn counts_of(&self, rule: usize) -> [u64; 9] {
         let live = self.maps.common.config.live().load(Ordering::Relaxed);
         let bit = if live as u32 == 0 { 32 + rule } else { rule };
@@ -270,7 +273,7 @@ impl Harness {
         counts
     }
 
-    /// `matched`, then the others in the order of [`Fate`], over all rules that there were.
+    /// `matched`, then the others in the order of [`Fate`], summed over all rules since the start.
     pub fn counts(&self) -> [u64; 9] {
         let it = self.maps.outcomes().unwrap();
         [
@@ -299,16 +302,16 @@ pub fn tunnel() -> bpf::Tunnel {
     }
 }
 
-/// The same, through a device that does not exist: the clone of each packet fails.
+/// The same tunnel through a device that does not exist, so cloning each packet fails.
 pub fn nowhere() -> bpf::Tunnel {
     bpf::Tunnel { ifindex: NO_SUCH_DEVICE, ..tunnel() }
 }
 
-/// A rule as flags say it, without their dashes: `protocol=tcp dst-port=80,not 443`.
+/// A rule in the syntax of flags without their dashes: `protocol=tcp dst-port=80,not 443`.
 pub fn rule(flags: &str) -> Rule {
     let mut rule = Rule::default();
     let (mut sample, mut snaplen) = (None, None);
-    // what has no sign in it goes on with the list before it
+    // a word without `=` continues the list before it
     let mut words = flags.split_whitespace().peekable();
     while let Some(flag) = words.next() {
         let (flag, list) = flag.split_once('=').expect("flag=value");
@@ -332,12 +335,12 @@ pub fn rule(flags: &str) -> Rule {
     Rule { action: Action::Mirror { sample, snaplen }, ..rule }
 }
 
-/// The same, for packets that are not to be mirrored.
+/// The same for a rule that excludes packets.
 pub fn exclude(flags: &str) -> Rule {
     Rule { action: Action::Exclude, ..rule(flags) }
 }
 
-/// Calls `body` on both, each in a thread: an update mostly waits.
+/// Calls `body` on both, each in a thread, because an update mostly waits.
 pub fn side_by_side<T: Send>(both: [T; 2], body: impl Fn(T) + Sync) {
     thread::scope(|scope| {
         for one in both {

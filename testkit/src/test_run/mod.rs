@@ -1,4 +1,4 @@
-//! The tc programs in the kernel's `BPF_PROG_TEST_RUN`, and packets for them.
+//! Runs the tc programs with the kernel's `BPF_PROG_TEST_RUN`, and makes packets for them.
 
 pub mod harness;
 pub mod packets;

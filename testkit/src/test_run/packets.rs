@@ -1,11 +1,11 @@
-//! Packets to try, and the frames that carry them.
+//! Packets for tests, and the frames that carry them.
 
 use std::net::SocketAddrV4;
 
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header};
 
 pub const ETH_HLEN: usize = 14;
-/// Of a frame without its checksum (IEEE 802.3).
+/// The shortest frame without its checksum (IEEE 802.3).
 const ETH_MIN_LEN: usize = 60;
 const ETH_P_IP: u16 = 0x0800;
 
@@ -17,7 +17,7 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Between `10.0.0.1:1234` and the like; only protocols with ports use these.
+    /// A packet between addresses such as `10.0.0.1:1234`. Protocols without ports ignore the port.
     pub fn new(protocol: u8, src: &str, dst: &str) -> Self {
         let [src, dst] = [src, dst].map(|end| end.parse::<SocketAddrV4>().unwrap());
         let mut payload = Vec::new();
@@ -32,19 +32,19 @@ impl Packet {
         Self { header, payload }
     }
 
-    /// With this many 32-bit words of IP options, all "no operation" (RFC 791).
+    /// Adds this many 32-bit words of IP options, all of them "no operation" (RFC 791).
     pub fn with_options(mut self, words: usize) -> Self {
         self.header.options = vec![1; 4 * words].as_slice().try_into().unwrap();
         self
     }
 
-    /// Of the datagram with this number, where it is a fragment.
+    /// Sets the datagram ID, for fragments.
     pub fn with_id(mut self, id: u16) -> Self {
         self.header.identification = id;
         self
     }
 
-    /// As a fragment: `offset` in units of 8 bytes.
+    /// Makes it a fragment. `offset` is in units of 8 bytes.
     pub fn fragment(mut self, offset: u16, more: bool) -> Self {
         self.header.dont_fragment = false;
         self.header.fragment_offset = IpFragOffset::try_new(offset).unwrap();
@@ -52,7 +52,7 @@ impl Packet {
         self
     }
 
-    /// Cut or filled up to `len` bytes from the IP header on.
+    /// Truncates or extends the packet to `len` bytes from the IP header on.
     pub fn of_length(mut self, len: usize) -> Self {
         self.payload.resize(len - self.header.header_len(), 0x5a);
         self
@@ -69,7 +69,7 @@ impl Packet {
         frame(ETH_P_IP, &self.bytes())
     }
 
-    /// The frame as an Ethernet device sends it, with bytes behind the packet if it is short.
+    /// The frame as an Ethernet device sends it, with padding if the packet is short.
     pub fn padded_frame(&self) -> Vec<u8> {
         let mut frame = self.frame();
         frame.resize(frame.len().max(ETH_MIN_LEN), 0);
@@ -90,7 +90,7 @@ impl Packet {
         frame
     }
 
-    /// The frame, of which only the first bytes of the packet arrived.
+    /// The frame with only the first bytes of the packet.
     pub fn frame_cut_to(&self, packet_len: usize) -> Vec<u8> {
         let mut frame = self.frame();
         frame.truncate(ETH_HLEN + packet_len);
@@ -108,14 +108,15 @@ pub fn frame(ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&addresses[..], &ethertype.to_be_bytes(), payload].concat()
 }
 
-/// The frame with VLAN tags behind its addresses: EtherType and ID, the outermost first.
+/// The frame with VLAN tags after its addresses. Each is an EtherType and an ID, the outermost
+/// first.
 pub fn tagged(tags: &[(u16, u16)], frame: &[u8]) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(12);
     let tags = tags.iter().flat_map(|(kind, id)| [kind.to_be_bytes(), id.to_be_bytes()].concat());
     addresses.iter().copied().chain(tags).chain(rest.iter().copied()).collect()
 }
 
-/// The frame without its two outermost tags, of the kinds that the kernel takes off.
+/// The frame without its two outermost VLAN tags, if they are of the types that the kernel strips.
 pub fn untagged(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     for _ in 0..2 {
@@ -139,8 +140,8 @@ pub fn ping(src: &str, dst: &str) -> Packet {
     icmp(8, 0, &[], src, dst)
 }
 
-/// An ICMP error of this type and code, quoting a packet as RFC 792 has it: the IP header and 8
-/// bytes more.
+/// An ICMP error of this type and code. As in RFC 792, it quotes the packet's IP header and the 8
+/// bytes after it.
 pub fn icmp_error(kind: u8, code: u8, about: &Packet) -> Packet {
     let mut quoted = about.bytes();
     quoted.truncate(about.header.header_len() + 8);

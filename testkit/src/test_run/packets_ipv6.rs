@@ -1,4 +1,4 @@
-//! IPv6 packets to try.
+//! IPv6 packets for tests.
 
 use std::net::SocketAddrV6;
 
@@ -18,12 +18,13 @@ pub struct Packet6 {
     dst: SocketAddrV6,
     traffic_class: u8,
     next: u8,
-    /// Behind the fixed header.
+    /// Everything after the fixed header.
     payload: Vec<u8>,
 }
 
 impl Packet6 {
-    /// Between `[2001:db8::1]:1000` and the like; only protocols with ports use these.
+    /// A packet between addresses such as `[2001:db8::1]:1000`. Protocols without ports ignore the
+    /// port.
     pub fn new(protocol: u8, src: &str, dst: &str) -> Self {
         let [src, dst] = [src, dst].map(|end| end.parse::<SocketAddrV6>().unwrap());
         let mut payload = Vec::new();
@@ -42,7 +43,7 @@ impl Packet6 {
         packet
     }
 
-    /// With the first byte of another header, of flags say, changed.
+    /// Changes one byte of the payload, such as the TCP flags.
     pub fn with(mut self, offset: usize, byte: u8) -> Self {
         self.payload[offset] = byte;
         self
@@ -53,7 +54,7 @@ impl Packet6 {
         self
     }
 
-    /// With an extension header of 8 bytes and `more` times 8 in front.
+    /// Puts an extension header of 8 + 8 × `more` bytes in front.
     pub fn behind(mut self, kind: u8, more: u8) -> Self {
         let mut header = vec![self.next, more];
         header.resize(8 + 8 * usize::from(more), 0);
@@ -62,7 +63,7 @@ impl Packet6 {
         self
     }
 
-    /// As a fragment: `offset` in bytes, a multiple of 8.
+    /// Makes it a fragment. `offset` is in bytes, a multiple of 8.
     pub fn fragment(mut self, id: u32, offset: u16, more: bool) -> Self {
         let offset_and_more = (offset | u16::from(more)).to_be_bytes();
         let header = [&[self.next, 0][..], &offset_and_more, &id.to_be_bytes()].concat();
@@ -71,7 +72,7 @@ impl Packet6 {
         self
     }
 
-    /// Cut or filled up to `len` bytes from the IP header on.
+    /// Truncates or extends the packet to `len` bytes from the IP header on.
     pub fn of_length(mut self, len: usize) -> Self {
         self.payload.resize(len - IPV6_HLEN, 0x5a);
         self
@@ -98,7 +99,7 @@ pub fn udp6(src: &str, dst: &str) -> Packet6 {
     Packet6::new(17, src, dst)
 }
 
-/// From the packet's destination, about the packet.
+/// An ICMPv6 error about the packet, from the packet's destination.
 pub fn icmp6_error(kind: u8, about: &Packet6) -> Packet6 {
     let mut error = Packet6::new(58, "[2001:db8::2]:0", "[2001:db8::1]:0");
     error.payload = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &about.bytes()].concat();
