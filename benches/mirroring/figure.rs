@@ -1,4 +1,4 @@
-//! What is measured, as tables and plots show it.
+//! The measured figures, as tables and plots show them.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ pub struct Figure {
     pub what: String,
     pub value: Spread,
     pub unit: &'static str,
-    /// What it is held against, in the same rounds; empty where nothing is like it.
+    /// The name of the reference, measured in the same rounds. Empty if there is none.
     pub against: &'static str,
     pub ratio: Option<Spread>,
     pub reach: Option<Reach>,
@@ -38,7 +38,7 @@ impl Part {
             Self::Hit => "A packet that is mirrored, as far as the device (test runs)",
             Self::Path => "A packet that is mirrored, all the way to the collector (veth)",
             Self::FromWire => {
-                "The same of one with room in front of it, as it comes from a wire (test runs)"
+                "The same for a packet with headroom, as one from a wire has it (test runs)"
             }
             Self::Throughput => "What production keeps, and what arrives (veth)",
             Self::Process => "The process",
@@ -46,7 +46,7 @@ impl Part {
     }
 }
 
-/// What the figure should be.
+/// The target of a figure.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
@@ -70,7 +70,7 @@ impl Figure {
         self
     }
 
-    /// Whether the median is as it should be; `None` where nothing is said of that.
+    /// Whether the median meets the target; `None` without a target.
     pub fn is_reached(&self) -> Option<bool> {
         let ratio = || self.ratio.map_or(f64::NAN, |ratio| ratio.median);
         Some(match self.reach? {

@@ -1,4 +1,4 @@
-//! What mirroring a packet costs, over a program that only clones it to the same device.
+//! The cost of mirroring a packet, compared with a program that only clones it to the same device.
 
 use std::os::fd::AsFd;
 use std::process::Command;
@@ -67,7 +67,7 @@ fn measure_here(effort: Effort) -> Vec<Figure> {
     figures
 }
 
-/// A device that takes everything, and drops it at its far end. Returns its index.
+/// Makes a device that accepts all packets and drops them at its far end. Returns its index.
 fn sink() -> u32 {
     let links = "ip link add sink type veth peer name drain
                  ip link set sink up

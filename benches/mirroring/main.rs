@@ -1,9 +1,8 @@
-//! `make bench`: what mirroring costs. Each figure stands beside a reference that was measured in the same rounds,
-//! because the load of the machine changes.
+//! `make bench`: the cost of mirroring. Each figure is compared with a reference that is measured
+//! in the same rounds, because the load of the machine changes.
 
 mod figure;
 mod hit;
-mod lane;
 mod miss;
 mod path;
 mod plot;
@@ -12,6 +11,7 @@ mod programs;
 mod run;
 mod spread;
 mod table;
+mod testbed;
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,24 +24,24 @@ use figure::Figure;
 /// Measures what mirroring costs
 #[derive(Parser)]
 struct Cli {
-    /// A few rounds of each, to see that all of it runs
+    /// A few rounds of each measurement, to see that all of them run
     #[arg(long)]
     quick: bool,
 
-    /// Write the figures there, as JSON
+    /// Write the figures to this file, as JSON
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
 
-    /// Draw them there, as SVG
+    /// Draw the figures into this file, as SVG
     #[arg(long, value_name = "PATH")]
     plot: Option<PathBuf>,
 
-    /// What cargo bench adds
+    /// Passed by cargo bench
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// How much is done to have figures that can be relied on.
+/// How many rounds are measured.
 #[derive(Clone, Copy)]
 pub struct Effort {
     quick: bool,

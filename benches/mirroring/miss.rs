@@ -1,4 +1,4 @@
-//! What a packet costs that no rule matches, over a program that does nothing.
+//! The cost of a packet that no rule matches, compared with a program that does nothing.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ use testkit::test_run::harness::{Harness, TC_ACT_UNSPEC, rule};
 use testkit::test_run::packets::udp;
 use testkit::test_run::packets_ipv6::udp6;
 
-/// Rules that the packet does not match, and why.
+/// A kind of rules that the packet does not match.
 struct Kind {
     what: String,
     flags: String,
@@ -72,7 +72,7 @@ fn kinds(effort: Effort) -> Vec<Kind> {
                 ("port", "protocol=udp dst-port=81-90", 5.0),
                 ("address", far.as_str(), 8.0),
             ] {
-                // of 8 rules, nothing is said
+                // there is no target for 8 rules
                 let reach = (!is_ipv6 && rules != 8 && by != "address").then_some(most);
                 let what = format!("{version}, by {by}, {rules} {plural}");
                 kinds.push(Kind { what, flags: flags.to_owned(), rules, is_ipv6, reach });
@@ -83,22 +83,22 @@ fn kinds(effort: Effort) -> Vec<Kind> {
             let reach = (!is_ipv6 && *count == 1_000).then_some(8.0);
             kinds.push(Kind { what, flags: prefixes(*count, is_ipv6), rules: 1, is_ipv6, reach });
         }
-        // the trie has to be asked
+        // here a trie lookup is needed
         let what = format!("{version}, by address, next to a prefix");
         kinds.push(Kind { what, flags: near, rules: 1, is_ipv6, reach: None });
     }
     kinds
 }
 
-/// A rule of so many prefixes, which lie where addresses are given out, and far from the packet.
+/// A rule with `count` prefixes. They are spread over allocated address space, far from the packet.
 fn prefixes(count: u32, is_ipv6: bool) -> String {
     let prefix = |number: u32| match is_ipv6 {
-        // /24s all over 16.0.0.0 to 175.255.255.0
+        // /24s spread over 16.0.0.0 to 175.255.255.0
         false => {
             let net = (0x10_0000 + number.wrapping_mul(40_503) % 0xa0_0000) << 8;
             format!("{}/24", Ipv4Addr::from_bits(net))
         }
-        // /48s all over 2400::/8
+        // /48s spread over 2400::/8
         true => {
             let net = (0x2400_u128 << 32) + u128::from(number.wrapping_mul(2_654_435_761));
             format!("{}/48", Ipv6Addr::from_bits(net << 80))

@@ -1,4 +1,4 @@
-//! The figures as a picture: bars with their quartiles, and where they should end.
+//! The figures as a picture: bars with quartiles and targets.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::figure::{Figure, Part, Reach};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Pixels.
+/// In pixels.
 const WIDTH: u32 = 860;
 const ROW: u32 = 22;
 const TITLE: u32 = 44;
@@ -24,7 +24,7 @@ const OURS: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
 const OTHERS: RGBColor = RGBColor(0xb0, 0xb7, 0xbf);
 const LIMIT: RGBColor = RGBColor(0xd6, 0x27, 0x28);
 
-/// One chart: what it is called, and what is in it.
+/// A chart: its name and its figures.
 struct Chart<'a> {
     title: &'a str,
     figures: Vec<&'a Figure>,
@@ -80,7 +80,7 @@ fn of_part(figures: &[Figure], part: Part, wanted: impl Fn(&str) -> bool) -> Vec
     figures.iter().filter(|it| it.part == part && wanted(&it.what)).collect()
 }
 
-/// The first of those with one name.
+/// The first figure with a name.
 fn without_repetitions(figures: Vec<&Figure>) -> Vec<&Figure> {
     let mut kept: Vec<&Figure> = Vec::new();
     for figure in figures {

@@ -1,4 +1,4 @@
-//! What the process takes: time until it mirrors, time of an update, memory, size of the maps.
+//! What the process costs: time until it mirrors, time of an update, memory, size of the maps.
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -27,7 +27,7 @@ pub fn measure(effort: Effort) -> Vec<Figure> {
             testkit::namespaces::start(net, "ingress", &["--protocol=udp", "--dst-port=5300"]);
         figures.extend(updates(net, effort));
         figures.extend(room(&daemon));
-        // the tries keep room for its prefixes: last
+        // last, because the tries keep the memory for its prefixes
         figures.push(largest_update(net, effort));
         figures
     })
@@ -37,7 +37,7 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// From the start of the process to the first copy, of packets that come all the while.
+/// The time from the start of the process to the first copy, while packets keep arriving.
 fn starts(net: &Topology, effort: Effort) -> Vec<Figure> {
     let (client, host, collector) = (net.client(), net.host(), net.collector());
     let listener =
@@ -79,15 +79,15 @@ fn starts(net: &Topology, effort: Effort) -> Vec<Figure> {
     vec![figure]
 }
 
-/// Takes what is left in the socket; false where there is nothing.
+/// Receives one waiting packet; false if there is none.
 fn drained(listener: &UdpSocket, buffer: &mut [u8]) -> bool {
-    listener.set_nonblocking(true).expect("not to wait");
+    listener.set_nonblocking(true).expect("a non-blocking socket");
     let any = listener.recv(buffer).is_ok();
-    listener.set_nonblocking(false).expect("to wait");
+    listener.set_nonblocking(false).expect("a blocking socket");
     any
 }
 
-/// Of a filter of many prefixes by the command, and of one prefix.
+/// The time of an update command to a filter of many prefixes, compared with one prefix.
 fn updates(net: &Topology, effort: Effort) -> Vec<Figure> {
     let rules = |name: &str, prefixes: Vec<String>| {
         let rules = serde_json::json!({"rules": [{"action": "mirror", "dst": prefixes}]});
@@ -115,7 +115,7 @@ fn updates(net: &Topology, effort: Effort) -> Vec<Figure> {
     vec![figure]
 }
 
-/// The processor time of an update to as many prefixes and ports as anybody has, all of them others than before.
+/// The CPU time of an update that replaces all of a very large number of prefixes and ports.
 fn largest_update(net: &Topology, effort: Effort) -> Figure {
     const PREFIXES: u32 = 100_000;
     let set = |first: u32| {
@@ -138,12 +138,12 @@ fn largest_update(net: &Topology, effort: Effort) -> Figure {
     )
 }
 
-/// Waits until the process exits by itself, and returns how long it has run on a processor.
+/// Waits until the process exits by itself. Returns the CPU time that it used.
 fn cpu_time(mut process: Daemon) -> Duration {
     let pid = Pid::from_raw(process.pid() as i32);
     waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("an exit");
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("what it took");
-    // clock ticks (proc_pid_stat(5), fields 14 and 15; the second one ends with a parenthesis)
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its stat file");
+    // clock ticks (proc_pid_stat(5), fields 14 and 15; field 2 ends with a parenthesis)
     let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).map(|it| it.parse::<u64>().expect("ticks")).sum();
     assert!(process.wait().success(), "{}", process.output());
@@ -172,7 +172,7 @@ fn memory(name: &str) -> u64 {
     let path = format!("/sys/fs/bpf/tc/globals/eth0/traffic-mirroring/latest/{name}");
     let map = MapHandle::from_pinned_path(path).expect("a pinned map");
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd()));
-    let info = info.expect("what the kernel says of it");
+    let info = info.expect("the map's fdinfo");
     let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")).expect("memlock");
     bytes.trim().parse().expect("bytes")
 }

@@ -1,4 +1,4 @@
-//! What mirroring is held against: programs of a few instructions, so that no compiler is needed.
+//! Reference programs of a few instructions, so that no compiler is needed.
 
 use std::os::fd::OwnedFd;
 
@@ -15,7 +15,7 @@ pub fn empty() -> OwnedFd {
     load(c"bench", &[insn(0xb7, 0, 0, 0, TC_ACT_UNSPEC), EXIT])
 }
 
-/// Clones each packet to a device, whatever it is.
+/// Clones every packet to a device.
 pub fn bare_clone(ifindex: u32) -> OwnedFd {
     load(
         c"bench",
@@ -29,7 +29,7 @@ pub fn bare_clone(ifindex: u32) -> OwnedFd {
     )
 }
 
-/// Drops what is UDP over IPv4, as far as it tells: the tenth byte of the header is 17.
+/// Drops UDP over IPv4. It looks only at the protocol in the tenth byte of the header.
 pub fn drop_udp() -> OwnedFd {
     load(
         c"bench",
@@ -39,9 +39,9 @@ pub fn drop_udp() -> OwnedFd {
             insn(0x61, 3, 1, 80, 0), // r3 = ctx->data_end
             insn(0xbf, 4, 2, 0, 0),
             insn(0x07, 4, 0, 0, 34), // r4 = data + 34
-            insn(0x2d, 4, 3, 3, 0),  // shorter: exit
+            insn(0x2d, 4, 3, 3, 0),  // too short: exit
             insn(0x71, 5, 2, 23, 0), // r5 = protocol
-            insn(0x55, 5, 0, 1, 17), // another: exit
+            insn(0x55, 5, 0, 1, 17), // another protocol: exit
             insn(0xb7, 0, 0, 0, TC_ACT_SHOT),
             EXIT,
         ],

@@ -1,10 +1,10 @@
-//! Several measurements of one thing, and what to say of them.
+//! Several measurements of one quantity, and their summary.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The median of some measurements, and the quartiles, between which half of them lie.
+/// The median of measurements, and the quartiles, between which half of them lie.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Spread {
     pub median: f64,
@@ -14,7 +14,7 @@ pub struct Spread {
 
 impl Spread {
     /// # Panics
-    /// There is none.
+    /// Without measurements.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -22,14 +22,14 @@ impl Spread {
         Self { median: at(2), lower: at(1), upper: at(3) }
     }
 
-    /// Of what was measured once.
+    /// A value that was measured once.
     pub fn exactly(value: f64) -> Self {
         Self { median: value, lower: value, upper: value }
     }
 }
 
 impl fmt::Display for Spread {
-    /// With as many decimals as are asked for, as in `5.1 (4.9–5.6)`.
+    /// Formats it with this number of decimals, as in `5.1 (4.9–5.6)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decimals = f.precision().unwrap_or(0);
         let Self { median, lower, upper } = self;

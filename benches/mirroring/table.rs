@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::figure::{Figure, Part, Reach};
 
-/// One table, in parts.
+/// One table with all parts.
 pub fn table(figures: &[Figure]) -> String {
     let rows: Vec<(Part, [String; 4])> = figures.iter().map(|it| (it.part, row(it))).collect();
     let head = ["", "median (quartiles)", "in the same run", "reach"].map(str::to_owned);
@@ -29,7 +29,7 @@ pub fn table(figures: &[Figure]) -> String {
 }
 
 fn row(figure: &Figure) -> [String; 4] {
-    // figures below 100 get another digit
+    // figures below 100 get one more digit
     let decimals = usize::from(figure.value.median.abs() < 100.0 && figure.unit != "bytes");
     let value = format!("{:.decimals$} {}", figure.value, figure.unit);
     let ratio = figure

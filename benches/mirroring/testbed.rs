@@ -1,4 +1,5 @@
-//! Ways to mirror what a host sends, each in a topology of its own, so that they can be taken in turns.
+//! Methods of mirroring what a host sends. Each has a topology of its own, so that rounds can
+//! alternate.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,11 +21,11 @@ use crate::run::{Case, nanoseconds};
 use testkit::namespaces::{Daemon, Ns, Topology};
 use testkit::test_run::packets::udp;
 
-/// What is mirrored, of UDP and of TCP.
+/// The UDP and TCP port whose packets are mirrored.
 pub const PORT: u16 = 5300;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Method {
     Nothing,
     BareClone,
     BuiltIn,
@@ -33,7 +34,7 @@ pub enum Way {
     Tee,
 }
 
-impl Way {
+impl Method {
     pub const ALL: [Self; 6] = [
         Self::Nothing,
         Self::BareClone,
@@ -55,9 +56,9 @@ impl Way {
     }
 }
 
-/// A topology in which what the host sends to [`PORT`] of the client is mirrored in one of the ways.
-pub struct Lane<'a> {
-    pub way: Way,
+/// A topology in which one method mirrors what the host sends to [`PORT`] of the client.
+pub struct Testbed<'a> {
+    pub method: Method,
     host: &'a Ns,
     socket: UdpSocket,
     bulk: Bulk,
@@ -66,10 +67,11 @@ pub struct Lane<'a> {
     _links: Vec<TcxLink>,
 }
 
-impl<'a> Lane<'a> {
-    fn open(net: &'a Topology, way: Way) -> Self {
+impl<'a> Testbed<'a> {
+    fn open(net: &'a Topology, method: Method) -> Self {
         let host = net.host();
-        // nobody at the far ends answers for long: UDP and copies are dropped there
+        // permanent neighbours, because UDP packets and copies are dropped at the far ends, so
+        // nobody answers ARP for long
         host.sh("ip neigh replace 10.1.0.2 lladdr 02:00:00:01:00:02 dev eth0 nud permanent
                  ip neigh replace 10.2.0.2 lladdr 02:00:00:02:00:02 dev eth1 nud permanent");
         let mut links = vec![
@@ -81,18 +83,18 @@ impl<'a> Lane<'a> {
             links.push(attach(host, "eth0", Direction::Egress, programs::bare_clone(ifindex)));
         };
         let mut daemon = None;
-        match way {
-            Way::Nothing => {}
-            Way::BareClone => clone_to("eth1"),
-            Way::BuiltIn => {
+        match method {
+            Method::Nothing => {}
+            Method::BareClone => clone_to("eth1"),
+            Method::BuiltIn => {
                 let filter = ["--protocol=udp,tcp", "--dst-port=5300"];
                 daemon = Some(testkit::namespaces::start(net, "egress", &filter));
             }
-            Way::CloneToVxlan => {
+            Method::CloneToVxlan => {
                 testkit::namespaces::vxlan_to(host, "10.2.0.2");
                 clone_to("vx0");
             }
-            Way::MirredToVxlan => {
+            Method::MirredToVxlan => {
                 testkit::namespaces::vxlan_to(host, "10.2.0.2");
                 host.sh("tc qdisc add dev eth0 clsact
                          for protocol in 6 17; do
@@ -101,7 +103,7 @@ impl<'a> Lane<'a> {
                                  action mirred egress mirror dev vx0
                          done");
             }
-            Way::Tee => {
+            Method::Tee => {
                 host.sh("for protocol in tcp udp; do
                              iptables -t mangle -A POSTROUTING -o eth0 -p $protocol --dport 5300 \
                                  -j TEE --gateway 10.2.0.2
@@ -112,10 +114,11 @@ impl<'a> Lane<'a> {
         socket.connect((net.client().address(), PORT)).expect("connect");
         let bulk = Bulk::open(net);
         let collector = net.collector();
-        Self { way, host, socket, bulk, collector, _daemon: daemon, _links: links }
+        Self { method, host, socket, bulk, collector, _daemon: daemon, _links: links }
     }
 
-    /// Nanoseconds for a packet, of `count` that are `length` bytes long from the IP header on.
+    /// Sends `count` packets of `length` bytes from the IP header on. Returns the nanoseconds per
+    /// packet.
     pub fn send(&self, count: u32, length: usize) -> f64 {
         const HEADERS: usize = 28;
         let data = vec![0xa5; length - HEADERS];
@@ -126,8 +129,8 @@ impl<'a> Lane<'a> {
         began.elapsed().as_nanos() as f64 / f64::from(count)
     }
 
-    /// Nanoseconds for a packet that did not begin on this host, of `count` that the first program on `eth0` is
-    /// given; where there is none, one that does nothing.
+    /// Runs the first program on `eth0` `count` times, on a packet that this host forwards. Without
+    /// a program there, it runs an empty one. Returns the nanoseconds per packet.
     pub fn pass_on(&self, count: u32, length: usize) -> f64 {
         let frame = udp("10.1.0.3:1000", "10.1.0.2:5300").of_length(length).frame();
         self.host.run(|| {
@@ -140,17 +143,17 @@ impl<'a> Lane<'a> {
         })
     }
 
-    /// Bytes a second that a TCP stream carries.
+    /// Bytes per second of a TCP stream.
     pub fn stream(&mut self, time: Duration) -> f64 {
         self.bulk.run(time)
     }
 
-    /// Frames that have come to the collector so far.
+    /// Frames that the collector has received so far.
     pub fn arrived(&self) -> u64 {
         let devices = self.collector.run(|| {
             fs::read_to_string("/proc/thread-self/net/dev").expect("the devices' counters")
         });
-        // bytes and packets received come first
+        // the counters of received bytes and packets come first
         let counters = devices.lines().find_map(|line| line.trim().strip_prefix("eth0:"));
         let packets = counters.and_then(|counters| counters.split_whitespace().nth(1));
         packets.and_then(|packets| packets.parse().ok()).expect("a count")
@@ -165,7 +168,7 @@ fn attach(ns: &Ns, device: &str, direction: Direction, program: OwnedFd) -> TcxL
     })
 }
 
-/// A connection from the host to the client, over which all is sent that goes.
+/// A TCP connection from the host to the client that sends as much as it can.
 struct Bulk {
     near: TcpStream,
     far: TcpStream,
@@ -200,33 +203,40 @@ impl Bulk {
             }
             let rate = received as f64 / began.elapsed().as_secs_f64();
             stop.store(true, Ordering::Relaxed);
-            // what is on its way still arrives: the next round begins with nothing
+            // receives what is still on its way, so that the next round begins with nothing
             while far.read(&mut buffer).is_ok_and(|length| length > 0) {}
             rate
         })
     }
 }
 
-type Body<'a, T> = Box<dyn FnOnce(&mut [Lane<'_>]) -> T + Send + 'a>;
+type Body<'a, T> = Box<dyn FnOnce(&mut [Testbed<'_>]) -> T + Send + 'a>;
 
-/// Calls `body` with a lane for each of the ways.
-pub fn with_lanes<T: Send>(ways: &[Way], body: impl FnOnce(&mut [Lane<'_>]) -> T + Send) -> T {
-    open_the_rest(ways, Vec::new(), Box::new(body))
+/// Calls `body` with a testbed for each method.
+pub fn with_testbeds<T: Send>(
+    methods: &[Method],
+    body: impl FnOnce(&mut [Testbed<'_>]) -> T + Send,
+) -> T {
+    open_the_rest(methods, Vec::new(), Box::new(body))
 }
 
-/// A topology lives as long as the thread that it runs on: so they are nested.
-fn open_the_rest<T: Send>(ways: &[Way], mut lanes: Vec<Lane<'_>>, body: Body<'_, T>) -> T {
-    let Some((way, rest)) = ways.split_first() else {
-        return body(&mut lanes);
+/// A topology lives only as long as its thread, so topologies are nested.
+fn open_the_rest<T: Send>(
+    methods: &[Method],
+    mut testbeds: Vec<Testbed<'_>>,
+    body: Body<'_, T>,
+) -> T {
+    let Some((method, rest)) = methods.split_first() else {
+        return body(&mut testbeds);
     };
     Topology::run(|net| {
-        let mut lanes: Vec<Lane<'_>> = lanes;
-        lanes.push(Lane::open(net, *way));
-        open_the_rest(rest, lanes, body)
+        let mut testbeds: Vec<Testbed<'_>> = testbeds;
+        testbeds.push(Testbed::open(net, *method));
+        open_the_rest(rest, testbeds, body)
     })
 }
 
-/// From here on the calling thread runs on one CPU only: so does all that its packets cause.
+/// Pins the calling thread to one CPU, and with it all work that its packets cause.
 pub fn stay_on_one_cpu() {
     let mut set = CpuSet::new();
     set.set(0).expect("a CPU's number");

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stream is the messages of one protocol in one direction, as eth0 of the host has them.
+// stream is the messages of one protocol in one direction on eth0 of the host.
 type stream struct {
 	direction string
 	protocol  string
@@ -23,16 +23,16 @@ var streams = []stream{
 	{"ingress", "tcp"}, {"egress", "tcp"}, {"ingress", "udp"}, {"egress", "udp"},
 }
 
-// collector is where the copies go.
+// collector receives the copies.
 type collector struct {
 	socket net.PacketConn
 	mu     sync.Mutex
-	// how often a copy of each round arrived
+	// how many copies of each round arrived
 	arrived map[stream]map[uint64]int
 	flushes map[string]bool
 }
 
-// startCollector has one listen in a network namespace until the test ends.
+// startCollector makes a collector that listens in a network namespace until the test ends.
 func startCollector(t testing.TB, netns, address string) *collector {
 	it := &collector{arrived: make(map[stream]map[uint64]int), flushes: make(map[string]bool)}
 	for _, stream := range streams {
@@ -67,7 +67,8 @@ func (it *collector) listen() {
 	}
 }
 
-// flush waits until all that is on its way has arrived, behind which it sends a datagram of its own.
+// flush sends a datagram of its own and waits until it arrives, so that all earlier ones have
+// arrived too.
 func (it *collector) flush(t testing.TB) {
 	t.Helper()
 	sender, err := net.Dial("udp", it.socket.LocalAddr().String())
@@ -83,14 +84,14 @@ func (it *collector) flush(t testing.TB) {
 		it.mu.Lock()
 		defer it.mu.Unlock()
 		if !it.flushes[last] {
-			return "the collector does not get a datagram"
+			return "the collector receives no datagram"
 		}
 		delete(it.flushes, last)
 		return ""
 	})
 }
 
-// wrong tells of copies of these rounds that did not arrive, or more than once, or against expectation.
+// wrong describes copies of these rounds that are missing, duplicated or unexpected.
 func (it *collector) wrong(first, last uint64, wanted []stream) string {
 	it.mu.Lock()
 	defer it.mu.Unlock()
@@ -111,7 +112,7 @@ func (it *collector) wrong(first, last uint64, wanted []stream) string {
 	return ""
 }
 
-// copied tells which message a datagram holds, in GUE or in VXLAN.
+// copied returns the message in a GUE or VXLAN datagram.
 func copied(datagram []byte) (it stream, round uint64, ok bool) {
 	const (
 		gueIPv4        = 0x00040000

@@ -21,26 +21,27 @@ import (
 	"l3afd/payload"
 )
 
-// settings are what differs between the tests in the configuration of l3afd.
+// settings are the differences in l3afd's configuration between tests.
 type settings struct {
 	release   string // empty: the newest
 	unchained bool
-	bpffs     string        // where l3afd pins; empty: where everybody does
-	logs      bool          // user programs are told where their logs go
-	poll      time.Duration // between two looks at what runs; 0: none while the test runs
+	bpffs     string        // where l3afd pins; empty: the usual place
+	logs      bool          // user programs are told where to log
+	poll      time.Duration // between two checks of what runs; 0: none during the test
 }
 
-// daemon is l3afd, or what launches packages in its place.
+// daemon is l3afd, or the launcher in its place.
 type daemon struct {
 	release string
 	config  string
-	said    string // the file that has what it says
-	log     string // that of mirroring
+	said    string // the file of its output
+	log     string // the log file of mirroring
 	pidFile string
 }
 
-// home is where l3afd is installed for graceful restarts. Its name has none of the letters of a version:
-// l3afd finds out about that by cutting off what there is of the others.
+// home is where l3afd is installed for graceful restarts. l3afd finds its version by trimming all
+// characters of this path from the start of its binary's path. So a version must not begin with one of
+// them.
 const home = "/run/l3afd"
 
 const (
@@ -121,26 +122,27 @@ func startDaemon(t testing.TB, settings settings) *daemon {
 		log:     filepath.Join(logs, "mirroring.log"),
 		pidFile: filepath.Join(folder, "pid"),
 	}
-	_ = os.Remove(it.log) // another test's
+	_ = os.Remove(it.log) // from an earlier test
 	it.install(t, text)
 	t.Cleanup(func() {
 		it.kill(t)
 		if t.Failed() {
-			t.Logf("what %s said:\n%s\nthe log of mirroring:\n%s", l3afd, it.saidSoFar(), it.logged())
+			t.Logf("the output of %s:\n%s\nthe log of mirroring:\n%s", l3afd, it.saidSoFar(), it.logged())
 		}
-		// the next test begins without what is left where l3afd is killed: no process
+		// a killed l3afd leaves processes, which the next test must not find
 		killUserPrograms(t)
-		// and no tunnel that its BPF file system knows nothing of
+		// and a tunnel that the next BPF file system does not know
 		_ = exec.Command("ip", "link", "delete", "gue1").Run()
 	})
-	// the sockets that a restart which was cut short leaves: with them, the next one fails, and says nothing
+	// removes the sockets of an interrupted restart: with them, the next restart fails silently
 	_ = os.Remove("/tmp/l3afd.sock")
 	_ = os.Remove("/tmp/l3afstate.sock")
 	it.start(t)
 	return it
 }
 
-// install has l3afd and its configuration in the folders that its guide to graceful restarts names.
+// install puts l3afd and its configuration into the directories that its guide to graceful restarts
+// names.
 func (it *daemon) install(t testing.TB, configuration string) {
 	t.Helper()
 	version := filepath.Join(home, "v1.0.0", "l3afd")
@@ -158,19 +160,19 @@ func (it *daemon) install(t testing.TB, configuration string) {
 	}
 }
 
-// saidSoFar is what l3afd has said.
+// saidSoFar returns the output of l3afd.
 func (it *daemon) saidSoFar() string {
 	text, _ := os.ReadFile(it.said)
 	return string(text)
 }
 
-// logged is what mirroring has logged.
+// logged returns the log of mirroring.
 func (it *daemon) logged() string {
 	text, _ := os.ReadFile(it.log)
 	return string(text)
 }
 
-// start starts it, and waits until it has restored what it finds in its store.
+// start starts the daemon, and waits until it has restored what is in its store.
 func (it *daemon) start(t testing.TB) {
 	t.Helper()
 	said, err := os.OpenFile(it.said, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -187,7 +189,7 @@ func (it *daemon) start(t testing.TB) {
 	it.waitUntilThere(t, 0)
 }
 
-// waitUntilThere waits for l3afd to answer, as another process than before.
+// waitUntilThere waits until l3afd answers as a new process.
 func (it *daemon) waitUntilThere(t testing.TB, before int) {
 	t.Helper()
 	eventually(t, func() string {
@@ -203,7 +205,7 @@ func (it *daemon) waitUntilThere(t testing.TB, before int) {
 	})
 }
 
-// pid is the process that launches; 0: there is none.
+// pid returns the process that launches; 0: none.
 func (it *daemon) pid() int {
 	text, _ := os.ReadFile(it.pidFile)
 	pid, err := strconv.Atoi(string(text))
@@ -213,7 +215,7 @@ func (it *daemon) pid() int {
 	return pid
 }
 
-// kill kills it as it is.
+// kill kills the daemon without warning.
 func (it *daemon) kill(t testing.TB) {
 	t.Helper()
 	pid := it.pid()
@@ -224,15 +226,15 @@ func (it *daemon) kill(t testing.TB) {
 		t.Fatal(err)
 	}
 	eventually(t, func() string {
-		// the next one takes a zombie for itself
+		// the next daemon would take a zombie for a running one
 		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
-			return "l3afd does not end"
+			return "l3afd has not ended"
 		}
 		return ""
 	})
 }
 
-// restart has it be replaced by another process, while what it runs in the kernel stays.
+// restart replaces the daemon by another process, while everything in the kernel stays.
 func (it *daemon) restart(t testing.TB) {
 	t.Helper()
 	before := it.pid()
@@ -244,7 +246,7 @@ func (it *daemon) restart(t testing.TB) {
 		}
 		answer, err := client.Do(request)
 		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-			// it may have ended before it answers
+			// it may end before it answers
 			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 		}
 		return answer, err
@@ -255,8 +257,8 @@ func (it *daemon) restart(t testing.TB) {
 	it.waitUntilThere(t, before)
 }
 
-// untilTaken asks l3afd, and again while it says that it is restarting: it does so for some time after it has begun
-// to answer. Returns the status and the text of the last answer.
+// untilTaken repeats a request while l3afd says that it is restarting. It still says so for some
+// time after it has begun to answer. Returns the status and the text of the last answer.
 func untilTaken(t testing.TB, ask func() (*http.Response, error)) (int, string) {
 	t.Helper()
 	var status int
@@ -280,7 +282,7 @@ func untilTaken(t testing.TB, ask func() (*http.Response, error)) (int, string) 
 // client gives up on an l3afd that no longer answers.
 var client = http.Client{Timeout: patience}
 
-// post posts a payload, which has to be taken.
+// post posts a payload, which must be accepted.
 func (it *daemon) post(t testing.TB, command, body string) {
 	t.Helper()
 	if status, text := it.tryToPost(t, command, body); status != http.StatusOK {
@@ -288,7 +290,7 @@ func (it *daemon) post(t testing.TB, command, body string) {
 	}
 }
 
-// tryToPost posts a payload, which has to be answered.
+// tryToPost posts a payload, which must be answered.
 func (it *daemon) tryToPost(t testing.TB, command, body string) (int, string) {
 	t.Helper()
 	return untilTaken(t, func() (*http.Response, error) {
@@ -311,7 +313,7 @@ func (it *daemon) update(t testing.TB, all ...payload.Deployment) {
 	it.post(t, "update", asJSON(t, all))
 }
 
-// remove ends programs of these names in both directions.
+// remove ends the programs of these names in both directions.
 func (it *daemon) remove(t testing.TB, names ...string) {
 	t.Helper()
 	hostName, err := os.Hostname()
@@ -322,14 +324,14 @@ func (it *daemon) remove(t testing.TB, names ...string) {
 	it.post(t, "delete", asJSON(t, []payload.Removal{{HostName: hostName, Iface: "eth0", Names: both}}))
 }
 
-// shown is what it tells of a program.
+// shown is what the daemon reports of a program.
 type shown struct {
 	Program      payload.Program
 	RestartCount int
 	ProgID       uint32
 }
 
-// show returns what it says of our program in each direction.
+// show returns the daemon's report of our program in each direction.
 func (it *daemon) show(t testing.TB) []shown {
 	t.Helper()
 	text, err := get(chainURL)
@@ -348,7 +350,7 @@ func (it *daemon) show(t testing.TB) []shown {
 	return ours
 }
 
-// metric reads a metric, by the beginning of its name and one of its labels.
+// metric reads a metric with this prefix and label.
 func (it *daemon) metric(t testing.TB, name, label, value string) (float64, bool) {
 	t.Helper()
 	text, err := get(metricsURL)

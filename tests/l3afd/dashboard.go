@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// dashboard is what we read of grafana-dashboard.json.
+// dashboard is the part of grafana-dashboard.json that we read.
 type dashboard struct {
 	Panels []struct {
 		Title   string
@@ -18,7 +18,7 @@ type dashboard struct {
 	}
 }
 
-// dashboardFile is where make test-l3afd says it is.
+// dashboardFile is its path, set by make test-l3afd.
 var dashboardFile = os.Getenv("DASHBOARD")
 
 func readDashboard(t testing.TB) dashboard {
@@ -34,7 +34,7 @@ func readDashboard(t testing.TB) dashboard {
 	return it
 }
 
-// asked puts values in the place of Grafana's variables: everything, over the last 15 s.
+// asked replaces Grafana's variables: everything, over the last 15 s.
 func asked(expr string) string {
 	return strings.NewReplacer("$host", ".*", "$interface", ".*", "$__rate_interval", "15s").Replace(expr)
 }
@@ -44,7 +44,7 @@ var (
 	matcher  = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)\s*"`)
 )
 
-// selected has the metrics that an expression asks for, each with the labels that it names.
+// selected returns the metrics that a query reads, each with the labels that the query names.
 func selected(expr string) map[string][]string {
 	all := make(map[string][]string)
 	for _, found := range selector.FindAllStringSubmatch(expr, -1) {

@@ -16,8 +16,8 @@ import (
 	"l3afd/payload"
 )
 
-// recorded has the names and labels of the metrics that l3afd publishes, as they were read from one:
-// name{label,label}, a line each.
+// recorded has the names and labels of the metrics of l3afd, as read from a running l3afd: one
+// name{label,label} per line.
 //
 //go:embed testdata/metrics.txt
 var recorded string
@@ -26,14 +26,14 @@ func recordedMetrics() []string {
 	return strings.Split(strings.TrimSpace(recorded), "\n")
 }
 
-// published has the labels of each metric.
+// published returns the labels of each metric.
 func published(t testing.TB) map[string][]string {
 	t.Helper()
 	all := make(map[string][]string)
 	for _, line := range recordedMetrics() {
 		name, labels, ok := strings.Cut(strings.TrimSuffix(line, "}"), "{")
 		if !ok {
-			t.Fatalf("%q is no name with labels", line)
+			t.Fatalf("%q is not a name with labels", line)
 		}
 		all[name] = strings.Split(labels, ",")
 	}
@@ -45,7 +45,7 @@ func TestDashboardAsksForWhatL3afdPublishes(t *testing.T) {
 	asks := 0
 	for _, panel := range readDashboard(t).Panels {
 		if len(panel.Targets) == 0 {
-			t.Errorf("%q asks for nothing", panel.Title)
+			t.Errorf("%q has no query", panel.Title)
 		}
 		for _, target := range panel.Targets {
 			for name, labels := range selected(target.Expr) {
@@ -63,14 +63,14 @@ func TestDashboardAsksForWhatL3afdPublishes(t *testing.T) {
 		}
 	}
 	if asks < 10 {
-		t.Errorf("the dashboard asks for %d metrics only", asks)
+		t.Errorf("the dashboard reads only %d metrics", asks)
 	}
 }
 
 var sample = regexp.MustCompile(`(?m)^(l3afd_\w+)\{(.*)\} `)
 var label = regexp.MustCompile(`(\w+)="`)
 
-// scraped has what l3afd publishes now, in the form of the file.
+// scraped returns what l3afd publishes now, in the format of the file.
 func scraped(t testing.TB) []string {
 	t.Helper()
 	text, err := get(metricsURL)
@@ -89,7 +89,7 @@ func scraped(t testing.TB) []string {
 	return slices.Compact(all)
 }
 
-// In a run in which everything happens that the dashboard shows, each of its questions has an answer.
+// In a run in which everything happens that the dashboard shows, each of its queries has a result.
 func TestDashboardShowsWhatHappens(t *testing.T) {
 	if !isReal {
 		t.Skip("only l3afd itself publishes all of its metrics: make test-l3afd L3AFD=<path>")
@@ -97,7 +97,7 @@ func TestDashboardShowsWhatHappens(t *testing.T) {
 	if _, err := exec.LookPath("prometheus"); err != nil {
 		t.Skip("there is no prometheus to ask for what the dashboard shows")
 	}
-	w := newWorld(t, settings{poll: time.Second})
+	topo := newTopology(t, settings{poll: time.Second})
 	startPrometheus(t)
 	began := time.Now()
 	it := ours(t, "recommended")
@@ -110,10 +110,10 @@ func TestDashboardShowsWhatHappens(t *testing.T) {
 		]}`)
 		program.StartArgs["max-rate"] = "2mbit"
 	})
-	w.add(w, it)
-	w.waitUntilRunning("add")
+	topo.add(topo, it)
+	topo.waitUntilRunning("add")
 	for second := range 60 {
-		// now more, now less, and for some time more than the cap lets out
+		// the rate varies, and exceeds the cap for a while
 		packets := 200 + 150*(second%20)/10
 		if second >= 40 && second < 50 {
 			packets = 3000
@@ -125,22 +125,22 @@ func TestDashboardShowsWhatHappens(t *testing.T) {
 	each(&it, func(program *payload.Program, _ string) {
 		program.UpdateArgs = payload.Args{"max-rate": "4mbit"}
 	})
-	w.update(w, it)
+	topo.update(topo, it)
 	each(&it, func(program *payload.Program, _ string) {
 		program.StartArgs["max-rate"] = "3mbit"
 	})
-	w.update(w, it)
-	w.waitUntilRunning("update")
+	topo.update(topo, it)
+	topo.waitUntilRunning("update")
 	wrong := it
 	wrong.HostName = "another host"
-	if answer, err := http.Post(restURL+"update", "application/json", strings.NewReader(asJSON(w, []payload.Deployment{wrong}))); err == nil {
+	if answer, err := http.Post(restURL+"update", "application/json", strings.NewReader(asJSON(topo, []payload.Deployment{wrong}))); err == nil {
 		answer.Body.Close()
 	}
 	time.Sleep(10 * time.Second)
 	ended := time.Now()
 
 	if there := scraped(t); !slices.Equal(there, recordedMetrics()) {
-		t.Errorf("l3afd publishes\n%s\nwhere testdata/metrics.txt has\n%s", strings.Join(there, "\n"), recorded)
+		t.Errorf("l3afd publishes\n%s\nbut testdata/metrics.txt has\n%s", strings.Join(there, "\n"), recorded)
 	}
 	for _, panel := range readDashboard(t).Panels {
 		count := 0

@@ -14,8 +14,8 @@ import (
 	"l3afd/payload"
 )
 
-// l3afd waits for the end of a user program without a process, and answers nobody meanwhile: what cannot be
-// done has to end.
+// l3afd waits for the end of a user program that leaves no process, and answers nobody meanwhile.
+// So a program that fails must end.
 func TestWhatCannotBeLaunchedEndsWithAnError(t *testing.T) {
 	const elsewhere = "/run/bpf"
 	cases := []struct {
@@ -70,57 +70,57 @@ func TestWhatCannotBeLaunchedEndsWithAnError(t *testing.T) {
 					if settings.bpffs != "" {
 						mountElsewhere(t, settings.bpffs)
 					}
-					w := newWorld(t, settings)
+					topo := newTopology(t, settings)
 					all := ours(t, style)
 					each(&all, func(program *payload.Program, direction string) {
 						program.Version = it.version
-						// by these, l3afd would find out itself
+						// with these, l3afd itself would notice the failure
 						program.UpdateArgs = nil
 						program.CmdStatus, program.StatusArgs = "", nil
 						if it.shape != nil {
 							it.shape(program, direction)
 						}
 					})
-					w.tryToAdd(w, all)
-					eventually(w, func() string {
-						if errors := strings.Count(w.logged(), " ERROR "); errors != len(directions) {
-							return fmt.Sprintf("%d errors in the log:\n%s", errors, w.logged())
+					topo.tryToAdd(topo, all)
+					eventually(topo, func() string {
+						if errors := strings.Count(topo.logged(), " ERROR "); errors != len(directions) {
+							return fmt.Sprintf("%d errors in the log:\n%s", errors, topo.logged())
 						}
 						if left := userPrograms(); len(left) > 0 {
-							return fmt.Sprintf("processes stay: %v", left)
+							return fmt.Sprintf("processes are left behind: %v", left)
 						}
 						return ""
 					})
-					if exits := strings.Count(w.saidSoFar(), "exit status 1"); style == "classic" && exits < len(directions) {
-						t.Fatalf("l3afd tells of %d user programs that failed", exits)
+					if exits := strings.Count(topo.saidSoFar(), "exit status 1"); style == "classic" && exits < len(directions) {
+						t.Fatalf("l3afd reports only %d failures of user programs", exits)
 					}
-					w.expect("nothing can be mirrored")
+					topo.expect("nothing can be mirrored")
 					if hasDevice("gue1") {
-						t.Fatal("left: gue1")
+						t.Fatal("the tunnel device gue1 is left behind")
 					}
-					w.remove(w, ourName)
+					topo.remove(topo, ourName)
 				})
 			}
 		}
 	})
 }
 
-// The error above says what to do.
+// The error says what to do.
 func TestAnotherBpfMapDefaultPathIsGivenByAFlag(t *testing.T) {
 	const elsewhere = "/run/bpf"
 	eachRelease(t, func(t *testing.T, release string) {
 		mountElsewhere(t, elsewhere)
-		w := newWorld(t, settings{release: release, bpffs: elsewhere})
+		topo := newTopology(t, settings{release: release, bpffs: elsewhere})
 		all := ours(t, "classic")
 		each(&all, func(program *payload.Program, _ string) { program.StartArgs["bpffs"] = elsewhere })
-		w.add(w, all)
-		w.expectSince(w.next(), "add", both("tcp")...)
-		w.remove(w, ourName)
-		w.expect("deleted")
+		topo.add(topo, all)
+		topo.expectSince(topo.next(), "add", both("tcp")...)
+		topo.remove(topo, ourName)
+		topo.expect("deleted")
 	})
 }
 
-// mountElsewhere mounts a BPF file system at a place of its own until the test ends.
+// mountElsewhere mounts a BPF file system at another place until the test ends.
 func mountElsewhere(t testing.TB, path string) {
 	t.Helper()
 	if err := os.MkdirAll(path, 0o755); err != nil {
@@ -136,10 +136,10 @@ func mountElsewhere(t testing.TB, path string) {
 	})
 }
 
-// starter is a user program that takes pins away before it becomes ours.
+// starter is a user program that deletes pins before it runs ours.
 const starter = "starter"
 
-// startsWithout puts one into a package.
+// startsWithout puts a starter into a package.
 func startsWithout(pins string) func(t *testing.T, folder string) {
 	return func(t *testing.T, folder string) {
 		script := fmt.Sprintf("#!/bin/sh\nfind %s/tc/globals/eth0 -name '%s' -delete\nexec \"${0%%/*}/%s\" \"$@\"\n",

@@ -22,7 +22,7 @@ import (
 
 const bpffs = "/sys/fs/bpf"
 
-// mountBPFFS mounts a BPF file system, which goes after the test with all that is pinned in it.
+// mountBPFFS mounts a BPF file system. It is removed after the test with all pins.
 func mountBPFFS(t testing.TB) {
 	t.Helper()
 	if err := unix.Mount("bpf", bpffs, "bpf", 0, ""); err != nil {
@@ -35,7 +35,7 @@ func mountBPFFS(t testing.TB) {
 	})
 }
 
-// ourPins has all that is pinned but for the roots and neighbours of chains.
+// ourPins returns all pins but those of the roots and neighbours.
 func ourPins(t testing.TB) []string {
 	t.Helper()
 	theirs := regexp.MustCompile(`/(tc-root|before|behind)/|/(tc|before|behind)_(in|e)gress_[a-z_]+$`)
@@ -53,7 +53,7 @@ func ourPins(t testing.TB) []string {
 	return found
 }
 
-// counted is how many packets a neighbour has seen.
+// counted returns how many packets a neighbour has seen.
 func counted(t testing.TB, release, name, direction string) uint64 {
 	t.Helper()
 	folder := ""
@@ -73,7 +73,7 @@ func counted(t testing.TB, release, name, direction string) uint64 {
 	return count
 }
 
-// isLoaded tells whether the kernel has a program.
+// isLoaded returns whether the kernel has a program.
 func isLoaded(id uint32) bool {
 	program, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
 	if err != nil {
@@ -83,7 +83,7 @@ func isLoaded(id uint32) bool {
 	return true
 }
 
-// userProgram is the process of our program that was started for a direction; 0: there is none.
+// userProgram returns the process of our program that was started for a direction; 0: none.
 func userProgram(direction string) int {
 	for pid, words := range userPrograms() {
 		if slices.Contains(words, "--direction="+direction) {
@@ -93,10 +93,10 @@ func userProgram(direction string) int {
 	return 0
 }
 
-// userPrograms are the processes of our program, by number, with what they were started with.
+// userPrograms returns the processes of our program by ID, with their arguments.
 func userPrograms() map[int][]string {
 	all := make(map[int][]string)
-	// the command line of a process that has ended is empty
+	// the command line of an ended process is empty
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range lines {
 		line, err := os.ReadFile(path)
@@ -112,7 +112,7 @@ func userPrograms() map[int][]string {
 	return all
 }
 
-// killUserPrograms leaves none to the next test.
+// killUserPrograms ends those that are left, so that the next test finds none.
 func killUserPrograms(t testing.TB) {
 	for pid, words := range userPrograms() {
 		t.Logf("killing process %d, %q", pid, words)
@@ -123,19 +123,19 @@ func killUserPrograms(t testing.TB) {
 	}
 }
 
-// isAlive tells whether a process runs, and has not just ended.
+// isAlive returns whether a process exists and is no zombie.
 func isAlive(pid int) bool {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	return err == nil && len(line) > 0
 }
 
-// hasTCX tells whether l3afd would attach by TCX: from Linux 6.8 on.
+// hasTCX returns whether l3afd would attach by TCX: from Linux 6.8 on.
 func hasTCX(t testing.TB) bool {
 	t.Helper()
 	return hasLinux(t, 6, 8)
 }
 
-// hasLinux tells whether the kernel is of this version, or a later one.
+// hasLinux returns whether the kernel has at least this version.
 func hasLinux(t testing.TB, wantedMajor, wantedMinor int) bool {
 	t.Helper()
 	var name unix.Utsname
@@ -149,7 +149,7 @@ func hasLinux(t testing.TB, wantedMajor, wantedMinor int) bool {
 	return major > wantedMajor || major == wantedMajor && minor >= wantedMinor
 }
 
-// hasDevice tells whether the host has a network device.
+// hasDevice returns whether the host has a network device.
 func hasDevice(name string) bool {
 	_, err := net.InterfaceByName(name)
 	return err == nil

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// On a host that is not made for them, the tests would do harm.
+// Without namespaces of their own, the tests would harm the host.
 func TestMain(m *testing.M) {
 	if l3afd == "" {
 		fmt.Fprintln(os.Stderr, "these tests need namespaces of their own; run them by: make test-l3afd")

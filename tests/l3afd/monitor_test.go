@@ -15,13 +15,13 @@ import (
 	"l3afd/payload"
 )
 
-// the ports of packets that are counted
+// ports of the packets that are counted
 const (
 	mirroredPort = 7777
 	excludedPort = 7778
 )
 
-// the keys of the documented maps
+// keys of the documented maps
 const (
 	matched = iota
 	sent
@@ -35,7 +35,7 @@ func TestMonitorMapsCountPacketsExactlyOnManyCPUs(t *testing.T) {
 			if isReal && releases[0] != unreleased {
 				t.Skip("this release of l3afd asks for the status of what it is about to start, and starts it twice")
 			}
-			w := newWorld(t, settings{poll: time.Second})
+			topo := newTopology(t, settings{poll: time.Second})
 			it := ours(t, style)
 			each(&it, func(program *payload.Program, direction string) {
 				withRules(program, fmt.Sprintf(`{"rules": [
@@ -45,9 +45,9 @@ func TestMonitorMapsCountPacketsExactlyOnManyCPUs(t *testing.T) {
 				program.MonitorMaps = counters(direction)
 				withStatus(program, direction)
 			})
-			w.add(w, it)
-			w.expect("add")
-			w.waitUntilRunning("add")
+			topo.add(topo, it)
+			topo.expect("add")
+			topo.waitUntilRunning("add")
 
 			counts := make([]float64, keys)
 			for _, packets := range []int{1000, 1} {
@@ -57,14 +57,14 @@ func TestMonitorMapsCountPacketsExactlyOnManyCPUs(t *testing.T) {
 				counts[excluded] += float64(cpus * 2 * packets)
 				counts[matched] = counts[sent] + counts[excluded]
 				for _, direction := range directions {
-					w.eventuallyCounts(direction, counts)
+					topo.eventuallyCounts(direction, counts)
 				}
 			}
 		})
 	}
 }
 
-// counters has l3afd read all of them.
+// counters makes l3afd read all counters.
 func counters(direction string) []payload.MonitorMap {
 	var all []payload.MonitorMap
 	for key := range uint32(keys) {
@@ -74,18 +74,19 @@ func counters(direction string) []payload.MonitorMap {
 	return all
 }
 
-// withStatus has l3afd ask for the status. Without a process, counters are as new as the last one.
+// withStatus makes l3afd ask for the status. Without a process, the last status publishes the
+// counters.
 func withStatus(program *payload.Program, direction string) {
 	program.CmdStatus = ourProgram
 	program.StatusArgs = payload.Args{"cmd": "status", "iface": "eth0", "direction": direction}
 }
 
-func (w *world) eventuallyCounts(direction string, counts []float64) {
-	w.Helper()
-	eventually(w, func() string {
+func (topo *topology) eventuallyCounts(direction string, counts []float64) {
+	topo.Helper()
+	eventually(topo, func() string {
 		for key, count := range counts {
 			name := fmt.Sprintf("%s_metrics_%d_scalar", direction, key)
-			read, ok := w.metric(w, "l3afd_BPFMonitorMap", "map_name", name)
+			read, ok := topo.metric(topo, "l3afd_BPFMonitorMap", "map_name", name)
 			if !ok || read != count {
 				return fmt.Sprintf("%s is %v (%t), not %v", name, read, ok, count)
 			}
@@ -94,8 +95,8 @@ func (w *world) eventuallyCounts(direction string, counts []float64) {
 	})
 }
 
-// blast sends so many packets to a port from each CPU, from the host and from the peer, all at once. It
-// returns how many CPUs there are.
+// blast sends this many packets to a port from each CPU, from host and peer at once. It returns the
+// number of CPUs.
 func blast(t testing.TB, port uint16, packets int) int {
 	t.Helper()
 	var cpus unix.CPUSet

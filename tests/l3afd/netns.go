@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The host is the network namespace of this process. eth0 leads to a peer, eth1 to a collector.
+// The host is this process's network namespace. Its eth0 leads to a peer, its eth1 to a collector.
 const (
 	hostAddress      = "192.0.2.1"
 	peerAddress      = "192.0.2.2"
 	collectorAddress = "192.0.2.50"
 )
 
-// makeNetworks makes the namespaces, and has them go after the test.
+// makeNetworks makes the namespaces, and removes them after the test.
 func makeNetworks(t testing.TB) {
 	batch := func(commands string) {
 		for command := range strings.Lines(commands) {
@@ -51,7 +51,7 @@ func makeNetworks(t testing.TB) {
 	`)
 }
 
-// within has a function make its sockets in another network namespace; empty: in the host's.
+// within runs a function that makes sockets in another network namespace; "" is the host's.
 func within(t testing.TB, netns string, do func() error) {
 	t.Helper()
 	if netns == "" {
@@ -62,7 +62,7 @@ func within(t testing.TB, netns string, do func() error) {
 	}
 	failed := make(chan error)
 	go func() {
-		// never unlocked: the thread, which is not what it was, ends with the goroutine
+		// never unlocked: the thread has changed its namespace, so it must end with the goroutine
 		runtime.LockOSThread()
 		there, err := os.Open("/run/netns/" + netns)
 		if err == nil {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// The hosts that l3afd brings it to have whatever libc they have, often an older one than where it was built.
+// Hosts of l3afd may have any libc, often an older one than the build host's.
 func TestTheProgramRunsWhereThereIsNothingElse(t *testing.T) {
 	packages, err := filepath.Glob(filepath.Join(repository, ourName, "latest", "*", "*.tar.gz"))
 	if err != nil || len(packages) != 1 {
@@ -22,6 +22,6 @@ func TestTheProgramRunsWhereThereIsNothingElse(t *testing.T) {
 	command.Dir = "/"
 	command.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
 	if said, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("with no file but those of the package: %v\n%s", err, said)
+		t.Fatalf("mirroring does not run with the package's files alone: %v\n%s", err, said)
 	}
 }

@@ -8,24 +8,24 @@ import (
 	"l3afd/payload"
 )
 
-// Payloads by which people try things on one machine have a tunnel device made beforehand.
+// Payloads for trials on one machine use a tunnel device that was made beforehand.
 func TestADeviceMadeBeforehandIsUsed(t *testing.T) {
-	w := newWorld(t, settings{})
-	// one that every kernel has; it says itself where copies go
-	w.collectAt("collector", collectorAddress+":4789")
+	topo := newTopology(t, settings{})
+	// a device type that every kernel has; the device itself has the collector's address
+	topo.collectAt("collector", collectorAddress+":4789")
 	run(t, "ip", "link", "add", "gue1", "type", "vxlan", "id", "7",
 		"remote", collectorAddress, "dstport", "4789", "dev", "eth1")
 	t.Cleanup(func() { run(t, "ip", "link", "delete", "gue1") })
 	run(t, "ip", "link", "set", "gue1", "up")
-	w.post(w, "add", onOneHost.text())
-	w.expect("add", both("tcp")...)
-	w.post(w, "delete", removal)
-	w.expect("deleted")
-	w.expectNothingLeft("gue1")
+	topo.post(topo, "add", onOneHost.text())
+	topo.expect("add", both("tcp")...)
+	topo.post(topo, "delete", removal)
+	topo.expect("deleted")
+	topo.expectNothingLeft("gue1")
 }
 
 func TestThePayloadsRulesAreInForce(t *testing.T) {
-	w := newWorld(t, settings{})
+	topo := newTopology(t, settings{})
 	it := ours(t, "classic")
 	each(&it, func(program *payload.Program, _ string) {
 		withRules(program, `{"rules": [
@@ -33,9 +33,9 @@ func TestThePayloadsRulesAreInForce(t *testing.T) {
 			{"src": ["192.0.2.0/30"], "dst": ["192.0.2.0/30"]}
 		]}`)
 	})
-	w.add(w, it)
-	w.expect("add", both("udp")...)
-	w.remove(w, ourName)
-	w.expect("deleted")
-	w.expectNothingLeft()
+	topo.add(topo, it)
+	topo.expect("add", both("udp")...)
+	topo.remove(topo, ourName)
+	topo.expect("deleted")
+	topo.expectNothingLeft()
 }

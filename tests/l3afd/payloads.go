@@ -21,8 +21,8 @@ const (
 
 var directions = []string{"ingress", "egress"}
 
-// ours is what scripts/payload prints in one of its styles, classic or recommended: both directions of
-// eth0, mirrored to the collector.
+// ours is the output of scripts/payload in one of its styles, classic or recommended. It mirrors
+// both directions of eth0 to the collector.
 func ours(t testing.TB, style string) payload.Deployment {
 	t.Helper()
 	script := exec.Command(payloadScript)
@@ -50,7 +50,7 @@ func each(it *payload.Deployment, change func(program *payload.Program, directio
 	}
 }
 
-// neighbour is a program that counts, by this name at this place of the chain.
+// neighbour is a program that counts packets, with this name and at this place in the chain.
 func neighbour(name string, seqID int, direction string) *payload.Program {
 	return &payload.Program{
 		Name:              name,
@@ -65,7 +65,7 @@ func neighbour(name string, seqID int, direction string) *payload.Program {
 	}
 }
 
-// asks sets arguments that name the messages of a protocol, seen from the direction.
+// asks sets arguments that match the messages of a protocol in a direction.
 func asks(arguments payload.Args, protocol, direction string) {
 	ports := map[string]string{"tcp": fmt.Sprint(tcpPort), "udp": fmt.Sprint(udpPort)}
 	arguments["protocol"] = protocol
@@ -76,7 +76,7 @@ func asks(arguments payload.Args, protocol, direction string) {
 	}
 }
 
-// withRules has rules say what is mirrored, and flags only where to.
+// withRules selects by rules what is mirrored. Only the destination is left to flags.
 func withRules(program *payload.Program, rules string) {
 	program.RulesFile, program.Rules = "rules.json", rules
 	program.UpdateArgs = nil
@@ -93,7 +93,7 @@ func artifact(t testing.TB, name, version string) string {
 	return filepath.Join(repository, name, version, platform, archive)
 }
 
-// publishAs puts our package into the repository as another version, in which something is changed.
+// publishAs puts our package with some change into the repository, as another version.
 func publishAs(t testing.TB, version string, change func(folder string)) {
 	t.Helper()
 	stage := t.TempDir()

@@ -15,7 +15,8 @@ import (
 
 const prometheusURL = "http://localhost:9090"
 
-// startPrometheus has a Prometheus read l3afd's metrics each second, until the test ends.
+// startPrometheus starts a Prometheus that scrapes l3afd's metrics every second until the test
+// ends.
 func startPrometheus(t testing.TB) {
 	t.Helper()
 	folder := t.TempDir()
@@ -44,7 +45,8 @@ scrape_configs: [{job_name: l3afd, static_configs: [{targets: ["localhost:8898"]
 	})
 }
 
-// countSeries asks for an expression from one time to another, each second, and counts the series of the answer.
+// countSeries evaluates an expression for every second between two times, and counts the resulting
+// series.
 func countSeries(t testing.TB, expr string, from, to time.Time) int {
 	t.Helper()
 	arguments := url.Values{

@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// form is one of the payloads that are published for l3afd, with an interface of the tests.
+// form is one of the payloads published for l3afd, with an interface of the tests.
 type form struct {
 	name      string
-	object    string // with the direction left out
+	object    string // without the direction
 	tunnel    string // how the tunnel is named
-	toItself  bool   // copies go to a port of the host's own, and egress mirrors whatever it sends
+	toItself  bool   // copies go to a port of the host itself, and egress mirrors all that it sends
 	addressed bool   // the interface's address is given
 }
 
@@ -22,7 +22,7 @@ const (
 	byDevice = `"tunnel-interface-name": "gue1"`
 )
 
-// Main's payload for two hosts is that of v2.1.0.
+// The main branch's payload for two hosts equals that of v2.1.0.
 var (
 	oldOnTwoHosts = form{name: "v2.0.0, two hosts", object: "mirroring_%s_kern.o", tunnel: byType}
 	oldOnOneHost  = form{name: "v2.0.0, one host", object: "mirroring_%s_kern.o", tunnel: byType, toItself: true}
@@ -33,7 +33,7 @@ var (
 	}
 )
 
-// text is the payload as it is posted: nothing in it that is not in those that are published.
+// text returns the payload as it is posted. It contains only what the published ones contain.
 func (it form) text() string {
 	to := `"redirect-to": "eth1", "tunnel-remote-address": "192.0.2.50", "tunnel-remote-port": "6080"`
 	egressPort := "8080"
@@ -67,36 +67,36 @@ func TestPublishedPayloadsWorkUnchanged(t *testing.T) {
 		for _, it := range []form{oldOnTwoHosts, oldOnOneHost, onTwoHosts, onOneHost, addressed} {
 			for _, unchained := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, unchained: %t", it.name, unchained), func(t *testing.T) {
-					w := newWorld(t, settings{release: release, unchained: unchained})
+					topo := newTopology(t, settings{release: release, unchained: unchained})
 					if it.toItself {
-						w.collectAt("", "127.0.0.1:6081")
+						topo.collectAt("", "127.0.0.1:6081")
 					}
-					w.post(w, "add", it.text())
-					w.expect("add", both("tcp")...)
-					w.post(w, "delete", removal)
-					w.expect("deleted")
-					w.expectNothingLeft()
+					topo.post(topo, "add", it.text())
+					topo.expect("add", both("tcp")...)
+					topo.post(topo, "delete", removal)
+					topo.expect("deleted")
+					topo.expectNothingLeft()
 				})
 			}
 		}
 	})
 }
 
-// How people look whether something is mirrored: by tcpdump on the tunnel's device, and where copies arrive.
+// The usual check for copies: tcpdump on the tunnel's device, and at the collector.
 func TestTheTunnelsDeviceShowsWhatIsMirrored(t *testing.T) {
 	if !hasLinux(t, 6, 2) {
 		t.Skip("before Linux 6.2, a built-in tunnel cannot show what leaves by it")
 	}
 	for _, it := range []form{onTwoHosts, onOneHost} {
 		t.Run(it.name, func(t *testing.T) {
-			w := newWorld(t, settings{})
+			topo := newTopology(t, settings{})
 			arriving := []string{"-i", "eth1", "udp", "port", "6080"}
 			if it.toItself {
-				w.collectAt("", "127.0.0.1:6081")
+				topo.collectAt("", "127.0.0.1:6081")
 				arriving = []string{"-i", "lo", "udp", "port", "6081"}
 			}
-			w.post(w, "add", it.text())
-			w.expect("add", both("tcp")...)
+			topo.post(topo, "add", it.text())
+			topo.expect("add", both("tcp")...)
 			for _, which := range []string{"dst", "src"} {
 				inner := []string{"-i", "gue1", "tcp", which, "port", "8080", "and", which, "host", hostAddress}
 				for _, filter := range [][]string{inner, arriving} {
@@ -107,9 +107,9 @@ func TestTheTunnelsDeviceShowsWhatIsMirrored(t *testing.T) {
 					}
 				}
 			}
-			w.post(w, "delete", removal)
-			w.expect("deleted")
-			w.expectNothingLeft()
+			topo.post(topo, "delete", removal)
+			topo.expect("deleted")
+			topo.expectNothingLeft()
 		})
 	}
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 // Package l3afd tests the package as l3afd launches it: from a repository, by payloads, under real
-// traffic. What launches it is a small l3afd of our own, or the real one; `make test-l3afd` builds
-// everything, and runs this in namespaces of its own.
+// traffic. It is launched by the real l3afd or by our small one. `make test-l3afd` builds
+// everything and runs this in namespaces of its own.
 package l3afd
 
 import (
@@ -14,17 +14,18 @@ import (
 	"time"
 )
 
-// where make test-l3afd says what is
+// environment set by make test-l3afd
 var (
 	// l3afd is the program that launches packages.
 	l3afd = os.Getenv("LAUNCHER")
-	// isReal tells whether that is l3afd itself. Some things are beyond it.
+	// isReal is whether that is l3afd itself. Some tests ask for more than it can do.
 	isReal = os.Getenv("L3AFD_IS_REAL") != ""
-	// releases are those of l3afd that are launched with: all that ours can play, or that of the real one.
+	// releases are the releases of l3afd to launch with: all that our launcher can play, or the
+	// real one's.
 	releases = []string{v200, v210, unreleased}
-	// repository is the folder of all packages.
+	// repository is the directory of all packages.
 	repository = os.Getenv("REPOSITORY")
-	// mirroring is the program under test, for what people do by hand.
+	// mirroring is the program under test, for commands that people run by hand.
 	mirroring = os.Getenv("MIRRORING")
 	// payloadScript is scripts/payload.
 	payloadScript = os.Getenv("PAYLOAD_SCRIPT")
@@ -37,7 +38,7 @@ const (
 	unreleased = "main"
 )
 
-// releaseOf tells the release of an l3afd by what it was built of.
+// releaseOf finds the release of an l3afd in its build information.
 func releaseOf(path string) (string, error) {
 	built, err := buildinfo.ReadFile(path)
 	if err != nil {
@@ -64,7 +65,7 @@ func eachRelease(t *testing.T, test func(t *testing.T, release string)) {
 	}
 }
 
-// run runs a command, which has to succeed, and returns what it printed.
+// run runs a command, which must succeed, and returns its output.
 func run(t testing.TB, name string, arguments ...string) string {
 	t.Helper()
 	said, err := exec.Command(name, arguments...).CombinedOutput()
@@ -74,10 +75,10 @@ func run(t testing.TB, name string, arguments ...string) string {
 	return string(said)
 }
 
-// patience is how long anything may take, the steps of l3afd itself included: it sleeps between looks.
+// patience is how long anything may take, including l3afd's own steps: it sleeps between checks.
 const patience = 30 * time.Second
 
-// eventually waits until there is nothing to complain about any more.
+// eventually waits until there is no complaint left.
 func eventually(t testing.TB, complaint func() string) {
 	t.Helper()
 	for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {

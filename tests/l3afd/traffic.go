@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// the ports of the host that the peer asks
+// the host's ports that the peer sends to
 const (
 	tcpPort = 8080
 	udpPort = 9000
 )
 
-// messageLength is that of each payload, by TCP and by UDP.
+// messageLength is the length of each payload, over TCP and UDP.
 const messageLength = 64
 
 // message is the payload of a round.
@@ -29,7 +29,7 @@ func message(round uint64) []byte {
 	return text
 }
 
-// roundOf is the round that has this payload.
+// roundOf returns the round of a payload.
 func roundOf(text []byte) (uint64, bool) {
 	if len(text) != messageLength {
 		return 0, false
@@ -38,15 +38,15 @@ func roundOf(text []byte) (uint64, bool) {
 	return round, bytes.Equal(text, message(round))
 }
 
-// traffic is production: rounds in which the peer sends one message by TCP and one by UDP, and gets
-// each back. What gets lost fails the test.
+// traffic is production. In each round, the peer sends one message over TCP and one over UDP, and
+// gets each back. A lost message fails the test.
 type traffic struct {
 	begun   atomic.Uint64 // the last round begun
-	done    atomic.Uint64 // the last round that is over
+	done    atomic.Uint64 // the last round that has ended
 	failure atomic.Pointer[error]
 }
 
-// startTraffic has rounds go on until the test ends.
+// startTraffic runs rounds until the test ends.
 func startTraffic(t testing.TB) *traffic {
 	stream, err := net.Listen("tcp", fmt.Sprintf("%s:%d", hostAddress, tcpPort))
 	if err != nil {
@@ -117,7 +117,7 @@ func (it *traffic) round(clients []net.Conn) error {
 	return nil
 }
 
-// check fails the test if anything of production was lost.
+// check fails the test if production has lost anything.
 func (it *traffic) check(t testing.TB) {
 	t.Helper()
 	if failure := it.failure.Load(); failure != nil {
@@ -125,12 +125,12 @@ func (it *traffic) check(t testing.TB) {
 	}
 }
 
-// next is the first round that has not begun yet.
+// next is the first round that has not begun.
 func (it *traffic) next() uint64 {
 	return it.begun.Load() + 1
 }
 
-// wait waits for the end of so many rounds from now on, and returns the last one.
+// wait waits for the end of this many rounds from now on, and returns the last one.
 func (it *traffic) wait(t testing.TB, rounds uint64) uint64 {
 	t.Helper()
 	last := it.next() + rounds - 1

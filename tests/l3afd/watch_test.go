@@ -14,9 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// l3afd kills whatever has the name of the user program and is not its own; who looks on, goes on looking.
+// l3afd kills processes that have the user program's name and are not its own. A `--cmd=show
+// --watch` survives that.
 func TestShowGoesOnWhenL3afdKillsProcessesByName(t *testing.T) {
-	w := newWorld(t, settings{})
+	topo := newTopology(t, settings{})
 	terminal := openTerminal(t)
 	watch := exec.Command(mirroring, "--cmd=show", "--watch")
 	watch.Stdout, watch.Stderr = terminal.inner, terminal.inner
@@ -27,8 +28,8 @@ func TestShowGoesOnWhenL3afdKillsProcessesByName(t *testing.T) {
 	terminal.inner.Close()
 	terminal.wait(t, "nothing is mirrored here")
 
-	w.add(w, ours(t, "classic"))
-	w.expect("add", both("tcp")...)
+	topo.add(topo, ours(t, "classic"))
+	topo.expect("add", both("tcp")...)
 	terminal.wait(t, "eth0 ingress (latest): running")
 
 	if err := watch.Process.Signal(unix.SIGTERM); err != nil {
@@ -37,14 +38,14 @@ func TestShowGoesOnWhenL3afdKillsProcessesByName(t *testing.T) {
 	if err := watch.Wait(); err != nil {
 		t.Fatalf("show: %v", err)
 	}
-	// the cursor and the screen that there were
+	// the cursor and the previous screen are back
 	terminal.wait(t, "\x1b[?25h")
 	terminal.wait(t, "\x1b[?1049l")
-	w.remove(w, ourName)
-	w.expect("deleted")
+	topo.remove(topo, ourName)
+	topo.expect("deleted")
 }
 
-// terminal is one to write to, and what is on it.
+// terminal is a pseudoterminal, and the text on it.
 type terminal struct {
 	inner *os.File
 	mu    sync.Mutex
@@ -80,7 +81,7 @@ func (it *terminal) Write(text []byte) (int, error) {
 	return it.shown.Write(text)
 }
 
-// wait waits until something is shown.
+// wait waits until a text is shown.
 func (it *terminal) wait(t testing.TB, what string) {
 	t.Helper()
 	eventually(t, func() string {

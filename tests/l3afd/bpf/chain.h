@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * For the programs of a chain of l3afd's beside ours. DIRECTION is ingress or egress.
+ * Shared by the other programs of an l3afd chain. DIRECTION is ingress or egress.
  *
- * The few things of libbpf's bpf_helpers.h that they need are here, so that it need not be installed.
+ * It has the few definitions of libbpf's bpf_helpers.h that they need, so that libbpf need not be installed.
  */
 #ifndef CHAIN_H
 #define CHAIN_H
@@ -17,7 +17,7 @@
 #define NAMED_(whose, direction, what) whose##_##direction##_##what
 #define NAMED(whose, direction, what) NAMED_(whose, direction, what)
 
-/* a map pinned already is taken up: who was killed finds the chain as it was */
+/* LIBBPF_PIN_BY_NAME: a map that is pinned already is reused, so a restarted launcher finds its chain */
 #define PIN_BY_NAME 1
 
 #define JMP_TABLE(name)                                \

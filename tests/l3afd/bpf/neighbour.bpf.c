@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A program of a chain that counts the packets which come by. NAME is its own, since l3afd 2.1.0 and earlier
- * pin the maps of all programs of an interface in one folder. */
+/* A program of a chain that counts its packets. NAME must be unique, because l3afd up to 2.1.0 pins the maps of
+ * all programs of an interface in one directory. */
 #include "chain.h"
 
 #define TABLE NAMED(NAME, DIRECTION, jmp_table)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The root of a chain: on to its first program. */
+/* The root of a chain, which calls the first program. */
 #include "chain.h"
 
 #define ARRAY NAMED(tc, DIRECTION, root_array)

@@ -13,7 +13,7 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// attachment is a program that gets its packets from the interface itself.
+// attachment attaches a program to the interface itself.
 type attachment interface {
 	detach() error
 }
@@ -45,15 +45,15 @@ func (it tcxLink) detach() error {
 	return errors.Join(it.Unpin(), it.Close())
 }
 
-// filter is the arguments of tc that name a filter.
+// filter is the tc arguments that identify a filter.
 type filter []string
 
-// attachFilter attaches the program that is pinned.
+// attachFilter attaches the pinned program.
 func (p *program) attachFilter() error {
-	// it may be there, and stays there
+	// the qdisc may exist already, and it stays
 	_ = tc("qdisc", "add", "dev", p.iface, "clsact")
 	it := p.filter()
-	// one that a killed launcher left goes
+	// removes the filter of a killed launcher
 	_ = it.detach()
 	p.attached = it
 	program := []string{"bpf", "direct-action", "object-pinned", p.programPin()}

@@ -11,8 +11,8 @@ import (
 	"l3afd/payload"
 )
 
-// chain has the programs behind one hook, in the order of their seq_id. Without chaining it has no
-// root, and its only program is attached itself.
+// chain is the programs at one hook, ordered by seq_id. Without chaining there is no root, and the
+// only program is attached directly.
 type chain struct {
 	*config
 	hook
@@ -20,7 +20,7 @@ type chain struct {
 	programs []*program
 }
 
-// deploy brings a program from what it is to what it shall be.
+// deploy changes a program from its current to its desired state.
 func (c *chain) deploy(wanted payload.Program) error {
 	i := slices.IndexFunc(c.programs, func(p *program) bool { return p.Name == wanted.Name })
 	if i < 0 {
@@ -58,7 +58,7 @@ func (c *chain) add(wanted payload.Program) error {
 	}
 	if c.chaining && c.root == nil {
 		root := newRoot(c.config, c.hook)
-		// its programs come anew, too
+		// its programs are loaded anew as well
 		os.Remove(root.mapPin(root.MapName))
 		if err := root.start(nil); err != nil {
 			return err
@@ -76,7 +76,7 @@ func (c *chain) add(wanted payload.Program) error {
 	return nil
 }
 
-// remove ends a program; its successor takes its place, and the root goes with the last one.
+// remove ends a program. Its successor takes its place. The root ends with the last program.
 func (c *chain) remove(name string) error {
 	i := slices.IndexFunc(c.programs, func(p *program) bool { return p.Name == name })
 	if i < 0 {
@@ -97,7 +97,7 @@ func (c *chain) remove(name string) error {
 	return nil
 }
 
-// revive starts what has ended of a program: its daemon, or all of it.
+// revive restarts what has ended of a program: its daemon, or all of it.
 func (c *chain) revive(it *program, user, kernel bool) error {
 	i := slices.Index(c.programs, it)
 	if kernel {
@@ -119,7 +119,7 @@ func (c *chain) start(i int) error {
 	return c.link(i + 1)
 }
 
-// move puts the i-th program where its seq_id says. As l3afd goes about it, it leaves its old place first.
+// move puts the i-th program where its seq_id belongs. Like l3afd, it first leaves the old place.
 func (c *chain) move(i int) error {
 	it := c.programs[i]
 	c.programs = slices.Delete(c.programs, i, i+1)
@@ -131,7 +131,7 @@ func (c *chain) move(i int) error {
 	return errors.Join(c.link(i), c.link(i+1))
 }
 
-// place is where a program with this seq_id comes.
+// place is the index for a program with this seq_id.
 func (c *chain) place(seqID int) int {
 	i := slices.IndexFunc(c.programs, func(p *program) bool { return p.SeqID >= seqID })
 	if i < 0 {
@@ -147,7 +147,7 @@ func (c *chain) before(i int) *program {
 	return c.programs[i-1]
 }
 
-// link has the program before the i-th lead to that; the last one leads to none.
+// link connects the i-th program to the one before it. The last program leads to none.
 func (c *chain) link(i int) error {
 	if !c.chaining {
 		return nil

@@ -15,9 +15,9 @@ type config struct {
 	release
 	path           string
 	pidFile        string
-	packages       string // where they are unpacked
-	logs           string // for user programs; empty: nothing is said of it
-	store          string // what is deployed, to find it again
+	packages       string // where packages are unpacked
+	logs           string // for user programs; empty: they are not told
+	store          string // the file of what is deployed, to restore it
 	bpffs          string
 	repository     string
 	chaining       bool
@@ -28,7 +28,7 @@ type config struct {
 	debugAddress   string
 }
 
-// readConfig reads what we know of l3afd's configuration, and the section of our own.
+// readConfig reads the settings of l3afd that we support, and a section of our own.
 func readConfig(path string) (*config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -84,7 +84,7 @@ func readConfig(path string) (*config, error) {
 	}, nil
 }
 
-// writePID says which process launches here.
+// writePID writes the launcher's process ID to its file.
 func (c *config) writePID() {
 	if err := os.WriteFile(c.pidFile, fmt.Append(nil, os.Getpid()), 0o644); err != nil {
 		log.Fatal(err)

@@ -14,12 +14,12 @@ import (
 	"l3afd/payload"
 )
 
-// launcher has all chains of the host. Everything takes its lock.
+// launcher has all chains of the host. Every operation takes its lock.
 type launcher struct {
 	*config
 	mu      sync.Mutex
 	chains  map[hook]*chain
-	address map[string]string // of the interfaces, as the payloads have it
+	address map[string]string // addresses of the interfaces, as in the payloads
 	metrics map[string]float64
 }
 
@@ -40,7 +40,7 @@ func newLauncher(config *config) *launcher {
 	}
 }
 
-// deploy has the programs run as they are described: those that do not run yet are started.
+// deploy makes the programs run as described, and starts those that do not run yet.
 func (l *launcher) deploy(deployments []payload.Deployment) error {
 	var failures []error
 	for _, it := range deployments {
@@ -59,7 +59,7 @@ func (l *launcher) deploy(deployments []payload.Deployment) error {
 	return errors.Join(append(failures, l.save())...)
 }
 
-// remove ends the programs that are named.
+// remove ends the named programs.
 func (l *launcher) remove(removals []payload.Removal) error {
 	var failures []error
 	for _, it := range removals {
@@ -80,7 +80,7 @@ func (l *launcher) chain(at hook) *chain {
 	return l.chains[at]
 }
 
-// drop forgets the chains in which nothing runs.
+// drop forgets empty chains.
 func (l *launcher) drop() {
 	for at, chain := range l.chains {
 		if len(chain.programs) == 0 {
@@ -89,7 +89,7 @@ func (l *launcher) drop() {
 	}
 }
 
-// deployed is what runs, as a payload.
+// deployed returns what runs, as a payload.
 func (l *launcher) deployed() []payload.Deployment {
 	hostName, _ := os.Hostname()
 	var all []payload.Deployment
@@ -115,7 +115,7 @@ func (l *launcher) save() error {
 	return os.WriteFile(l.store, text, 0o644)
 }
 
-// stored is what ran when another launcher ended.
+// stored returns what ran when another launcher ended.
 func (l *launcher) stored() []payload.Deployment {
 	text, err := os.ReadFile(l.store)
 	if err != nil {
@@ -137,7 +137,7 @@ func (l *launcher) restore() {
 	}
 }
 
-// every calls a function again and again.
+// every calls a function periodically.
 func (l *launcher) every(interval time.Duration, call func()) {
 	for range time.Tick(interval) {
 		l.mu.Lock()
@@ -146,7 +146,7 @@ func (l *launcher) every(interval time.Duration, call func()) {
 	}
 }
 
-// programs has all that run, but for roots.
+// programs returns all programs but the roots.
 func (l *launcher) programs() []*program {
 	var all []*program
 	for _, chain := range l.chains {
@@ -155,7 +155,7 @@ func (l *launcher) programs() []*program {
 	return all
 }
 
-// checkPrograms starts again what has ended.
+// checkPrograms restarts what has ended.
 func (l *launcher) checkPrograms() {
 	for _, program := range l.programs() {
 		user, kernel := program.isRunning()
@@ -188,7 +188,7 @@ func (l *launcher) readMonitorMaps() {
 	}
 }
 
-// the names of metrics, with their labels in the order of the alphabet, as Prometheus writes them
+// names of metrics, with labels in alphabetical order, as Prometheus writes them
 
 func (l *launcher) runningMetric(program *program) string {
 	hostName, _ := os.Hostname()

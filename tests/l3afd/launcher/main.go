@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-// Launcher launches packages as the releases of l3afd 2 do, and no more than the tests ask for: with the
-// same library, in the same steps, by the same configuration and the same REST interface. So the tests
-// that run with it run with l3afd itself, too.
+// Launcher launches packages as the releases of l3afd 2 do, but does no more than the tests need.
+// It uses the same library, steps, configuration and REST interface. So the same tests run with
+// l3afd itself.
 package main
 
 import (

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// folder is where the package of a program is unpacked.
+// folder is the directory in which a program's package is unpacked.
 func (p *program) folder() string {
 	name, _, _ := strings.Cut(p.Artifact, ".")
 	return filepath.Join(p.packages, p.Name, p.Version, name)
 }
 
-// unpack gets the package from the repository, unless it is there.
+// unpack fetches the package from the repository, unless it is there already.
 func (p *program) unpack() error {
 	if _, err := os.Stat(p.folder()); err == nil {
 		return nil

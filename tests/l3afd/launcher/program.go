@@ -16,7 +16,7 @@ import (
 	"l3afd/payload"
 )
 
-// patience is how long a user program may take for what it does to the chain.
+// patience is how long a user program may take for its changes to the chain.
 const patience = 10 * time.Second
 
 // program is one program of a chain.
@@ -25,14 +25,14 @@ type program struct {
 	*config
 	hook
 	collection *ebpf.Collection // nil: the user program loads its own
-	attached   attachment       // nil: it is called by the program before it
-	next       *ebpf.Map        // its jump table
+	attached   attachment       // nil: the program before it calls it
+	next       *ebpf.Map        // the program's jump table
 	id         ebpf.ProgramID
 	user       *exec.Cmd // nil: no daemon
 	restarts   int
 }
 
-// newRoot makes the program that the chain of a hook begins with.
+// newRoot makes the first program in the chain of a hook.
 func newRoot(config *config, at hook) *program {
 	return &program{
 		Program: payload.Program{
@@ -52,12 +52,12 @@ func (p *program) String() string {
 	return fmt.Sprintf("%s %s %s", p.Name, p.iface, p.direction)
 }
 
-// version is as paths and user programs have it.
+// version is the version in paths and for user programs.
 func (p *program) version() string {
 	return strings.ReplaceAll(p.Version, ".", "_")
 }
 
-// the folders of pins
+// directories of pins
 const (
 	maps     = "tc/globals"
 	programs = "progs"
@@ -75,7 +75,7 @@ func (p *program) mapPin(name string) string { return p.pins(maps, name) }
 func (p *program) programPin() string        { return p.pins(programs, p.EntryFunctionName+"_tc") }
 func (p *program) linkPin() string           { return p.pins(links, p.Name+"_tc_"+p.direction) }
 
-// start loads the program, gives it its packets, and starts the user program.
+// start loads the program, connects it to its packets, and starts the user program.
 func (p *program) start(before *program) error {
 	if err := p.unpack(); err != nil {
 		return err
@@ -85,7 +85,7 @@ func (p *program) start(before *program) error {
 			return err
 		}
 	}
-	// a program that was killed may have left them
+	// a killed program may have left them
 	os.Remove(p.programPin())
 	os.Remove(p.linkPin())
 	if before != nil {
@@ -117,7 +117,7 @@ func (p *program) start(before *program) error {
 	return nil
 }
 
-// load has the kernel take the object, and either the program before or the interface give it packets.
+// load loads the object, and connects it to the program before it or to the interface.
 func (p *program) load(before *program) error {
 	spec, err := p.spec()
 	if err != nil {
@@ -156,7 +156,7 @@ func (p *program) load(before *program) error {
 	return err
 }
 
-// spec is what is in the object.
+// spec reads the object.
 func (p *program) spec() (*ebpf.CollectionSpec, error) {
 	path := filepath.Join(p.folder(), p.ObjectFile)
 	spec, err := ebpf.LoadCollectionSpec(path)
@@ -166,7 +166,7 @@ func (p *program) spec() (*ebpf.CollectionSpec, error) {
 	return spec, nil
 }
 
-// identify notes which program is loaded, and its jump table.
+// identify notes the loaded program and its jump table.
 func (p *program) identify(entry *ebpf.Program) error {
 	info, err := entry.Info()
 	if err != nil {
@@ -181,12 +181,12 @@ func (p *program) identify(entry *ebpf.Program) error {
 	return err
 }
 
-// pinnedMaps has a collection take up what is pinned.
+// pinnedMaps makes a collection reuse pinned maps.
 func (p *program) pinnedMaps() ebpf.CollectionOptions {
 	return ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: p.mapPin("")}}
 }
 
-// pinMaps pins the maps, and sets to 0 what is to be monitored.
+// pinMaps pins the maps, and sets monitored values to 0.
 func (p *program) pinMaps() error {
 	for _, it := range p.MonitorMaps {
 		if monitored := p.collection.Maps[it.Name]; monitored != nil {
@@ -209,7 +209,7 @@ func (p *program) pinMaps() error {
 	return nil
 }
 
-// findLoaded waits for what the user program has loaded.
+// findLoaded waits for what the user program loads.
 func (p *program) findLoaded(before *program) error {
 	return eventually(func() (err error) {
 		if p.next, err = ebpf.LoadPinnedMap(p.mapPin(p.MapName), nil); err != nil {
@@ -224,7 +224,7 @@ func (p *program) findLoaded(before *program) error {
 	})
 }
 
-// probe asks whether the program is loaded.
+// probe returns whether the program is loaded.
 func (p *program) probe() error {
 	loaded, err := ebpf.NewProgramFromID(p.id)
 	if err != nil {
@@ -264,7 +264,7 @@ func (p *program) stop() error {
 	})
 }
 
-// unload takes away the pins and all that holds the program.
+// unload removes the pins and everything else that holds the program.
 func (p *program) unload() error {
 	var failures []error
 	for _, it := range p.collection.Maps {
@@ -282,7 +282,7 @@ func (p *program) unload() error {
 	return errors.Join(failures...)
 }
 
-// leadTo puts a program behind this one.
+// leadTo makes this program call another one next.
 func (p *program) leadTo(id ebpf.ProgramID) error {
 	successor, err := ebpf.NewProgramFromID(id)
 	if err != nil {
@@ -292,12 +292,12 @@ func (p *program) leadTo(id ebpf.ProgramID) error {
 	return p.next.Put(uint32(0), successor)
 }
 
-// leadNowhere takes away who stands behind this one, if anybody does.
+// leadNowhere removes the next program, if there is one.
 func (p *program) leadNowhere() {
 	_ = p.next.Delete(uint32(0))
 }
 
-// read reads a value to be monitored.
+// read reads a monitored value.
 func (p *program) read(it payload.MonitorMap) (float64, error) {
 	if p.collection == nil || p.collection.Maps[it.Name] == nil {
 		return 0, fmt.Errorf("%s has no map %q", p, it.Name)
@@ -310,7 +310,7 @@ func (p *program) read(it payload.MonitorMap) (float64, error) {
 	return float64(value), err
 }
 
-// eventually tries until it works, or patience ends.
+// eventually retries until it works, or patience runs out.
 func eventually(try func() error) error {
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		err := try()

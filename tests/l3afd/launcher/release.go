@@ -2,17 +2,19 @@
 
 package main
 
-// release is what differs between the releases of l3afd, as far as user programs meet it.
+// release is what differs between releases of l3afd, as far as user programs notice.
 type release struct {
-	// each version of a package has its pins in a folder of its own, and user programs are told the version
+	// each package version has its pins in a directory of its own, and user programs are told the
+	// version
 	ownFolders bool
-	// programs are pinned, too
+	// programs are pinned as well
 	pinsPrograms bool
-	// it attaches by TCX where that is there
+	// it attaches by TCX where the kernel has it
 	tcx bool
-	// the program is asked for in the kernel; otherwise what cmd_status prints is taken for its state, too
+	// it asks the kernel for the program; otherwise it also takes the output of cmd_status for the
+	// program's state
 	asksKernel bool
-	// it can be restarted with all that runs (PUT restart)
+	// it can be restarted while everything runs on (PUT restart)
 	restarts bool
 }
 

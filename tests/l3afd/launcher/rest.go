@@ -13,7 +13,7 @@ import (
 	"l3afd/payload"
 )
 
-// configure takes payloads: of what is to run, or to end.
+// configure accepts payloads: of programs to run, or to remove.
 func (l *launcher) configure(answer http.ResponseWriter, request *http.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,7 +45,7 @@ func parsed[T payload.Deployment | payload.Removal](body []byte, do func([]T) er
 	return do(all)
 }
 
-// shown is what l3afd tells of a program of its chains, as far as the tests look at it.
+// shown is what l3afd reports of a program in its chains, as far as the tests read it.
 type shown struct {
 	Program      payload.Program
 	RestartCount int

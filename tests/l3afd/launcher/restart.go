@@ -16,17 +16,17 @@ import (
 	"l3afd/payload"
 )
 
-// restartDirection is what l3afd tells user programs at a graceful restart, whichever is theirs.
+// restartDirection is the direction that l3afd passes to all user programs at a graceful restart.
 const restartDirection = "xdpingress"
 
 const restartSocket = "/tmp/l3afd.sock"
 
-// restart ends the user programs, and has another launcher take over what runs in the kernel.
+// restart ends the user programs, and lets another launcher take over what runs in the kernel.
 func (l *launcher) restart() error {
 	if !l.restarts {
 		return fmt.Errorf("this release cannot be restarted like that")
 	}
-	// where l3afd hands its state over; we only have it, for others to see
+	// l3afd hands over its state on this socket; here it is only there for others to see
 	socket, err := net.Listen("unix", restartSocket)
 	if err != nil {
 		return err
@@ -39,7 +39,7 @@ func (l *launcher) restart() error {
 			}
 		}
 	}
-	// it ends with us, and then the successor begins
+	// this pipe closes when this process ends, and then the successor begins
 	ended, running, err := os.Pipe()
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (l *launcher) restart() error {
 	return nil
 }
 
-// takeOver goes on with what another launcher had run.
+// takeOver continues what another launcher was running.
 func (l *launcher) takeOver() error {
 	if _, err := io.ReadAll(os.Stdin); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (l *launcher) takeOver() error {
 	return nil
 }
 
-// takeOver appends a program that is loaded.
+// takeOver appends a loaded program.
 func (c *chain) takeOver(it *payload.Program) error {
 	if c.chaining && c.root == nil {
 		root := newRoot(c.config, c.hook)
@@ -98,7 +98,7 @@ func (c *chain) takeOver(it *payload.Program) error {
 	return nil
 }
 
-// findPinned finds what is loaded by its pins.
+// findPinned finds the loaded program and maps by their pins.
 func (p *program) findPinned(before *program) error {
 	spec, err := p.spec()
 	if err != nil {
@@ -132,7 +132,8 @@ func (p *program) findPinned(before *program) error {
 	return p.identify(entry)
 }
 
-// goOn starts the user program. l3afd loads the object once more before, with the maps that are there.
+// goOn starts the user program. Before that, l3afd loads the object once more, with the existing
+// maps.
 func (p *program) goOn() error {
 	spec, err := p.spec()
 	if err != nil {
@@ -155,7 +156,7 @@ func (p *program) goOn() error {
 	return p.startUser(nil, restartDirection)
 }
 
-// inOrder has all that run, in the order in which a restart goes about it: by direction, roots first.
+// inOrder returns all programs in the order of a restart: by direction, roots first.
 func (l *launcher) inOrder() []*program {
 	var all []*program
 	for _, direction := range directions {

@@ -19,7 +19,8 @@ import (
 	"l3afd/payload"
 )
 
-// startUser runs the user program: to its end, or as a daemon. The direction is not always its own.
+// startUser runs the user program to its end, or as a daemon. The direction may not be the
+// program's own.
 func (p *program) startUser(before *program, direction string) error {
 	arguments := append(p.place(direction), p.versionFlag()...)
 	if p.chaining && p.collection == nil {
@@ -50,7 +51,7 @@ func (p *program) startUser(before *program, direction string) error {
 	return p.limit()
 }
 
-// limit sets the limits of the payload to a daemon that has just been started.
+// limit applies the payload's limits to a daemon that has just started.
 func (p *program) limit() error {
 	limits := map[int]uint64{unix.RLIMIT_CPU: p.CPU, unix.RLIMIT_AS: p.Memory}
 	for resource, limit := range limits {
@@ -65,7 +66,7 @@ func (p *program) limit() error {
 	return nil
 }
 
-// stopUser ends a daemon. Without a command for that, it is told by a signal and waited for.
+// stopUser ends a daemon. Without a stop command, it sends a signal and waits.
 func (p *program) stopUser(direction string) error {
 	user := p.user
 	p.user = nil
@@ -85,7 +86,7 @@ func (p *program) stopUser(direction string) error {
 	return nil
 }
 
-// update has the user program take new arguments.
+// update passes new arguments to the user program.
 func (p *program) update() error {
 	arguments := append(append(p.place(p.direction), "--cmd=update"), p.versionFlag()...)
 	arguments = append(arguments, p.logDir()...)
@@ -96,13 +97,13 @@ func (p *program) update() error {
 	return nil
 }
 
-// isRunning tells whether the user program does what it is for, and whether the program is loaded.
+// isRunning returns whether the user program works, and whether the program is loaded.
 func (p *program) isRunning() (user, kernel bool) {
 	user = true
 	switch {
 	case p.CmdStatus != "":
 		command := p.command(p.CmdStatus, words(p.StatusArgs, " ="))
-		// its exit code says no more than what it prints
+		// the exit code says no more than the output
 		said, _ := command.CombinedOutput()
 		user = strings.EqualFold(string(said), "RUNNING")
 		if !user {
@@ -139,7 +140,7 @@ func (p *program) logDir() []string {
 	return []string{"--log-dir=" + p.logs}
 }
 
-// words makes one word of each argument. They come in another order each time.
+// words makes one word of each argument. Their order varies.
 func words(arguments payload.Args, equals string) []string {
 	var all []string
 	for name, value := range arguments {
@@ -148,9 +149,9 @@ func words(arguments payload.Args, equals string) []string {
 	return all
 }
 
-// killStrangers kills the processes of that name which others have started.
+// killStrangers kills processes of that name which others have started.
 func killStrangers(name string) error {
-	// the kernel keeps 15 bytes of a name
+	// the kernel truncates names to 15 bytes
 	name = name[:min(len(name), 15)]
 	processes, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -178,7 +179,7 @@ func isAlive(pid int) bool {
 	return !slices.Contains([]string{"", "Z"}, fields[0])
 }
 
-// stat reads the name of a process, its state and its parent (proc_pid_stat(5)); empty if it has ended.
+// stat reads a process's name, state and parent (proc_pid_stat(5)); they are empty if it has ended.
 func stat(path string) (comm string, fields [2]string) {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-// Package payload has what is posted to l3afd's REST interface, in l3afd's words.
+// Package payload has the types that l3afd's REST interface accepts, in l3afd's terms.
 package payload
 
 // Deployment is what shall run on one interface of a host.
@@ -11,7 +11,7 @@ type Deployment struct {
 	Programs    Programs `json:"bpf_programs"`
 }
 
-// Removal names what shall no longer run there.
+// Removal names the programs to remove from an interface.
 type Removal struct {
 	HostName string `json:"host_name"`
 	Iface    string `json:"iface"`
@@ -28,7 +28,7 @@ type Names struct {
 	Egress  []string `json:"tc_egress,omitempty"`
 }
 
-// In has the programs of one direction.
+// In returns the programs of one direction.
 func (p *Programs) In(direction string) *[]*Program {
 	if direction == "ingress" {
 		return &p.Ingress
@@ -36,7 +36,7 @@ func (p *Programs) In(direction string) *[]*Program {
 	return &p.Egress
 }
 
-// In has the names of one direction.
+// In returns the names of one direction.
 func (n *Names) In(direction string) *[]string {
 	if direction == "ingress" {
 		return &n.Ingress
