@@ -78,8 +78,8 @@ check: ## Check format and lint: rustfmt, clang-format, shellcheck, clippy, clan
 	$(Q)clang-format --dry-run --Werror bpf/*.[ch] tests/l3afd/bpf/*.[ch]
 	$(Q)shellcheck scripts/* findings/* .ci/run
 	$(Q)$(AS_USER) cargo clippy --locked --workspace --all-targets -- -D warnings
-	$(Q)if $(AS_USER) cargo deny --version >/dev/null 2>&1; then $(AS_USER) cargo deny --locked check; \
-		else echo "check: licences, sources and advisories of crates are left out: cargo-deny is not installed" >&2; fi
+	$(Q)if $(AS_USER) cargo deny --version >/dev/null 2>&1; then $(AS_USER) cargo deny --locked check licenses bans sources; \
+		else echo "check: licences and sources of crates are left out: cargo-deny is not installed" >&2; fi
 	$(Q)$(AS_USER) scripts/check-bpf
 
 package: build ## Write dist/[TARGET/]l3af_traffic_mirroring.tar.gz [TARGET=aarch64-unknown-linux-gnu]
