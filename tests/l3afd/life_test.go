@@ -86,6 +86,10 @@ func live(topo *topology, variant variant) {
 	const place = 3
 	seqIDs := map[string]int{"before": 2, "behind": 4}
 	it := variant.payload(topo, place)
+	if topo.release != unreleased {
+		// these releases ask for the status at once after an update, and take STOPPED for a failure
+		each(&it, func(program *payload.Program, _ string) { program.CmdStatus, program.StatusArgs = "", nil })
+	}
 	for _, direction := range directions {
 		programs := it.Programs.In(direction)
 		for _, name := range topo.neighbours {
